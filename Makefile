@@ -1,0 +1,72 @@
+# Every target sets up what it needs by itself: `make demo` and `make test` work in a fresh clone.
+#
+# torch and torchvision stand here and not in constraints.txt: whoever has a GPU names another
+# build, and a pin in the constraints would contradict it. Name both in the same call, always:
+# apart, pip would replace the one by what the other asks for. Examples:
+#   make demo TORCH=torch TORCHVISION=torchvision                        newest, with CUDA on Linux
+#   make demo PIP_FLAGS="--index-url https://download.pytorch.org/whl/cpu \
+#                        --extra-index-url https://pypi.org/simple"      without CUDA, 1 GB in all
+# An environment that exists is kept; `make clean` first to build it anew.
+TORCH ?= torch==2.13.0
+TORCHVISION ?= torchvision==0.28.0
+PYTHON ?= python3
+PIP_FLAGS ?=
+RUN_DIR ?= runs/demo
+PYTEST_FLAGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) \
+	"$(TORCH)" "$(TORCHVISION)" -c constraints.txt
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:  # two pips in one environment would break it
+.DELETE_ON_ERROR:
+.PHONY: help venv demo test lint format tensorboard clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(VENV)/.dev ## a virtual environment in .venv with all that users and developers need
+
+demo: $(VENV)/.installed ## a Sparse Model Soup on handwritten digits: two candidate groups, no download
+	@OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node=2 launcher/main.py \
+		--run-dir "$(RUN_DIR)"
+
+test: $(VENV)/.dev ## all tests
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: $(VENV)/.dev ## style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(VENV)/.dev ## rewrite the code in the house style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+tensorboard: $(VENV)/.installed ## look at the curves of all runs, also while they run
+	@$(BIN)/tensorboard --logdir runs
+
+clean: ## remove the environment, caches and build output; runs/ stays
+	@rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .ruff_cache .pytest_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "Python 3.10 or newer is needed; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+# Two stamps: the demo needs no developer's tools. Both are one pip call, so that a fresh clone
+# resolves all versions at once.
+$(VENV)/.installed: setup.py constraints.txt | $(BIN)/python
+	@echo "installing into $(VENV): this takes a minute or two, once"
+	@$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.dev: setup.py constraints.txt | $(BIN)/python
+	@echo "installing into $(VENV): this takes a minute or two, once"
+	@$(INSTALL) -e ".[dev]"
+	@touch $@ $(VENV)/.installed

@@ -1,0 +1,129 @@
+"""The embedded sets: scikit-learn's 8x8 digits, plain or with fixed distortions."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from data.dataset import Dataset, DatasetInfo, Source, Split
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NUM_TRAIN, NUM_TEST = 1437, 360
+TRAIN_COPIES, TEST_COPIES = 2, 8
+SIZE = 12  # of a distorted digit
+SCALE = 1.4  # 8 pixels become about 11
+MAX_ANGLE, MAX_STRETCH, MAX_SHEAR, MAX_SHIFT = math.radians(20), 0.15, 0.2, 1.0
+NOISE = 0.3  # standard deviation, of pixels in [0, 1]
+LOWEST, HIGHEST = (
+    -1.0,
+    2.0,
+)  # what the noisy pixels' 0 ... 255 stand for; beyond lies 1 pixel in 1000
+CLASSES = tuple("0123456789")
+
+
+def read_digits(path: str | None, info: DatasetInfo, num_train: int) -> Dataset:
+    """1437 training and 360 test digits, 1x8x8."""
+    train, test = _plain()
+    return Dataset(info, train.first(num_train), train.first(0), test, (0.2878,), (0.3541,), None)
+
+
+def read_digits_distorted(path: str | None, info: DatasetInfo, num_train: int) -> Dataset:
+    """Each training digit distorted twice, each test digit eight times, 1x12x12."""
+    train, test = (
+        _distorted(split, copies, name)
+        for split, copies, name in zip(
+            _plain(), (TRAIN_COPIES, TEST_COPIES), ("train", "test"), strict=True
+        )
+    )
+    return Dataset(info, train.first(num_train), train.first(0), test, (0.4198,), (0.1440,), None)
+
+
+DIGITS = Source(
+    DatasetInfo("digits", NUM_TRAIN, NUM_TEST, (1, 8, 8), CLASSES), read_digits, is_embedded=True
+)
+DIGITS_DISTORTED = Source(
+    DatasetInfo(
+        "digits_distorted",
+        NUM_TRAIN * TRAIN_COPIES,
+        NUM_TEST * TEST_COPIES,
+        (1, SIZE, SIZE),
+        CLASSES,
+        group=TRAIN_COPIES,
+    ),
+    read_digits_distorted,
+    is_embedded=True,
+)
+
+
+def _plain() -> tuple[Split, Split]:
+    """Train and test: every fifth of the shuffled digits sorted by class is a test digit."""
+    import torch
+    from sklearn.datasets import load_digits
+
+    from sms_dist.randomness import stream
+
+    images, labels = load_digits(return_X_y=True)
+    pixels = torch.from_numpy(images).to(torch.uint8) * 15  # 0 ... 16 -> 0 ... 240
+    everything = Split(pixels.view(-1, 1, 8, 8), torch.from_numpy(labels).long())
+    shuffled = everything.select(stream(0, "digits split").permutation(len(everything)))
+    is_test = torch.zeros(len(shuffled), dtype=torch.bool)
+    is_test[torch.argsort(shuffled.labels, stable=True)[::5]] = True
+    return shuffled.select(~is_test), shuffled.select(is_test)
+
+
+def _distorted(split: Split, copies: int, name: str) -> Split:
+    """`copies` fixed distortions of each image, side by side.
+
+    In double precision, so that every machine rounds to the same pixels.
+    """
+    import torch
+
+    from sms_dist.randomness import stream
+
+    samples = torch.arange(len(split) * copies)
+    origin = samples // copies
+    affine = stream(0, f"digits distortion {name}").uniform(samples, 6).double() * 2 - 1
+    noise = stream(0, f"digits noise {name}").uniform(samples, 2 * SIZE * SIZE).double()
+    images = _warp(split.images[origin, 0].double() / 240, affine)
+    images = images + NOISE * _normal(noise).view_as(images)
+    levels = (images - LOWEST) / (HIGHEST - LOWEST) * 255
+    return Split(levels.round().clamp(0, 255).to(torch.uint8)[:, None], split.labels[origin])
+
+
+def _warp(images: Tensor, affine: Tensor) -> Tensor:
+    """Randomly turned, stretched, sheared and shifted: N x 8 x 8 -> N x SIZE x SIZE."""
+    import torch
+
+    angle, shear = affine[:, 0] * MAX_ANGLE, affine[:, 1] * MAX_SHEAR
+    stretch, shift = SCALE * (1 + affine[:, 2:4] * MAX_STRETCH), affine[:, 4:] * MAX_SHIFT
+    grid = torch.arange(SIZE).double() - (SIZE - 1) / 2
+    y = grid[None, :, None] - shift[:, 1, None, None]
+    x = grid[None, None, :] - shift[:, 0, None, None]
+    cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    turned_x = (x * cos - y * sin) / stretch[:, 0, None, None]
+    turned_y = (x * sin + y * cos) / stretch[:, 1, None, None]
+    source_x = turned_x + shear[:, None, None] * turned_y
+    return _bilinear(images, source_x + 3.5, turned_y + 3.5)
+
+
+def _bilinear(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Images (N x 8 x 8) at fractional positions (each N x H x W); zero outside."""
+    import torch
+    import torch.nn.functional as F
+
+    padded = F.pad(images, (1, 1, 1, 1))
+    x, y = (v.clamp(-1, 8) + 1 for v in (x, y))  # positions in the padded image, 0 ... 9
+    left, top = (v.floor().clamp(max=8).long() for v in (x, y))
+    sample = torch.arange(len(images))[:, None, None]
+    right, low = x - left, y - top
+    upper = padded[sample, top, left] * (1 - right) + padded[sample, top, left + 1] * right
+    lower = padded[sample, top + 1, left] * (1 - right) + padded[sample, top + 1, left + 1] * right
+    return upper * (1 - low) + lower * low
+
+
+def _normal(uniforms: Tensor) -> Tensor:
+    """Standard normal numbers from twice as many uniforms (N x 2k -> N x k), Box-Muller."""
+    first, second = uniforms.chunk(2, dim=1)
+    return (-2 * (1 - first).log()).sqrt() * (2 * math.pi * second).cos()

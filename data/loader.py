@@ -1,0 +1,45 @@
+"""What training and evaluation ask of a data loader, wherever the images lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from sms_dist.randomness import Stream
+
+
+class Batch(NamedTuple):
+    """One rank's share of a step."""
+
+    inputs: Tensor  # float32, normalised
+    targets: Tensor  # int64
+    size: int  # samples of the step over all ranks of the group: the divisor of a summed loss
+
+
+class Loader(Protocol):
+    """One split, ready to be trained or evaluated on."""
+
+    @property
+    def num_samples(self) -> int: ...
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of an epoch."""
+        ...
+
+    def epoch(
+        self,
+        order: Stream,
+        augmentation: Stream,
+        rank: int = 0,
+        num_ranks: int = 1,
+        start_step: int = 0,
+    ) -> Iterator[Batch]:
+        """A rank's batches of one epoch in the order of a stream, from a step on."""
+        ...
+
+    def part(self, index: int, num_parts: int, batch_size: int | None = None) -> Iterator[Batch]:
+        """One of several readers' batches, in stored order, not augmented; there may be none."""
+        ...

@@ -1,0 +1,1 @@
+"""How processes start: what torchrun runs on every rank, the `sms-dist` command, Slurm scripts."""

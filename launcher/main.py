@@ -1,0 +1,67 @@
+"""What the launcher (torchrun, deepspeed, srun or plain python) runs on every rank.
+
+torchrun --nnodes=4 --nproc-per-node=8 launcher/main.py --config configs/X.yaml
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
+
+if TYPE_CHECKING:
+    from sms_dist.config import Config
+
+BAD_INPUT = 2
+
+
+@click.command(epilog="Without --config the embedded first experiment runs: a test of a cluster.")
+@click.option("--config", "config_file", type=Path, help="YAML file; only what differs.")
+@click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help="Override a key.")
+@click.option("--run-dir", type=Path, help="Run folder (default: records.root/name).")
+@click.option("--local_rank", "--local-rank", type=int, hidden=True)  # the deepspeed launcher's
+def main(
+    config_file: Path | None,
+    settings: tuple[str, ...],
+    run_dir: Path | None,
+    local_rank: int | None,
+) -> None:
+    """Run an experiment; started again with the same run folder, go on where it stopped."""
+    from sms_dist.config_file import load
+
+    try:
+        config = load(config_file, settings)
+        folder = run_dir or Path(config.records.root) / config.name
+        _run(config, folder)
+    except ValueError as error:
+        _refuse(str(error))
+
+
+def _run(config: Config, folder: Path) -> None:
+    from launcher.session import Session
+    from sms_dist.distributed import topology
+
+    try:
+        session = Session.open(config, folder)
+        session.run()
+    finally:
+        topology.stop()
+
+
+def _refuse(message: str) -> None:
+    """One line from rank 0; the others let it speak before the launcher stops everybody."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"error: {message}", file=sys.stderr, flush=True)
+    else:
+        time.sleep(5)
+    sys.exit(BAD_INPUT)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""One start of a run on this rank: checks, run folder, screen, experiment, final table."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from launcher.screen import Screen
+from sms_dist import experiment
+from sms_dist.config import Config
+from sms_dist.distributed import topology
+from sms_dist.distributed.collectives import from_first
+from sms_dist.methods import phases
+from sms_dist.paths import WEIGHTS, RunPaths
+from sms_dist.plan import Plan, make_plan
+from sms_dist.records.files import json_text, write_text
+from sms_dist.records.logbook import Logbook
+from sms_dist.records.run_folder import environment, open_run
+from sms_dist.reports.table import run_table
+from sms_dist.training.workbench import Workbench, model_sizes, set_up
+
+
+@dataclass(frozen=True)
+class Session:
+    bench: Workbench
+    paths: RunPaths
+    plan: Plan
+    is_resumed: bool
+
+    @classmethod
+    def open(cls, config: Config, folder: Path) -> Session:
+        """Everything that can be wrong is found here, before the run folder is touched.
+
+        ValueError on all ranks, for people. Every rank must call.
+        """
+        requested = phases(config)
+        at = topology.start(config.engine)
+        bench = set_up(config, at)
+        plan = make_plan(requested, at.num_groups, model_sizes(config, bench.info))
+        paths = RunPaths(folder)
+        resumed = from_first(lambda: open_run(paths, config, environment()), at.world, at.device)
+        if at.world.is_first:
+            write_text(paths.plan, json_text(plan.as_json()))
+        return cls(bench, paths, plan, resumed)
+
+    def run(self) -> None:
+        """Run to the end; rank 0 shows how it goes."""
+        at = self.bench.at
+        book = Logbook(
+            self.paths,
+            is_main=at.world.is_first,
+            group=at.group,
+            is_leader=at.is_leader,
+            tensorboard=self.bench.config.records.tensorboard,
+        )
+        console = Console()
+        with ExitStack() as stack:
+            if at.world.is_first:
+                screen = stack.enter_context(Screen(self.paths.progress, console, at.num_groups))
+                screen.headline(self._headline())
+            summary = experiment.run(self.bench, book)
+        if at.world.is_first:
+            console.print(run_table(summary))
+            console.print(f"{self._product()}", soft_wrap=True, highlight=False)
+
+    def _headline(self) -> str:
+        config, at = self.bench.config, self.bench.at
+        verb = "goes on" if self.is_resumed else "starts"
+        return (
+            f"{config.name} {verb}: {config.method.name} on {config.data.name}, "
+            f"{at.world.size} ranks in {at.num_groups} groups, {at.device.type}"
+        )
+
+    def _product(self) -> str:
+        if not self.plan.phases:
+            return f"dense weights: {self.paths.dense / WEIGHTS}"
+        return f"soup: {self.paths.soup(len(self.plan.phases)) / WEIGHTS}"

@@ -1,0 +1,244 @@
+"""The configuration of an experiment: what each key means, its default and its limits."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+
+T = TypeVar("T")
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Above0 = Annotated[float, Field(gt=0)]
+AtLeast0 = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Integers = Annotated[tuple[int, ...], Strict(False)]  # YAML has lists only
+
+
+class Section(BaseModel):
+    """A part of the configuration: no unknown keys, no coercion, no change after it is made."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        validate_by_name=True,
+        validate_by_alias=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class DataConfig(Section):
+    name: str = "digits_distorted"
+    """digits, digits_distorted, cifar10 or cifar100"""
+    path: str | None = None
+    """folder of WebDataset shards or torchvision folder; the digits are embedded and need none"""
+    batch_size: Count = 64
+    """samples per optimizer step of a candidate, all its ranks together"""
+    train_samples: Count | None = None
+    """use only the first so many training samples (null: all)"""
+    validation: Fraction = 0.1
+    """fraction of the training samples kept for validation"""
+    augment: bool = True
+    """the data set's own augmentation while training (the digits have none)"""
+
+
+class ModelConfig(Section):
+    name: str = "digits_cnn"
+    """digits_cnn, resnet20, resnet18 or wrn20"""
+    options: dict[str, Any] = {}
+    """keyword arguments of the model's build function"""
+
+
+class PretrainConfig(Section):
+    from_: Annotated[str | None, Field(alias="from")] = None
+    """start from these dense weights: a run folder, its dense/ folder or a .safetensors file"""
+    history: Literal["recorded", "config"] = "recorded"
+    """where `from` has no history.json: config takes this section for how it was pretrained"""
+    ranks: Count | None = None
+    """ranks that pretrain as one data-parallel group (null: all); their number fixes the bits"""
+    epochs: Natural = 30
+    """epochs of dense training"""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """sgd (Nesterov when weight_decay > 0) or adamw"""
+    learning_rate: Above0 = 0.1
+    """largest learning rate"""
+    momentum: Fraction = 0.9
+    """of SGD"""
+    weight_decay: AtLeast0 = 5e-4
+    """L2 for sgd, decoupled for adamw"""
+    schedule: str = "linear"
+    """constant, linear, steps or cosine, after the warm-up"""
+    warmup_epochs: Natural = 0
+    """epochs of linear warm-up from 0"""
+    milestones: Integers = ()
+    """steps: epochs, counted from 1, at whose start the rate is multiplied by decay"""
+    decay: Above0 = 0.1
+    """steps: the factor at each milestone"""
+    final_learning_rate: AtLeast0 = 0.0
+    """linear and cosine end here"""
+    label_smoothing: Fraction = 0.0
+    """of the cross-entropy, here and in retraining"""
+    clip_norm: Above0 | None = None
+    """limit of the gradient's norm, here and in retraining (null: none)"""
+
+
+class MethodConfig(Section):
+    name: str = "sms"
+    """sms, imp, imp_m_times or dense"""
+
+
+class PruningConfig(Section):
+    goal_sparsity: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """fraction of the prunable weights removed at the end"""
+    phases: Count = 3
+    """prune-retrain phases; each removes the same fraction of what remains"""
+    allocation: str = "global"
+    """how the layers share the cut: global or uniform"""
+
+
+class RetrainConfig(Section):
+    epochs: Count = 10
+    """epochs per phase and candidate"""
+    schedule: str = "allr"
+    """ft, lrw, slr, clr, llr or allr"""
+    learning_rate: Above0 | None = None
+    """largest rate (null: that of pretraining)"""
+    weight_decay: AtLeast0 | None = None
+    """null: that of pretraining"""
+    warmup: Fraction = 0.1
+    """fraction of the phase's steps spent warming up (ft and lrw have none)"""
+
+
+class CandidatesConfig(Section):
+    count: Count = 3
+    """m, the candidates of each phase; imp_m_times retrains m times as long instead"""
+    vary_seed: bool = True
+    """each candidate has a seed of its own"""
+    vary: dict[str, list[int | float | str]] = {}
+    """retrain key -> one value per candidate, e.g. {weight_decay: [1e-4, 5e-4, 1e-3]}"""
+
+
+class SoupConfig(Section):
+    rule: str = "uniform"
+    """uniform or greedy"""
+    loss_barrier: bool = False
+    """also measure the loss on the segments between candidates (slow)"""
+
+
+class EngineConfig(Section):
+    name: str = "ddp"
+    """ddp or deepspeed"""
+    ranks_per_candidate: Count = 1
+    """ranks that train one candidate; must divide the number of ranks"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: cuda where there is one"""
+    threads: Count = 1
+    """CPU threads of a rank; fixed because it decides bits"""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """of forward and backward; masters stay fp32 (fp16: cuda only)"""
+    accumulation: Count = 1
+    """micro-batches per optimizer step; the batch size stays the same"""
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    """deepspeed: ZeRO stage"""
+    deepspeed: dict[str, Any] = {}
+    """deepspeed: further keys of its configuration, merged over the derived ones"""
+
+
+class RecordsConfig(Section):
+    root: str = "runs"
+    """run folders are made in here, as root/name (--run-dir overrides)"""
+    tensorboard: bool = True
+    """write TensorBoard event files"""
+
+
+class Config(Section):
+    """One experiment. Every key has a default; the defaults are the embedded first experiment."""
+
+    name: Annotated[str, Field(pattern=r"^\w[\w.+-]*$")] = "digits_sms"
+    """of the run folder"""
+    seed: Natural = 0
+    """everything random follows from it"""
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    method: MethodConfig = MethodConfig()
+    pruning: PruningConfig = PruningConfig()
+    retrain: RetrainConfig = RetrainConfig()
+    candidates: CandidatesConfig = CandidatesConfig()
+    soup: SoupConfig = SoupConfig()
+    engine: EngineConfig = EngineConfig()
+    records: RecordsConfig = RecordsConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Config:
+        batch, engine = self.data.batch_size, self.engine
+        pieces = engine.ranks_per_candidate * engine.accumulation
+        if batch % pieces:
+            raise ValueError(
+                f"data.batch_size={batch} must be a multiple of {pieces}, which is "
+                f"engine.ranks_per_candidate={engine.ranks_per_candidate} x "
+                f"engine.accumulation={engine.accumulation}; "
+                f"try {-(-batch // pieces) * pieces}"
+            )
+        for key, values in self.candidates.vary.items():
+            lookup(RetrainConfig.model_fields, key, "candidates.vary")
+            if len(values) != self.candidates.count:
+                raise ValueError(
+                    f"candidates.vary.{key} has {len(values)} values for candidates.count="
+                    f"{self.candidates.count}; give one for each candidate"
+                )
+        return self
+
+
+def lookup(table: Mapping[str, T], key: str, field: str) -> T:
+    """table[key]; else a ValueError that names the field and the legal keys."""
+    if key in table:
+        return table[key]
+    legal = ", ".join(sorted(table))
+    raise ValueError(f"{field}={key} is not known{nearest(key, table)}; legal: {legal}")
+
+
+def nearest(word: str, legal: Iterable[str]) -> str:
+    """ ", did you mean X?" for the legal word closest to a misspelt one, else nothing."""
+    match = difflib.get_close_matches(word, list(legal), n=1, cutoff=0.5)
+    return f", did you mean {match[0]}?" if match else ""
+
+
+def dump(config: Config) -> str:
+    """The configuration as YAML, every key written out."""
+    return yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False)
+
+
+def fingerprint(config: Config) -> str:
+    """A hash of all that decides the result: everything but the name and the records section."""
+    return hashlib.sha256(json.dumps(_deciding(config), sort_keys=True).encode()).hexdigest()
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """`key.path: old -> new` for every key that decides the result and differs."""
+    before, after = flatten(_deciding(old)), flatten(_deciding(new))
+    keys = sorted(before.keys() | after.keys())
+    changed = [key for key in keys if before.get(key) != after.get(key)]
+    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed]
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as one mapping from key.path to value."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _deciding(config: Config) -> dict[str, Any]:
+    return config.model_dump(mode="json", by_alias=True, exclude={"name", "records"})

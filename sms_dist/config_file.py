@@ -1,0 +1,89 @@
+"""Reading a configuration: YAML with `--set key.path=value` on top; mistakes in one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from sms_dist.config import Config, nearest
+
+MAX_BYTES = 1 << 20
+
+
+def load(path: Path | None = None, settings: Iterable[str] = ()) -> Config:
+    """What a YAML file says (none: the defaults), with `key.path=value` settings on top."""
+    values = _read(path) if path else {}
+    for setting in settings:
+        _set(values, setting)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(_one_line(error)) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader that also reads 1e-4 as a number (YAML 1.1 wants 1.0e-4)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def parse(text: str, source: str) -> Any:
+    """The value of a YAML text; `source` names it in the error."""
+    try:
+        return _Loader(text).get_single_data()
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or "it cannot be read"
+        raise ValueError(f"{source} is not YAML: {problem}") from None
+
+
+def read_mapping(path: Path, option: str) -> dict[str, Any]:
+    """The mapping in a YAML file given as `option`."""
+    if not path.is_file():
+        raise ValueError(f"{option} {path}: there is no such file")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{option} {path} is larger than {MAX_BYTES} bytes: not a configuration")
+    values = parse(path.read_text(), f"{option} {path}")
+    if not isinstance(values, dict | None):
+        raise ValueError(f"{option} {path} is not a mapping of keys to values")
+    return values or {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return read_mapping(path, "--config")
+
+
+def _set(values: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise ValueError(f"--set {setting}: write key.path=value, for example --set seed=1")
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ValueError(f"--set {setting}: {parent} is a value, not a section")
+    values[last] = parse(text, f"--set {setting}")
+
+
+def _one_line(error: ValidationError) -> str:
+    """The first thing that is wrong, for people."""
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        section: Any = Config
+        for part in location[:-1]:
+            section = section.model_fields[part].annotation
+        legal = [field.alias or name for name, field in section.model_fields.items()]
+        return f"{key} is not a key{nearest(location[-1], legal)}; legal: {', '.join(legal)}"
+    message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    return f"{key}={first['input']} {message}" if key else message

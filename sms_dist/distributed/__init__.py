@@ -1,0 +1,1 @@
+"""The (candidate x data) mesh, its collectives and the engines that train on it."""

@@ -1,0 +1,61 @@
+"""The all-reduce across groups, in candidate order: reduce-scatter, mix, all-gather."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from sms_dist.distributed.collectives import exchange, gather, sum_
+from sms_dist.distributed.topology import Topology
+from sms_dist.soups.diversity import gram
+from sms_dist.soups.mixing import mix
+
+
+class CandidateShards:
+    """This rank's slice of the packed weights of every candidate, ready to be mixed.
+
+    The packed vector is cut into (groups x ranks per group) slices, one per rank: every rank sends
+    and sums its share only. Each slice is summed in candidate order whatever group trained
+    which candidate: the soup's bits do not depend on the topology.
+    """
+
+    def __init__(
+        self, own: Mapping[int, Tensor], owners: Mapping[int, int], num_values: int, at: Topology
+    ) -> None:
+        """`own`: packed vectors of the candidates that this rank's group holds, by index;
+        `owners`: the group of each candidate, in candidate order, the same on all ranks.
+        Every rank must call.
+        """
+        self.num_values, self._at = num_values, at
+        slices = at.num_groups * at.data.size
+        self._length = -(-num_values // slices)
+        held = [[i for i, group in owners.items() if group == g] for g in range(at.num_groups)]
+        mine = [self._column(own[i]) for i in held[at.group]]
+        stacked = torch.stack(mine, 1) if mine else self._nothing()
+        received = exchange(list(stacked), [len(h) for h in held], at.candidate)
+        arrival = [i for group in held for i in group]
+        self.shards = received[[arrival.index(i) for i in owners]]
+
+    def mix(self, coefficients: Sequence[float]) -> Tensor:
+        """The packed soup, whole, on every rank. Every rank must call."""
+        at = self._at
+        column = torch.stack(gather(mix(self.shards, coefficients), at.candidate))
+        whole = torch.stack(gather(column, at.data), 1)
+        return whole.flatten()[: self.num_values]
+
+    def gram(self) -> Tensor:
+        """Inner products between the candidates' packed weights. Every rank must call."""
+        return sum_(gram(self.shards), self._at.world).cpu()
+
+    def _column(self, flat: Tensor) -> Tensor:
+        """[groups, length]: the slices of a packed vector that this rank's column takes care of."""
+        at = self._at
+        padded = flat.new_zeros(at.num_groups * at.data.size * self._length)
+        padded[: flat.numel()] = flat
+        return padded.view(at.num_groups, at.data.size, self._length)[:, at.data.rank]
+
+    def _nothing(self) -> Tensor:
+        """What a group that holds no candidate sends."""
+        return torch.empty(self._at.num_groups, 0, self._length, device=self._at.device)

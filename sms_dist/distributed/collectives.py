@@ -1,0 +1,110 @@
+"""What ranks tell each other: sums, JSON values and whole states. No pickle travels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from sms_dist.distributed.topology import Axis
+
+T = TypeVar("T")
+
+
+def sum_(tensor: Tensor, axis: Axis) -> Tensor:
+    """The sum over the ranks of the axis, in place. Every rank of the axis must call."""
+    if axis.size > 1:
+        dist.all_reduce(tensor, group=axis.group)
+    return tensor
+
+
+def broadcast_(tensor: Tensor, axis: Axis) -> Tensor:
+    """What the axis' first rank has, in place. Every rank of the axis must call."""
+    if axis.size > 1:
+        dist.broadcast(tensor, group=axis.group, group_src=0)
+    return tensor
+
+
+def gather(tensor: Tensor, axis: Axis) -> list[Tensor]:
+    """The tensor of every rank of the axis, equal in shape. Every rank of the axis must call."""
+    if axis.size == 1:
+        return [tensor]
+    tensors = [torch.empty_like(tensor) for _ in range(axis.size)]
+    dist.all_gather(tensors, tensor.contiguous(), group=axis.group)
+    return tensors
+
+
+def exchange(pieces: Sequence[Tensor], counts: Sequence[int], axis: Axis) -> Tensor:
+    """Send pieces[k] to rank k; what the others sent here, one after the other.
+
+    Every piece is [own count, length]; `counts` are the numbers of rows that each rank of the axis
+    sends (to everybody the same). Every rank of the axis must call.
+    """
+    if axis.size == 1:
+        return pieces[0]
+    length = pieces[0].shape[1]
+    received = pieces[0].new_empty(sum(counts), length)
+    sent = torch.cat(list(pieces)).contiguous()
+    own = [pieces[0].shape[0]] * axis.size
+    dist.all_to_all_single(received, sent, list(counts), own, group=axis.group)
+    return received
+
+
+def gather_json(value: Any, axis: Axis, device: torch.device) -> list[Any]:
+    """The JSON value of every rank of the axis. Every rank of the axis must call."""
+    data = torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8, device=device)
+    lengths = [int(n) for n in gather(torch.tensor([data.numel()], device=device), axis)]
+    padded = torch.zeros(max(lengths), dtype=torch.uint8, device=device)
+    padded[: data.numel()] = data
+    texts = zip(gather(padded, axis), lengths, strict=True)
+    return [json.loads(bytes(text[:length].tolist())) for text, length in texts]
+
+
+def from_first(function: Callable[[], T], axis: Axis, device: torch.device) -> T:
+    """What `function` returns (JSON) or complains of on the axis' first rank, on all of them.
+
+    Every rank of the axis must call; only the first one runs the function.
+    """
+    answer, complaint = _attempt(function) if axis.is_first else (None, None)
+    value, complaint = gather_json([answer, complaint], axis, device)[0]
+    if complaint is not None:
+        raise ValueError(complaint)
+    return value  # type: ignore[no-any-return]
+
+
+def together(function: Callable[[], T], axis: Axis, device: torch.device) -> T:
+    """Run `function` everywhere; what one rank complains of, all raise. All ranks must call."""
+    value, complaint = _attempt(function)
+    complaints = [c for c in gather_json(complaint, axis, device) if c is not None]
+    if complaints:
+        raise ValueError(complaints[0])
+    return value  # type: ignore[return-value]
+
+
+def agree(facts: Mapping[str, str], axis: Axis, device: torch.device) -> None:
+    """Make sure that all ranks hold the same facts; names the first that differs, and its rank.
+
+    Every rank of the axis must call.
+    """
+    everyone = gather_json(dict(facts), axis, device)
+    for rank, theirs in enumerate(everyone):
+        for name, fact in everyone[0].items():
+            if theirs[name] != fact:
+                raise RuntimeError(f"{name}: rank {rank} has {theirs[name]}, rank 0 has {fact}")
+
+
+def broadcast_state_(state: Mapping[str, Tensor], axis: Axis) -> None:
+    """Every tensor of the state as the axis' first rank has it, in place. All ranks must call."""
+    for tensor in state.values():
+        broadcast_(tensor, axis)
+
+
+def _attempt(function: Callable[[], T]) -> tuple[T | None, str | None]:
+    try:
+        return function(), None
+    except (ValueError, OSError) as error:
+        return None, str(error)

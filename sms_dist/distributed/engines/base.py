@@ -1,0 +1,94 @@
+"""What every engine is given and what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from sms_dist.config import EngineConfig, PretrainConfig
+from sms_dist.distributed.topology import Axis, Topology
+from sms_dist.pruning.mask import Mask
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) -> summed over the samples
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: a bare model, the same on all ranks of `axis`, and how it is optimized."""
+
+    model: nn.Module
+    mask: Mask
+    axis: Axis
+    at: Topology
+    engine: EngineConfig
+    optimizer: PretrainConfig  # its optimizer keys; retraining replaces some of them
+    batch_size: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return PRECISIONS[self.engine.precision]
+
+
+class Engine(Protocol):
+    """One candidate's training steps on the ranks of an axis, which call every method together.
+
+    The mathematics is that of one process with the whole batch: gradients are means over all
+    samples of the step, whatever rank or micro-batch they fell to. Pruned weights get no gradient,
+    so they
+    and their optimizer state stay exactly zero, in the masters too.
+    """
+
+    def step(self, inputs: Tensor, targets: Tensor, size: int, rate: float, loss: Loss) -> None:
+        """One optimizer step on my share of a batch of `size` samples at the given rate."""
+
+    def weights(self) -> dict[str, Tensor]:
+        """The fp32 parameters under the bare model's names, whole, on every rank of the axis."""
+
+    def close(self) -> None:
+        """Give back hooks and buffers; the engine is of no use after."""
+
+
+MakeEngine = Callable[[Job], Engine]
+
+
+def hold_mask(model: nn.Module, mask: Mask) -> None:
+    """Zero the pruned weights and let no gradient reach them; before the engine wraps the model."""
+    for name, parameter in model.named_parameters():
+        if name in mask:
+            pruned = ~mask[name]
+            parameter.data.masked_fill_(pruned, 0.0)
+            parameter.register_hook(partial(_without, pruned))  # type: ignore[no-untyped-call]
+
+
+def _without(pruned: Tensor, gradient: Tensor) -> Tensor:
+    return gradient.masked_fill(pruned, 0)
+
+
+def make_optimizer(model: nn.Module, config: PretrainConfig) -> torch.optim.Optimizer:
+    """SGD (Nesterov when there is weight decay) or AdamW; the rate is set at each step."""
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(
+            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        nesterov=config.weight_decay > 0 and config.momentum > 0,
+    )
+
+
+def micro_batches(
+    inputs: Tensor, targets: Tensor, num: int
+) -> Iterator[tuple[Tensor, Tensor, bool]]:
+    """My share of a batch in `num` nearly equal pieces, and whether it is the last of them."""
+    pieces = zip(inputs.tensor_split(num), targets.tensor_split(num), strict=True)
+    for i, (piece, wanted) in enumerate(pieces, 1):
+        yield piece, wanted, i == num

@@ -1,0 +1,70 @@
+"""Plain PyTorch: DistributedDataParallel inside a group of several ranks, the bare model in one."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from sms_dist.distributed.engines.base import Job, Loss, hold_mask, make_optimizer, micro_batches
+
+
+class DdpEngine:
+    def __init__(self, job: Job) -> None:
+        hold_mask(job.model, job.mask)
+        self._job = job
+        self._model = self._wrapped()
+        self._optimizer = make_optimizer(job.model, job.optimizer)
+        self._scaler = torch.amp.GradScaler(enabled=job.dtype is torch.float16)
+
+    def step(self, inputs: Tensor, targets: Tensor, size: int, rate: float, loss: Loss) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
+        # DDP takes the mean over ranks; wanted is the sum over the samples of all ranks / size.
+        scale = self._job.axis.size / size
+        pieces = micro_batches(inputs, targets, self._job.engine.accumulation)
+        for piece, wanted, is_last in pieces:
+            with self._silent_unless(is_last):
+                with self._autocast():
+                    value = loss(self._model(piece), wanted)
+                self._scaler.scale(value * scale).backward()  # type: ignore[no-untyped-call]
+        self._apply(rate)
+
+    def weights(self) -> dict[str, Tensor]:
+        return {name: p.detach().clone() for name, p in self._job.model.named_parameters()}
+
+    def close(self) -> None:
+        del self._model, self._optimizer
+
+    def _wrapped(self) -> nn.Module:
+        job = self._job
+        if job.axis.size == 1:
+            return job.model
+        return DistributedDataParallel(
+            job.model,
+            process_group=job.axis.group,
+            broadcast_buffers=False,  # batch norm is recomputed before anybody looks at it
+            gradient_as_bucket_view=True,
+        )
+
+    def _apply(self, rate: float) -> None:
+        self._scaler.unscale_(self._optimizer)
+        if (limit := self._job.optimizer.clip_norm) is not None:
+            nn.utils.clip_grad_norm_(self._job.model.parameters(), limit)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        dtype = self._job.dtype
+        if dtype is torch.float32:
+            return nullcontext()
+        return torch.autocast(self._job.at.device.type, dtype=dtype)
+
+    def _silent_unless(self, is_last: bool) -> AbstractContextManager[None]:
+        """Gradients travel with the last micro-batch only."""
+        if is_last or not isinstance(self._model, DistributedDataParallel):
+            return nullcontext()
+        return self._model.no_sync()

@@ -1,0 +1,152 @@
+"""DeepSpeed with ZeRO 0 to 3 inside a candidate's group; the only file that imports deepspeed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from sms_dist.distributed.engines.base import Job, Loss, hold_mask, make_optimizer, micro_batches
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+import deepspeed
+from deepspeed.ops import __compatible_ops__
+from deepspeed.runtime.zero import partition_parameters, partitioned_param_coordinator, stage3
+from deepspeed.utils import logger, safe_get_full_fp32_param
+
+logger.setLevel(logging.ERROR)
+# Its shared-memory all-reduce would be compiled on first use, which takes a minute.
+__compatible_ops__["deepspeed_shm_comm"] = False
+# ZeRO-3 compares its trace of the model with that of global rank 0, over the world: it would hang
+# once groups take different numbers of steps. Ranks of a group run the same model by design.
+for _module in (partition_parameters, partitioned_param_coordinator, stage3):
+    _module.assert_ints_same_as_other_ranks = lambda ints: None
+
+
+class GroupUnit:
+    """DeepSpeed's model-parallel unit: data parallel over my group, model parallel over me alone.
+
+    Without the latter, clipping would take the gradient's norm over the whole world, silently.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._axis, self._alone = job.axis, job.at.alone
+
+    def get_data_parallel_group(self) -> dist.ProcessGroup | None:
+        return self._axis.group
+
+    def get_data_parallel_rank(self) -> int:
+        return self._axis.rank
+
+    def get_data_parallel_world_size(self) -> int:
+        return self._axis.size
+
+    def get_data_parallel_group_ranks(self) -> list[int]:
+        return dist.get_process_group_ranks(self._axis.group)
+
+    def get_model_parallel_group(self) -> dist.ProcessGroup:
+        return self._alone
+
+    def get_model_parallel_rank(self) -> int:
+        return 0
+
+    def get_model_parallel_world_size(self) -> int:
+        return 1
+
+
+class DeepSpeedEngine:
+    def __init__(self, job: Job) -> None:
+        hold_mask(job.model, job.mask)
+        self._job = job
+        self._names = [name for name, _ in job.model.named_parameters()]
+        with _barriers_inside(job.axis.group):
+            self._engine, *_ = deepspeed.initialize(
+                model=job.model,
+                optimizer=make_optimizer(job.model, job.optimizer),
+                config=deepspeed_config(job),
+                mpu=GroupUnit(job),
+                dist_init_required=False,
+            )
+
+    def step(self, inputs: Tensor, targets: Tensor, size: int, rate: float, loss: Loss) -> None:
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = rate
+        scale = self._job.axis.size / size  # as in DDP: DeepSpeed takes the mean over ranks
+        pieces = micro_batches(inputs, targets, self._job.engine.accumulation)
+        for piece, wanted, is_last in pieces:
+            self._engine.set_gradient_accumulation_boundary(is_last)
+            outputs = self._engine(piece.to(self._job.dtype))
+            value = loss(outputs.float(), wanted) * scale
+            self._engine.backward(value, scale_wrt_gas=False)
+            self._engine.step()
+
+    def weights(self) -> dict[str, Tensor]:
+        masters = self._masters_of_stage_0()
+        weights = {}
+        for name, parameter in zip(self._names, self._engine.module.parameters(), strict=True):
+            full = safe_get_full_fp32_param(parameter)
+            if full is None:  # ZeRO 0
+                full = masters.get(parameter, parameter)
+            weights[name] = full.detach().float().clone()
+        return weights
+
+    def close(self) -> None:
+        self._engine.destroy()
+        del self._engine
+
+    def _masters_of_stage_0(self) -> dict[Tensor, Tensor]:
+        """Low-precision parameter -> fp32 master, where the optimizer keeps them as lists."""
+        optimizer = self._engine.optimizer
+        low, high = getattr(optimizer, "fp16_groups", []), getattr(optimizer, "fp32_groups", [])
+        pairs = [zip(*groups, strict=True) for groups in zip(low, high, strict=True)]
+        return {parameter: master for group in pairs for parameter, master in group}
+
+
+def deepspeed_config(job: Job) -> dict[str, Any]:
+    """DeepSpeed's configuration, derived from ours; `engine.deepspeed` is merged over it."""
+    engine = job.engine
+    pieces = job.axis.size * engine.accumulation
+    config: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": max(1, job.batch_size // pieces),
+        "gradient_accumulation_steps": engine.accumulation,
+        "gradient_clipping": job.optimizer.clip_norm or 0.0,
+        "zero_allow_untested_optimizer": True,
+        "zero_optimization": {"stage": engine.zero_stage},
+        "steps_per_print": 2**31,
+    }
+    if engine.precision != "fp32":
+        config[engine.precision] = {"enabled": True}
+        config["data_types"] = {"buffer_dtype": engine.precision}
+    return merged(config, engine.deepspeed)
+
+
+def merged(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+    """`extra` over `base`, section by section."""
+    result = dict(base)
+    for key, value in extra.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+@contextmanager
+def _barriers_inside(group: dist.ProcessGroup | None) -> Iterator[None]:
+    """While ZeRO-3 sets itself up it holds barriers over the world, which other groups may not
+    reach (a wave that is not full): keep them inside the group."""
+
+    def barrier(*args: Any, **options: Any) -> Any:
+        return dist.barrier(group=group)
+
+    original, deepspeed.comm.barrier = deepspeed.comm.barrier, barrier
+    try:
+        yield
+    finally:
+        deepspeed.comm.barrier = original

@@ -1,0 +1,136 @@
+"""Who trains what: global ranks as a (candidate x data) mesh. Rows train, columns average."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import HashStore
+from torch.distributed.device_mesh import init_device_mesh
+
+from sms_dist.config import EngineConfig
+
+# Groups meet only at the end of a phase, and candidates may differ in length by hours: waiting long
+# is normal. A rank that dies is noticed by its closed connections, not by this limit.
+TIMEOUT = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Ranks that hold collectives together, and my place among them."""
+
+    group: dist.ProcessGroup | None  # None: the ranks are all there are, or I am not among them
+    rank: int
+    size: int
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+
+@dataclass(frozen=True)
+class Topology:
+    """My place in the mesh."""
+
+    world: Axis
+    data: Axis  # my row: the ranks that train one candidate
+    candidate: Axis  # my column: the ranks with my place in every row
+    alone: dist.ProcessGroup  # me only; DeepSpeed wants a model-parallel group
+    device: torch.device
+
+    @property
+    def num_groups(self) -> int:
+        return self.candidate.size
+
+    @property
+    def group(self) -> int:
+        return self.candidate.rank
+
+    @property
+    def is_leader(self) -> bool:
+        """Does this rank speak for its group?"""
+        return self.data.is_first
+
+
+def num_groups(num_ranks: int, ranks_per_candidate: int) -> int:
+    """The rows of the mesh; ValueError when the ranks do not fill it."""
+    if num_ranks % ranks_per_candidate:
+        fitting = [n for n in range(1, num_ranks + 1) if num_ranks % n == 0]
+        raise ValueError(
+            f"engine.ranks_per_candidate={ranks_per_candidate} must divide the {num_ranks} ranks; "
+            f"try {', '.join(map(str, fitting))}"
+        )
+    return num_ranks // ranks_per_candidate
+
+
+def world_size() -> int:
+    """The number of ranks the launcher started (1 without a launcher)."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def start(engine: EngineConfig) -> Topology:
+    """Join the other ranks and take my place in the mesh. Every rank must call."""
+    rows = num_groups(world_size(), engine.ranks_per_candidate)
+    device = _device(engine)
+    torch.set_num_threads(engine.threads)
+    _join(device)
+    mesh = init_device_mesh(
+        device.type, (rows, engine.ranks_per_candidate), mesh_dim_names=("candidate", "data")
+    )
+    rank, size = dist.get_rank(), dist.get_world_size()
+    groups = [dist.new_group([r], timeout=TIMEOUT) for r in range(size)]  # made by all for all
+    return Topology(
+        world=Axis(dist.group.WORLD, rank, size),
+        data=_axis(mesh.get_group("data")),
+        candidate=_axis(mesh.get_group("candidate")),
+        alone=groups[rank],
+        device=device,
+    )
+
+
+def first_ranks(topology: Topology, num: int | None) -> Axis | None:
+    """The axis of the first `num` ranks (None: all); None on the others. Every rank must call."""
+    if num is None or num == topology.world.size:
+        return topology.world
+    if num > topology.world.size:
+        raise ValueError(
+            f"pretrain.ranks={num} is more than the {topology.world.size} ranks; start more or "
+            "lower it"
+        )
+    group = dist.new_group(list(range(num)), timeout=TIMEOUT)
+    return _axis(group) if topology.world.rank < num else None
+
+
+def stop() -> None:
+    """Leave the other ranks."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _axis(group: dist.ProcessGroup) -> Axis:
+    return Axis(group, dist.get_rank(group), dist.get_world_size(group))
+
+
+def _device(engine: EngineConfig) -> torch.device:
+    if engine.device == "cpu" or (engine.device == "auto" and not torch.cuda.is_available()):
+        if engine.precision == "fp16":
+            raise ValueError("engine.precision=fp16 needs CUDA; on a CPU use bf16 or fp32")
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ValueError("engine.device=cuda: this machine has none; use auto or cpu")
+    local = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
+    torch.cuda.set_device(local)
+    return torch.device("cuda", local)
+
+
+def _join(device: torch.device) -> None:
+    """nccl when every rank of the host has a GPU to itself, gloo otherwise."""
+    own_gpu = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= torch.cuda.device_count()
+    backend = "nccl" if device.type == "cuda" and own_gpu else "gloo"
+    if "MASTER_ADDR" in os.environ:
+        dist.init_process_group(backend, timeout=TIMEOUT)
+    else:  # no launcher: one rank
+        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)

@@ -1,0 +1,57 @@
+"""Every file name below a run folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+WEIGHTS = "weights.safetensors"
+MASK = "mask.safetensors"
+METRICS = "metrics.json"
+HISTORY = "history.json"
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The run folder; phases count from 1 and candidates from 0."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        return self.root / "environment.json"
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "plan.json"
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "journal.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        return self.root / "summary.json"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.root / "tensorboard"
+
+    @property
+    def progress(self) -> Path:
+        return self.root / "progress"
+
+    @property
+    def dense(self) -> Path:
+        return self.root / "dense"
+
+    def candidate(self, phase: int, index: int) -> Path:
+        return self.root / f"phase_{phase}" / f"candidate_{index}"
+
+    def soup(self, phase: int) -> Path:
+        return self.root / f"phase_{phase}" / "soup"

@@ -1,0 +1,83 @@
+"""What will happen: phases dealt onto groups, with steps, surviving weights and bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from sms_dist.phases import Phase
+from sms_dist.schedules.sparsity import num_kept
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the model and the data contribute to a plan."""
+
+    num_prunable: int
+    num_other: int  # parameters that are never pruned
+    steps_per_epoch: int
+
+
+@dataclass(frozen=True)
+class PhasePlan:
+    """One phase as it will run."""
+
+    phase: Phase
+    waves: tuple[tuple[int, ...], ...]  # the candidates that train at the same time
+    surviving: int  # prunable weights
+    steps: tuple[int, ...]  # of each candidate
+    soup_bytes: int  # sent by all ranks together
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All phases on `num_groups` groups; plain data, printable without a process group."""
+
+    num_groups: int
+    sizes: Sizes
+    phases: tuple[PhasePlan, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        document = asdict(self)
+        for phase, item in zip(document["phases"], self.phases, strict=True):
+            candidates = [
+                asdict(c) | {"retrain": c.retrain.model_dump()} for c in item.phase.candidates
+            ]
+            phase["phase"]["candidates"] = candidates
+        return document
+
+
+def make_plan(phases: Sequence[Phase], num_groups: int, sizes: Sizes) -> Plan:
+    return Plan(num_groups, sizes, tuple(_phase_plan(p, num_groups, sizes) for p in phases))
+
+
+def deal(items: Sequence[T], num_groups: int, group: int) -> Sequence[T]:
+    """The items of one group, in the order of its waves."""
+    return items[group::num_groups]
+
+
+def soup_bytes(num_values: int, num_candidates: int, num_groups: int, itemsize: int = 4) -> int:
+    """Bytes sent by all ranks for one soup.
+
+    Every group owns a slice of the vector and gets that slice of each candidate that another group
+    trained; then the mixed slices are gathered by all groups.
+    """
+    exchanged = num_candidates * num_values * (num_groups - 1) // num_groups
+    gathered = num_values * (num_groups - 1)
+    return itemsize * (exchanged + gathered)
+
+
+def _phase_plan(phase: Phase, num_groups: int, sizes: Sizes) -> PhasePlan:
+    indices = [c.index for c in phase.candidates]
+    waves = [indices[i : i + num_groups] for i in range(0, len(indices), num_groups)]
+    surviving = num_kept(sizes.num_prunable, phase.sparsity)
+    return PhasePlan(
+        phase,
+        tuple(tuple(wave) for wave in waves),
+        surviving,
+        tuple(c.retrain.epochs * sizes.steps_per_epoch for c in phase.candidates),
+        soup_bytes(surviving + sizes.num_other, len(indices), num_groups),
+    )

@@ -1,0 +1,1 @@
+"""Which weights stay: masks, allocation over the layers, exact selection."""

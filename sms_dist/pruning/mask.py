@@ -1,0 +1,57 @@
+"""A mask says for each prunable tensor which of its weights survive."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+Mask = dict[str, Tensor]  # parameter name -> bool tensor, in the order of the model's parameters
+Tensors = Mapping[str, Tensor]
+
+_PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+
+
+def prunable_names(model: nn.Module) -> list[str]:
+    """The weights of convolutions and linear layers: no biases, no normalisation."""
+    return [
+        f"{name}.weight" if name else "weight"
+        for name, module in model.named_modules()
+        if isinstance(module, _PRUNABLE)
+    ]
+
+
+def full_mask(tensors: Tensors, names: Iterable[str]) -> Mask:
+    """The mask that keeps everything."""
+    return {name: torch.ones_like(tensors[name], dtype=torch.bool) for name in names}
+
+
+def apply_(tensors: Tensors, mask: Mask) -> None:
+    """Set the pruned weights to zero (+0.0, whatever stood there)."""
+    with torch.no_grad():
+        for name, kept in mask.items():
+            tensors[name].masked_fill_(~kept, 0.0)
+
+
+def num_weights(mask: Mask) -> int:
+    return sum(kept.numel() for kept in mask.values())
+
+
+def num_surviving(mask: Mask) -> int:
+    return sum(int(kept.sum()) for kept in mask.values())
+
+
+def sparsity(mask: Mask) -> float:
+    """The fraction of the prunable weights that the mask removes."""
+    return 1 - num_surviving(mask) / num_weights(mask)
+
+
+def digest(mask: Mask) -> str:
+    """A hash of names, shapes and bits."""
+    hasher = hashlib.sha256()
+    for name, kept in mask.items():
+        hasher.update(f"{name}{tuple(kept.shape)}".encode())
+        hasher.update(kept.cpu().contiguous().numpy().tobytes())
+    return hasher.hexdigest()

@@ -1,0 +1,58 @@
+"""Randomness with an address: a random number depends on where it is used, not on who asks."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# The odd constants of splitmix64, as signed 64-bit integers.
+_GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
+_MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
+_MIX_2 = 0x94D049BB133111EB - (1 << 64)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The random numbers of one address."""
+
+    key: int  # 63 bits
+
+    def generator(self) -> torch.Generator:
+        """A fresh CPU generator; two calls give the same numbers."""
+        return torch.Generator().manual_seed(self.key)
+
+    def permutation(self, num_samples: int) -> Tensor:
+        """The numbers 0 ... num_samples - 1 in random order."""
+        return torch.randperm(num_samples, generator=self.generator())
+
+    def uniform(self, samples: Tensor, num_draws: int) -> Tensor:
+        """Uniforms in [0, 1): a row per sample id (int64), `num_draws` columns, on its device.
+
+        Row i depends on the id samples[i] alone, not on its place in the batch or on the device.
+        """
+        draws = torch.arange(num_draws, device=samples.device)
+        counter = samples[:, None] * num_draws + draws
+        bits = _splitmix64(counter * _GOLDEN + self.key)
+        return _shift_right(bits, 40).to(torch.float32) / (1 << 24)
+
+
+def stream(seed: int, purpose: str, *address: int) -> Stream:
+    """The stream of an address such as (seed, "order", candidate, phase, epoch)."""
+    text = f"{seed}/{purpose}/" + "/".join(str(part) for part in address)
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return Stream(int.from_bytes(digest, "big") >> 1)
+
+
+def _shift_right(values: Tensor, places: int) -> Tensor:
+    """Logical right shift: torch shifts the sign bit in, which the mask removes."""
+    return (values >> places) & ((1 << (64 - places)) - 1)
+
+
+def _splitmix64(values: Tensor) -> Tensor:
+    """The finaliser of splitmix64; int64 products wrap, which is what it needs."""
+    values = (values ^ _shift_right(values, 30)) * _MIX_1
+    values = (values ^ _shift_right(values, 27)) * _MIX_2
+    return values ^ _shift_right(values, 31)

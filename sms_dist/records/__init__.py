@@ -1,0 +1,1 @@
+"""What survives a run: atomic folders, journal, progress files, TensorBoard."""

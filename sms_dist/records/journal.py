@@ -1,0 +1,71 @@
+"""The journal of a run: one JSON object a line, appended and on the disk before work goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from sms_dist.records.files import finite
+
+
+class Journal:
+    """One process appends; anyone may read at any time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Append {"time": UTC, "event": event, ...fields}; non-finite numbers become null."""
+        assert "time" not in fields, "the journal sets the time"
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        line = json.dumps(finite({"time": now, "event": event, **fields}), allow_nan=False)
+        with self.path.open("ab+") as file:
+            _end_last_line(file)
+            file.write(line.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The events so far (none if there is no file yet); a torn last line is left out."""
+    if not path.is_file():
+        return []
+    *lines, rest = path.read_bytes().split(b"\n")
+    events = [_parse(line) for line in lines]
+    for number, event in enumerate(events, start=1):
+        if event is None:
+            raise ValueError(f"{path}, line {number} is not a JSON object; repair or remove it")
+    last = _parse(rest)
+    return [event for event in [*events, last] if event is not None]
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """The object on a line, None if it is torn."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _end_last_line(file: BinaryIO) -> None:
+    """See that the next byte appended starts a line.
+
+    A crash in the middle of a write leaves a last line without its end. If only the newline is
+    missing it is added; a fragment is cut off, else it would lie in the middle and spoil reading.
+    """
+    end = file.seek(0, os.SEEK_END)
+    if end == 0:
+        return
+    file.seek(end - 1)
+    if file.read(1) == b"\n":
+        return
+    file.seek(0)
+    last = file.read().rpartition(b"\n")[2]
+    if _parse(last) is not None:
+        file.write(b"\n")
+    else:
+        file.truncate(end - len(last))

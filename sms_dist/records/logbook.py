@@ -1,0 +1,121 @@
+"""What a rank writes down while it runs: rank 0 for the run, leaders for their groups."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from sms_dist.paths import RunPaths
+from sms_dist.records.journal import Journal
+from sms_dist.records.progress import ProgressWriter, Stage
+from sms_dist.records.tensorboard import CandidateBoard, RunBoard
+
+
+class _Average(Protocol):
+    @property
+    def loss(self) -> float: ...
+
+
+class _Meter(Protocol):
+    def average(self) -> _Average: ...
+
+
+class _Epoch(Protocol):
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def loss(self) -> float: ...
+    @property
+    def accuracy(self) -> float: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def num_samples(self) -> int: ...
+
+
+class Logbook:
+    """All records of one rank. Everything here is silent on ranks that speak for nobody."""
+
+    def __init__(
+        self, paths: RunPaths, *, is_main: bool, group: int, is_leader: bool, tensorboard: bool
+    ) -> None:
+        self.paths, self.is_main, self.is_leader = paths, is_main, is_leader
+        self._journal = Journal(paths.journal) if is_main else None
+        self._progress = ProgressWriter(paths.progress, group) if is_leader else None
+        self._has_boards = tensorboard
+        self.board = RunBoard(paths.tensorboard) if is_main and tensorboard else None
+
+    def event(self, name: str, **fields: Any) -> None:
+        """A line in the journal, by rank 0."""
+        if self._journal:
+            self._journal.write(name, **fields)
+
+    def at(self, stage: Stage, **position: Any) -> None:
+        """Where this group is now, by its leader."""
+        if self._progress:
+            self._progress.update(force=True, stage=stage, **position)
+
+    def watcher(self, name: str, num_epochs: int, num_steps: int) -> GroupWatcher:
+        """Somebody to look on while this group trains `name`, a folder below tensorboard/."""
+        board = None
+        if self.is_leader and self._has_boards:
+            board = CandidateBoard(self.paths.tensorboard / name)
+        return GroupWatcher(self._progress, board, num_epochs, num_steps)
+
+    def close(self) -> None:
+        self.at("done")
+        if self.board:
+            self.board.close()
+
+
+class GroupWatcher:
+    """Turns a group's steps into progress, and its epochs into curves."""
+
+    def __init__(
+        self,
+        progress: ProgressWriter | None,
+        board: CandidateBoard | None,
+        num_epochs: int,
+        num_steps: int,
+    ) -> None:
+        self._progress, self._board = progress, board
+        self._num_epochs, self._num_steps = num_epochs, num_steps
+        self._start = self._epoch_start = time.monotonic()
+        self._told = 0.0
+
+    def step(self, epoch: int, step: int, meter: _Meter, num_samples: int) -> None:
+        now = time.monotonic()
+        if self._progress is None or (now - self._told < 0.5 and step < self._num_steps):
+            return  # reading the meter waits for the device
+        self._told = now
+        done = (epoch - 1) * self._num_steps + step
+        left = self._num_epochs * self._num_steps - done
+        self._progress.update(
+            epoch=epoch,
+            num_epochs=self._num_epochs,
+            step=step,
+            num_steps=self._num_steps,
+            loss=meter.average().loss,
+            images_per_second=step * num_samples / max(now - self._epoch_start, 1e-9),
+            eta_seconds=left * (now - self._start) / done,
+        )
+
+    def epoch(self, epoch: _Epoch) -> None:
+        now = time.monotonic()
+        seconds, self._epoch_start = now - self._epoch_start, now
+        if self._board:
+            self._board.epoch(
+                epoch.epoch,
+                loss=epoch.loss,
+                accuracy=epoch.accuracy,
+                learning_rate=epoch.learning_rate,
+                images_per_second=epoch.num_samples / max(seconds, 1e-9),
+            )
+
+    def close(self, final: Mapping[str, float] | None = None) -> float:
+        """End the curves with what was measured at the end; the seconds since the start."""
+        if self._board:
+            self._board.final(self._num_epochs, final or {})
+            self._board.close()
+        return time.monotonic() - self._start

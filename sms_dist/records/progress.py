@@ -1,0 +1,115 @@
+"""Where each candidate group is right now: a small file per group, replaced about once a second."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from sms_dist.records.files import json_text
+
+Stage = Literal["pretrain", "retrain", "batch norm", "evaluate", "soup", "waiting", "done"]
+INTERVAL = 1.0  # seconds between two writes of a group
+_UNMEASURED: dict[str, Any] = {
+    "epoch": 0,
+    "num_epochs": 0,
+    "step": 0,
+    "num_steps": 0,
+    "loss": None,
+    "images_per_second": None,
+    "eta_seconds": None,
+}
+_FILE = re.compile(r"group_(\d+)\.json")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The position of one group; 0 or None where a field means nothing in its stage."""
+
+    phase: int = 0  # from 1; 0: before the first phase
+    num_phases: int = 0
+    candidate: int | None = None  # from 0
+    num_candidates: int = 0
+    stage: Stage = "waiting"
+    epoch: int = 0  # from 1
+    num_epochs: int = 0
+    step: int = 0  # steps done in this epoch
+    num_steps: int = 0  # steps of an epoch
+    loss: float | None = None
+    images_per_second: float | None = None
+    eta_seconds: float | None = None  # until the stage ends
+    wave: int = 0  # from 1; 0: not in a wave
+    time: float = 0.0  # seconds since 1970
+
+    @property
+    def fraction(self) -> float | None:
+        """How much of the stage is done, 0 to 1; None if that is not known."""
+        if self.num_epochs == 0 or self.epoch == 0:
+            return None
+        in_epoch = self.step / self.num_steps if self.num_steps else 0.0
+        return min(1.0, (self.epoch - 1 + in_epoch) / self.num_epochs)
+
+
+class ProgressWriter:
+    """Held by the leader of a group."""
+
+    def __init__(self, folder: Path, group: int, clock: Callable[[], float] = time.time) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / f"group_{group}.json"
+        self._clock = clock
+        self.current = Progress()
+        self._written: Progress | None = None
+
+    def update(self, force: bool = False, **changes: Any) -> None:
+        """Replace fields; written if forced, after a second, or in a new stage."""
+        old, new = self.current, replace(self.current, **changes, time=self._clock())
+        if _place(old) != _place(new):  # what was measured elsewhere says nothing here
+            new = replace(new, **{**_UNMEASURED, **changes})
+        self.current = new
+        if force or self._is_due():
+            self._write()
+
+    def _is_due(self) -> bool:
+        old, new = self._written, self.current
+        if old is None or _place(old) != _place(new):
+            return True
+        return not 0 <= new.time - old.time < INTERVAL  # a clock set back must not silence us
+
+    def _write(self) -> None:
+        temporary = self._path.with_name(f".{self._path.name}.tmp")
+        temporary.write_text(json_text(asdict(self.current)))
+        os.replace(temporary, self._path)  # no fsync: after a crash nobody needs it
+        self._written = self.current
+
+
+def read_all(folder: Path) -> dict[int, Progress]:
+    """Group -> its progress, in order, for the groups that have written any."""
+    if not folder.is_dir():
+        return {}
+    found = {}
+    for path in folder.iterdir():
+        match = _FILE.fullmatch(path.name)
+        text = _read(path) if match else None
+        if match and text is not None:
+            found[int(match[1])] = Progress(**json.loads(text))
+    return dict(sorted(found.items()))
+
+
+def _read(path: Path) -> str | None:
+    """None if the file went away, or (NFS) another host replaced it under our hands."""
+    try:
+        return path.read_text()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESTALE):
+            return None
+        raise
+
+
+def _place(progress: Progress) -> tuple[int, int | None, Stage]:
+    return progress.phase, progress.candidate, progress.stage

@@ -1,0 +1,134 @@
+"""A run folder belongs to one configuration; a later start with the same one enters it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import sms_dist
+from sms_dist import config_file
+from sms_dist.config import Config, differences, dump
+from sms_dist.paths import RunPaths
+from sms_dist.records.files import json_text, write_text
+
+WORLD_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_JOB_ID")
+
+
+def open_run(paths: RunPaths, config: Config, environment: Mapping[str, Any]) -> bool:
+    """Make the run folder, or enter one with the same configuration (True: this is a resume).
+
+    One process calls, before any other writes there. ValueError if the folder is another run's,
+    holds something else, or cannot be written.
+    """
+    try:
+        is_resume = paths.config.is_file()
+        if is_resume:
+            _check_same(paths, config)
+        else:
+            _check_empty(paths.root)
+            paths.root.mkdir(parents=True, exist_ok=True)
+            write_text(paths.config, dump(config))
+        # Where the groups of the last start were says nothing about this one.
+        if paths.progress.is_dir():
+            shutil.rmtree(paths.progress)
+        starts = [*_starts(paths.environment), dict(environment)]
+        write_text(paths.environment, json_text({"starts": starts}))
+    except OSError as error:
+        raise ValueError(
+            f"the run folder {paths.root} cannot be used: {error.strerror or error}; "
+            "name another with --run-dir"
+        ) from None
+    return is_resume
+
+
+def _check_same(paths: RunPaths, config: Config) -> None:
+    try:
+        old = config_file.load(paths.config)
+    except ValueError as error:
+        raise _occupied(paths.root, f"a configuration that cannot be read ({error})") from None
+    changed = differences(old, config)
+    if changed:
+        raise _occupied(paths.root, f"a run with another configuration ({'; '.join(changed)})")
+
+
+def _check_empty(root: Path) -> None:
+    """Hidden files (.DS_Store, remains of a crashed start) do not count."""
+    if root.is_dir() and any(not entry.name.startswith(".") for entry in root.iterdir()):
+        raise _occupied(root, "files but no config.yaml, so it is not a run")
+
+
+def _occupied(root: Path, content: str) -> ValueError:
+    return ValueError(
+        f"the run folder {root} holds {content}; choose another name, give --run-dir, or remove it"
+    )
+
+
+def _starts(path: Path) -> list[Any]:
+    if not path.is_file():
+        return []
+    try:
+        starts = json.loads(path.read_text())["starts"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} is damaged; remove it, it will be made again") from None
+    return list(starts)
+
+
+def environment() -> dict[str, Any]:
+    """What this start runs with: versions, host, devices, commit, command line, time, ranks."""
+    return {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.orig_argv),
+        "host": platform.node(),
+        "cpus": os.cpu_count(),
+        "devices": _devices(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": _version("torch"),
+            "deepspeed": _version("deepspeed"),
+            "sms_dist": sms_dist.__version__,
+        },
+        "commit": _commit(Path(__file__).resolve()),
+        "world": {name: os.environ.get(name) for name in WORLD_VARIABLES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _devices() -> list[str]:
+    import torch  # seconds to import, and needed here only
+
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+
+
+def _commit(file: Path) -> str | None:
+    """The commit of the code, marked "-dirty" if changed; None if git does not track this file.
+
+    An installed copy may lie inside some other project's repository; its commit would mislead.
+    """
+    if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
+        return None
+    return _git(file.parent, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()

@@ -1,0 +1,121 @@
+"""A folder of tensors with documents is there complete and checked, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from sms_dist.paths import MANIFEST
+from sms_dist.records.files import json_text, sha256_of, sync, write_bytes, write_text
+
+__all__ = [
+    "is_complete",
+    "json_text",
+    "load_document",
+    "load_tensors",
+    "save",
+    "sha256_of",
+    "write_text",
+]
+
+
+def save(
+    folder: Path,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    documents: Mapping[str, Any],
+) -> None:
+    """Write file name -> named tensors and file name -> JSON value as one folder, all or nothing.
+
+    One process calls; a crash at any moment leaves the folder absent, and the next call tidies up.
+    """
+    assert not is_complete(folder), f"{folder} is there already"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_remains(folder)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary.mkdir()
+    contents = {name: _tensor_bytes(named) for name, named in tensors.items()}
+    contents |= {name: json_text(value).encode() for name, value in documents.items()}
+    manifest = {name: _description(content) for name, content in contents.items()}
+    for name, content in contents.items():
+        write_bytes(temporary / name, content)
+    write_bytes(temporary / MANIFEST, json_text(manifest).encode())
+    sync(temporary)
+    os.replace(temporary, folder)
+    sync(folder.parent)
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether `save` finished here."""
+    return (folder / MANIFEST).is_file()
+
+
+def load_tensors(folder: Path, file: str) -> dict[str, Tensor]:
+    """The named tensors of a saved file, on the CPU; ValueError where a byte of it changed."""
+    return safetensors.torch.load(_verified(folder, file))
+
+
+def load_document(folder: Path, file: str) -> Any:
+    """The JSON value of a saved file; ValueError where a byte of it changed."""
+    return json.loads(_verified(folder, file))
+
+
+def _tensor_bytes(named: Mapping[str, Tensor]) -> bytes:
+    # safetensors refuses tensors that share memory (tied weights, views), so each gets its own.
+    own = {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in named.items()
+    }
+    return safetensors.torch.save(own, metadata={"format": "pt"})
+
+
+def _description(content: bytes) -> dict[str, str | int]:
+    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+
+def _remove_remains(folder: Path) -> None:
+    """Remove what crashed saves of this folder left, and the folder itself if it is incomplete."""
+    remains = re.compile(rf"\.{re.escape(folder.name)}\.\d+\.tmp")
+    for sibling in list(folder.parent.iterdir()):
+        if remains.fullmatch(sibling.name) or sibling.name == folder.name:
+            shutil.rmtree(sibling)
+
+
+def _verified(folder: Path, file: str) -> bytes:
+    """The bytes of a file, after a look at the manifest."""
+    manifest = _manifest(folder)
+    if file not in manifest:
+        raise ValueError(f"{folder} has no {file}; it has {', '.join(sorted(manifest))}")
+    path = folder / file
+    if not path.is_file():
+        raise _damaged(folder, path, "is missing")
+    content = path.read_bytes()
+    if _description(content) != manifest[file]:
+        raise _damaged(folder, path, f"differs from its checksum in {MANIFEST}")
+    return content
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise _damaged(folder, path, "is missing")
+    try:
+        manifest = json.loads(path.read_bytes())
+    except ValueError:
+        raise _damaged(folder, path, "is not JSON") from None
+    if not isinstance(manifest, dict):
+        raise _damaged(folder, path, "is not a mapping")
+    return manifest
+
+
+def _damaged(folder: Path, path: Path, problem: str) -> ValueError:
+    return ValueError(f"{path} {problem}; remove the folder {folder}, it will be made again")

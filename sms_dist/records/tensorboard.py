@@ -1,0 +1,117 @@
+"""TensorBoard views of a run: the curves of each candidate, and the phases of the whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.tensorboard.summary import hparams as hparams_summaries
+from torch.utils.tensorboard.writer import SummaryWriter
+
+# The entries are regular expressions over tags, except for the names at the left.
+LAYOUT = {
+    "phases": {
+        "test accuracy": ["Multiline", [r"^test_accuracy/"]],
+        "distances between candidates": ["Multiline", [r"^distance/"]],
+        "sparsity": ["Multiline", [r"^sparsity$"]],
+        "sparsity by layer": ["Multiline", [r"^layer_sparsity/"]],
+    }
+}
+
+
+class CandidateBoard:
+    """One candidate's curves over its epochs.
+
+    `resume_at`: hide what an interrupted start drew from this epoch on, it is drawn again.
+    """
+
+    def __init__(self, folder: Path, resume_at: int | None = None) -> None:
+        self._writer = SummaryWriter(str(folder), purge_step=resume_at)
+
+    def epoch(
+        self,
+        epoch: int,
+        *,
+        loss: float,
+        learning_rate: float,
+        accuracy: float,
+        images_per_second: float,
+    ) -> None:
+        """One point on every curve, epochs counted from 1."""
+        values = {
+            "train/loss": loss,
+            "train/accuracy": accuracy,
+            "train/learning_rate": learning_rate,
+            "speed/images_per_second": images_per_second,
+        }
+        _add_scalars(self._writer, values, epoch)
+        self._writer.flush()
+
+    def final(self, epoch: int, values: Mapping[str, float | None]) -> None:
+        """What was measured after the last epoch, such as the test accuracy."""
+        _add_scalars(self._writer, _prefixed("final", values), epoch)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class RunBoard:
+    """The run over its phases: accuracies, sparsities, distances, surviving weights.
+
+    `resume_at`: hide what an interrupted start drew from this phase on, it is drawn again.
+    """
+
+    def __init__(self, folder: Path, resume_at: int | None = None) -> None:
+        self._writer = SummaryWriter(str(folder), purge_step=resume_at)
+        self._writer.add_custom_scalars(LAYOUT)
+        self._writer.flush()
+
+    def phase(
+        self,
+        phase: int,
+        scalars: Mapping[str, float | None],
+        sparsity: float,
+        layer_sparsities: Mapping[str, float],
+        distances: Mapping[str, float],
+        weights: Mapping[str, Tensor],
+    ) -> None:
+        """One point on every curve; `scalars` are test accuracies, `weights` the surviving ones."""
+        _add_scalars(self._writer, _prefixed("test_accuracy", scalars), phase)
+        _add_scalars(self._writer, {"sparsity": sparsity}, phase)
+        _add_scalars(self._writer, _prefixed("layer_sparsity", layer_sparsities), phase)
+        _add_scalars(self._writer, _prefixed("distance", distances), phase)
+        for layer, values in weights.items():
+            values = values.detach().float().cpu()
+            values = values[torch.isfinite(values)]  # a histogram has no place for the others
+            if values.numel():
+                self._writer.add_histogram(f"weights/{layer}", values, phase)
+        self._writer.flush()
+
+    def hparams(
+        self, hparams: Mapping[str, bool | str | float | int], metrics: Mapping[str, float]
+    ) -> None:
+        """The row of this run in the HPARAMS tab, with the final metrics."""
+        # SummaryWriter.add_hparams would put the row into a further run of its own.
+        tagged = {f"final/{name}": value for name, value in metrics.items()}
+        events = self._writer._get_file_writer()  # type: ignore[no-untyped-call]
+        for summary in hparams_summaries(dict(hparams), tagged):  # type: ignore[no-untyped-call]
+            events.add_summary(summary)
+        _add_scalars(self._writer, tagged, 0)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _add_scalars(writer: SummaryWriter, values: Mapping[str, float | None], step: int) -> None:
+    for tag, value in values.items():
+        if value is not None:
+            writer.add_scalar(tag, value, step)
+
+
+def _prefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}/{name}": value for name, value in values.items()}

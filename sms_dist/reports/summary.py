@@ -1,0 +1,51 @@
+"""What is said of a phase and of a run: the contents of summary.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sms_dist.config import Config
+
+Document = dict[str, Any]
+DETAILS = ("epochs", "retrain")  # of candidates: in their own metrics.json and in the journal
+
+
+def phase_summary(
+    phase: int, sparsity: float, soup: Mapping[str, float], candidates: Sequence[Document]
+) -> Document:
+    """Best and mean are test accuracies of the candidates that did not diverge."""
+    found = [c["test_accuracy"] for c in candidates if not c["diverged"]]
+    brief = [{key: c[key] for key in c if key not in DETAILS} for c in candidates]
+    return {
+        "phase": phase,
+        "sparsity": sparsity,
+        "soup": dict(soup),
+        "candidates": brief,
+        "best_candidate": max(found),
+        "mean_candidate": sum(found) / len(found),
+    }
+
+
+def run_summary(config: Config, dense: Document, phases: Sequence[Document]) -> Document:
+    """The whole run; `final` is the last soup, or the dense model where nothing was pruned."""
+    brief = {key: value for key, value in dense.items() if key not in DETAILS}
+    final = phases[-1]["soup"] if phases else brief
+    return {
+        "name": config.name,
+        "method": config.method.name,
+        "seed": config.seed,
+        "goal_sparsity": config.pruning.goal_sparsity,
+        "dense": brief,
+        "phases": list(phases),
+        "final": {"sparsity": phases[-1]["sparsity"] if phases else 0.0, **final},
+    }
+
+
+def accuracies(phase: Mapping[str, Any]) -> dict[str, float]:
+    """The test accuracies of a phase that stand in one chart."""
+    return {
+        "soup": phase["soup"]["test_accuracy"],
+        "best_candidate": phase["best_candidate"],
+        "mean_candidate": phase["mean_candidate"],
+    }

@@ -1,0 +1,1 @@
+"""Soups: coefficients over candidates, mixing, and how far the candidates are apart."""

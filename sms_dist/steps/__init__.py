@@ -1,0 +1,1 @@
+"""The steps of the algorithm with their records: done once, found again by later starts."""

@@ -1,0 +1,62 @@
+"""The dense model: pretrained, taken from a file, or found in the run folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sms_dist.distributed.collectives import from_first, together
+from sms_dist.paths import HISTORY, METRICS, WEIGHTS
+from sms_dist.records import store
+from sms_dist.records.logbook import Logbook
+from sms_dist.schedules.retraining import History
+from sms_dist.training.dense_file import load_dense
+from sms_dist.training.evaluation import measured
+from sms_dist.training.pretrain import pretrain
+from sms_dist.training.workbench import State, Workbench
+
+
+@dataclass(frozen=True)
+class DenseModel:
+    state: State
+    history: History | None
+    metrics: dict[str, Any]
+
+
+def dense_model(bench: Workbench, book: Logbook) -> DenseModel:
+    """The dense model, the same bits on all ranks. Every rank must call."""
+    folder = book.paths.dense
+    if from_first(lambda: store.is_complete(folder), bench.at.world, bench.at.device):
+        return _stored(bench, book)
+    made = _made(bench, book)
+    documents = {METRICS: made.metrics}
+    if made.history is not None:
+        documents[HISTORY] = asdict(made.history)
+    if book.is_main:
+        store.save(folder, {WEIGHTS: made.state}, documents)
+    book.event("dense", **made.metrics)
+    return made
+
+
+def _made(bench: Workbench, book: Logbook) -> DenseModel:
+    config, at = bench.config.pretrain, bench.at
+    book.at("pretrain")
+    if config.from_ is None:
+        watcher = book.watcher("dense", config.epochs, bench.loaders.train.num_steps)
+        dense = pretrain(bench, watcher)
+        watcher.close()
+    else:
+        dense = together(lambda: load_dense(bench), at.world, at.device)
+    book.at("evaluate")
+    state, metrics = measured(bench, dense.state, at.world)
+    epochs = {"epochs": [asdict(epoch) for epoch in dense.epochs]}
+    return DenseModel(state, dense.history, metrics | epochs)
+
+
+def _stored(bench: Workbench, book: Logbook) -> DenseModel:
+    folder, history = book.paths.dense, None
+    if (folder / HISTORY).is_file():
+        document = store.load_document(folder, HISTORY)
+        history = History(tuple(document["rates"]), document["epochs"])
+    state = bench.on_device(store.load_tensors(folder, WEIGHTS))
+    return DenseModel(state, history, store.load_document(folder, METRICS))

@@ -1,0 +1,1 @@
+"""Training one candidate, recomputing batch norm, evaluating, merging."""

@@ -1,0 +1,72 @@
+"""Dense weights from a file, checked against the model, with the learning rates they came from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+
+from sms_dist.paths import HISTORY, WEIGHTS
+from sms_dist.schedules.pretraining import pretraining_rates
+from sms_dist.schedules.retraining import History
+from sms_dist.training.pretrain import Dense
+from sms_dist.training.workbench import State, Workbench, full_precision
+
+
+def load_dense(bench: Workbench) -> Dense:
+    """The weights that `pretrain.from` names; ValueError where they are not this model's."""
+    source = bench.config.pretrain.from_
+    assert source is not None
+    file = _weights_file(source)
+    try:
+        loaded = safetensors.torch.load_file(file, device=str(bench.at.device))
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"pretrain.from={file} is no safetensors file: {error}") from None
+    state = bench.new_model().state_dict()
+    _check(str(file), loaded, state, bench.config.model.name)
+    return Dense(full_precision(state | loaded), _history(bench, file.parent / HISTORY), [])
+
+
+def _weights_file(source: str) -> Path:
+    path = Path(source)
+    for candidate in (path, path / WEIGHTS, path / "dense" / WEIGHTS):
+        if candidate.is_file():
+            return candidate
+    raise ValueError(
+        f"pretrain.from={source}: there are no dense weights; give a run folder, its dense/ folder "
+        "or a .safetensors file"
+    )
+
+
+def _check(file: str, loaded: State, wanted: State, model: str) -> None:
+    missing, extra = sorted(wanted.keys() - loaded.keys()), sorted(loaded.keys() - wanted.keys())
+    if missing or extra:
+        raise ValueError(
+            f"pretrain.from={file} does not fit model.name={model}: it lacks "
+            f"{_some(missing)}, and has {_some(extra)} besides"
+        )
+    for name, tensor in wanted.items():
+        if loaded[name].shape != tensor.shape:
+            raise ValueError(
+                f"pretrain.from={file}: {name} has the shape {tuple(loaded[name].shape)}, "
+                f"model.name={model} wants {tuple(tensor.shape)}"
+            )
+
+
+def _history(bench: Workbench, file: Path) -> History | None:
+    config = bench.config.pretrain
+    if file.is_file():
+        document = json.loads(file.read_text())
+        return History(tuple(document["rates"]), document["epochs"])
+    if config.history == "recorded":
+        return None
+    rates = pretraining_rates(config, bench.loaders.train.num_steps)
+    if not rates:
+        raise ValueError("pretrain.history=config needs pretrain.epochs above 0")
+    return History(tuple(rates), config.epochs)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "") or "nothing"

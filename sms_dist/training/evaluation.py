@@ -1,0 +1,57 @@
+"""Measuring a model: batch norm recomputed first, then every sample once over all ranks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from data.loader import Loader
+from sms_dist.distributed.parts import NUM_PARTS, sum_over_parts
+from sms_dist.distributed.topology import Axis
+from sms_dist.training.batch_norm import recompute_
+from sms_dist.training.meter import Meter
+from sms_dist.training.workbench import State, Workbench
+
+Metrics = dict[str, float]
+
+
+def measured(bench: Workbench, state: State, axis: Axis) -> tuple[State, Metrics]:
+    """The state with recomputed batch norm, and its validation and test metrics.
+
+    Soup, candidate and dense model are all measured this way. Every rank of the axis must call,
+    with the same state; the bits do not depend on their number.
+    """
+    model = with_batch_norm(bench, state, axis)
+    metrics = {f"test_{k}": v for k, v in evaluate(model, bench.loaders.test, axis).items()}
+    if bench.loaders.validation.num_samples:
+        metrics |= validated(bench, model, axis)
+    return {name: t.detach().clone() for name, t in model.state_dict().items()}, metrics
+
+
+def with_batch_norm(bench: Workbench, state: State, axis: Axis) -> nn.Module:
+    """The model of a state, its batch norm recomputed. Every rank of the axis must call."""
+    model = bench.load(state)
+    recompute_(model, bench.loaders.train, axis, bench.at.device)
+    return model
+
+
+def validated(bench: Workbench, model: nn.Module, axis: Axis) -> Metrics:
+    """Validation metrics of a model as it is. Every rank of the axis must call."""
+    result = evaluate(model, bench.loaders.validation, axis)
+    return {f"validation_{k}": v for k, v in result.items()}
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, loader: Loader, axis: Axis) -> Metrics:
+    """Accuracy and mean loss over all samples. Every rank of the axis must call."""
+    device = next(model.parameters()).device
+    model.eval()
+
+    def part(index: int) -> Tensor:
+        meter = Meter(0.0, device)
+        for batch in loader.part(index, NUM_PARTS):
+            meter.loss(model(batch.inputs), batch.targets)
+        return meter.totals
+
+    loss, correct, count = sum_over_parts(part, 3, axis, device).tolist()
+    return {"accuracy": correct / count, "loss": loss / count}

@@ -1,0 +1,42 @@
+"""The one place that imports torchvision, also beside a CPU-only torch."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import torch
+
+_SCHEMAS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+)
+_library: torch.library.Library | None = None  # the schemas vanish when this is collected
+
+
+def torchvision() -> ModuleType:
+    """The torchvision module; ImportError when it is not installed."""
+    if torch.version.cuda is None:
+        _define_missing_operators()
+    try:
+        import torchvision.datasets
+        import torchvision.models
+        import torchvision.transforms.v2
+    except ModuleNotFoundError as error:
+        message = f"this needs torchvision ({error}); pip install torchvision beside this torch"
+        raise ImportError(message) from error
+    module: ModuleType = torchvision
+    return module
+
+
+def _define_missing_operators() -> None:
+    """A CUDA build registers fake kernels for operators that its library cannot load here."""
+    global _library
+    if _library is not None or _has_operator("nms"):
+        return
+    _library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    for schema in _SCHEMAS:
+        _library.define(schema)  # type: ignore[no-untyped-call]
+
+
+def _has_operator(name: str) -> bool:
+    return hasattr(torch.ops.torchvision, name)

@@ -1,0 +1,76 @@
+"""The order of samples: complete, reproducible, and the same for any number of ranks."""
+
+from itertools import chain
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.order import epoch_indices, part_indices, steps_per_epoch
+from sms_dist.randomness import stream
+
+ORDER = stream(3, "order", 1, 2)
+
+
+def flat(pieces):
+    return list(chain.from_iterable(pieces))
+
+
+def chunks(num_samples: int, batch_size: int, num_ranks: int) -> list[list[int]]:
+    """The samples of each step, gathered from all ranks in rank order."""
+    ranks = [
+        [i.tolist() for i, _ in epoch_indices(num_samples, batch_size, ORDER, rank, num_ranks)]
+        for rank in range(num_ranks)
+    ]
+    return [flat(pieces) for pieces in zip(*ranks, strict=True)]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(4, 200), st.integers(4, 50), st.integers(1, 4))
+def test_every_epoch_sees_every_sample_once(num_samples, batch_size, num_ranks):
+    if num_samples // steps_per_epoch(num_samples, batch_size) < num_ranks:
+        return
+    steps = chunks(num_samples, batch_size, num_ranks)
+    assert sorted(flat(steps)) == list(range(num_samples))
+    sizes = {len(step) for step in steps}
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3, 4])
+def test_a_step_holds_the_same_samples_for_any_number_of_ranks(num_ranks):
+    assert chunks(103, 16, num_ranks) == chunks(103, 16, 1)
+
+
+def test_the_ranks_shares_differ_by_one_sample_at_most_and_know_the_whole():
+    shares = [next(epoch_indices(103, 16, ORDER, rank, 4)) for rank in range(4)]
+    lengths = [len(indices) for indices, _ in shares]
+    assert max(lengths) - min(lengths) <= 1
+    assert {size for _, size in shares} == {sum(lengths)}
+
+
+def test_starting_later_gives_the_rest_of_the_same_epoch():
+    whole = [(i.tolist(), size) for i, size in epoch_indices(50, 8, ORDER, 1, 2)]
+    rest = [(i.tolist(), size) for i, size in epoch_indices(50, 8, ORDER, 1, 2, start_step=3)]
+    assert rest == whole[3:]
+
+
+def test_another_stream_gives_another_order():
+    other = stream(3, "order", 1, 3)
+    first, second = (next(epoch_indices(100, 100, s, 0, 1))[0] for s in (ORDER, other))
+    assert not torch.equal(first, second)
+
+
+def test_a_rank_without_samples_is_refused_before_the_first_step():
+    with pytest.raises(ValueError, match=r"engine\.ranks_per_candidate=1"):
+        epoch_indices(5, 2, ORDER, 0, 3)
+    with pytest.raises(ValueError, match=r"data\.batch_size=4"):
+        epoch_indices(5, 4, ORDER, 0, 4)
+
+
+@pytest.mark.parametrize("num_parts", [1, 2, 3, 20])
+def test_parts_together_hold_every_sample_once_in_stored_order(num_parts):
+    batches = [b.tolist() for p in range(num_parts) for b in part_indices(103, 16, p, num_parts)]
+    assert flat(batches) == list(range(103))
+    assert batches == [b.tolist() for b in part_indices(103, 16, 0, 1)]

@@ -1,0 +1,102 @@
+"""Facts about the table of a run."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sms_dist.reports.table import percent, run_table
+
+
+def phase(number: int, soup: float | None, candidates: list[float | None]) -> dict[str, Any]:
+    known = [accuracy for accuracy in candidates if accuracy is not None]
+    return {
+        "phase": number,
+        "sparsity": 1 - 0.5**number,
+        "soup": {"test_accuracy": soup},
+        "candidates": [
+            {
+                "index": index,
+                "seed": 100 + index,
+                "test_accuracy": accuracy,
+                "diverged": accuracy is None,
+            }
+            for index, accuracy in enumerate(candidates)
+        ],
+        "best_candidate": max(known),
+        "mean_candidate": sum(known) / len(known),
+    }
+
+
+def summary(method: str, phases: list[dict[str, Any]]) -> dict[str, Any]:
+    head = {"method": method, "seed": 3, "goal_sparsity": 0.75, "final": {}}
+    return {**head, "dense": {"test_accuracy": 0.95}, "phases": phases}
+
+
+def columns(table: Table) -> dict[str, list[str]]:
+    return {str(column.header): [str(cell) for cell in column.cells] for column in table.columns}
+
+
+def bold(table: Table) -> list[str]:
+    cells = [cell for column in table.columns for cell in column.cells]
+    return [str(cell) for cell in cells if getattr(cell, "style", "") == "bold"]
+
+
+def shown(table: Table) -> str:
+    out = io.StringIO()
+    Console(file=out, width=80).print(table)
+    return out.getvalue()
+
+
+def test_a_soup_stands_beside_its_candidates_and_the_dense_model() -> None:
+    table = run_table(summary("sms", [phase(1, 0.93, [0.91, 0.92]), phase(2, 0.9, [0.88, 0.9])]))
+    assert columns(table) == {
+        "phase": ["1", "2"],
+        "sparsity": ["50.00%", "75.00%"],
+        "soup": ["93.00%", "90.00%"],
+        "best candidate": ["92.00%", "90.00%"],
+        "mean candidate": ["91.50%", "89.00%"],
+        "dense": ["95.00%", "95.00%"],
+    }
+    assert "sms, seed 3" in shown(table)
+
+
+def test_the_best_pruned_model_of_a_row_is_bold_and_equals_share_it() -> None:
+    table = run_table(summary("sms", [phase(1, 0.93, [0.91, 0.92]), phase(2, 0.9, [0.88, 0.9])]))
+    assert bold(table) == ["93.00%", "90.00%", "90.00%"]
+
+
+def test_one_candidate_is_one_column_named_after_the_method() -> None:
+    table = run_table(summary("imp", [phase(1, 0.93, [0.93])]))
+    assert list(columns(table)) == ["phase", "sparsity", "imp", "dense"]
+    assert columns(table)["imp"] == ["93.00%"]
+    assert bold(table) == []
+
+
+def test_a_dense_run_shows_the_dense_accuracy_only() -> None:
+    assert columns(run_table(summary("dense", []))) == {"dense": ["95.00%"]}
+
+
+def test_a_diverged_candidate_is_named_below_the_table() -> None:
+    text = shown(
+        run_table(summary("sms", [phase(1, 0.93, [0.91, None]), phase(2, 0.9, [0.9, 0.8])]))
+    )
+    assert "diverged: candidate 1 of phase 1 (seed 101)" in text
+
+
+def test_what_is_missing_is_a_dash() -> None:
+    values = summary("sms", [phase(1, None, [0.91, 0.92])])
+    del values["dense"]
+    table = run_table(values)
+    assert columns(table)["soup"] == ["-"]
+    assert columns(table)["dense"] == ["-"]
+    assert bold(table) == ["92.00%"]
+    assert [percent(None), percent(float("nan")), percent(0.12345)] == ["-", "-", "12.35%"]
+
+
+def test_the_table_fits_into_80_columns() -> None:
+    lines = shown(run_table(summary("sms", [phase(1, 0.93, [0.9, 0.8])]))).splitlines()
+    assert len(lines) == 6

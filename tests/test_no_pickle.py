@@ -1,0 +1,153 @@
+"""No file unpickles, evaluates text or starts a shell: weights and shards come from strangers."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FILES = sorted(
+    path for root in ("sms_dist", "launcher", "data") for path in (REPOSITORY / root).rglob("*.py")
+)
+MODULES = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+NAMES = {
+    *("eval", "exec", "builtins.eval", "builtins.exec"),
+    *("os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"),
+    *("torch.load", "torch.save", "torch.serialization.load", "torch.serialization.save"),
+    *("numpy.lib.format.read_array",),
+    *(f"yaml.{name}" for name in ("unsafe_load", "unsafe_load_all", "full_load", "full_load_all")),
+    *(f"yaml.{name}" for name in ("Loader", "UnsafeLoader", "FullLoader", "CLoader")),
+}
+# These collectives pickle what they send.
+COLLECTIVES = ("_object_list", "all_gather_object", "gather_object")
+SAFE_LOADERS = {"yaml.SafeLoader", "yaml.CSafeLoader"}
+
+
+def aliases(tree: ast.AST) -> dict[str, str]:
+    """Full name behind each imported name: `import numpy as np` gives {"np": "numpy"}."""
+    found: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.asname: alias.name for alias in node.names if alias.asname}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                found[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+    return found
+
+
+def full_name(node: ast.AST, known: dict[str, str]) -> str:
+    """`t.load` after `import torch as t` -> "torch.load"; "" for what is no dotted name."""
+    if isinstance(node, ast.Name):
+        return known.get(node.id, node.id)
+    if isinstance(node, ast.Attribute):
+        base = full_name(node.value, known)
+        return f"{base}.{node.attr}" if base else f"?.{node.attr}"
+    return ""
+
+
+def is_bad_name(name: str) -> bool:
+    return name in NAMES or name.split(".")[0] in MODULES or name.endswith(COLLECTIVES)
+
+
+def bad_call(node: ast.Call, known: dict[str, str]) -> str | None:
+    """The argument that makes a call dangerous."""
+    name = full_name(node.func, known)
+    keywords = {word.arg: word.value for word in node.keywords}
+    for option in ("shell", "allow_pickle"):
+        value = keywords.get(option)
+        if value is not None and not (isinstance(value, ast.Constant) and value.value is False):
+            return f"{option}=True"
+    if name in ("yaml.load", "yaml.load_all"):
+        loader = keywords.get("Loader") or (node.args[1] if len(node.args) > 1 else None)
+        if loader is None or full_name(loader, known) not in SAFE_LOADERS:
+            return "yaml.load without SafeLoader"
+    if name == "numpy.load" and len(node.args) > 2:
+        return "allow_pickle=True"  # the third positional one
+    return None
+
+
+def imported(node: ast.AST) -> list[str]:
+    """Names that an import statement brings in."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module:
+        return [f"{node.module}.{alias.name}" for alias in node.names]
+    return []
+
+
+def dangers(source: str) -> Iterator[str]:
+    """Line and name of everything a file must not use."""
+    tree = ast.parse(source)
+    known = aliases(tree)
+    for node in ast.walk(tree):
+        names = imported(node)
+        if isinstance(node, ast.Name | ast.Attribute):
+            names = [full_name(node, known)]
+        elif isinstance(node, ast.Call):
+            names = []
+            if problem := bad_call(node, known):
+                yield f"line {node.lineno}: {problem}"
+        line = getattr(node, "lineno", 0)
+        yield from (f"line {line}: {name}" for name in names if is_bad_name(name))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_file_is_free_of_pickle_eval_and_shell(path: Path) -> None:
+    assert list(dangers(path.read_text(encoding="utf-8"))) == []
+
+
+def test_there_are_files_to_look_at() -> None:
+    assert REPOSITORY / "sms_dist" / "config.py" in FILES
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "import os, marshal as m",
+        "from pickle import loads as read",
+        "def f():\n    from shelve import open",
+        "import dill",
+        "import torch\ntorch.load(path, weights_only=True)",
+        "import torch as t\nt.save(x, path)",
+        "from torch import load",
+        "import torch\nread = torch.load",
+        "import numpy as np\nnp.load(path, allow_pickle=True)",
+        "import numpy as np\nnp.load(path, allow_pickle=flag)",
+        "import numpy\nnumpy.load(path, None, True)",
+        "import torch.distributed as dist\ndist.broadcast_object_list(x)",
+        "from torch.distributed import scatter_object_list",
+        "dist.all_gather_object(x, y)",
+        "make().gather_object(x)",
+        "import yaml\nyaml.load(text)",
+        "import yaml\nyaml.load(text, Loader=yaml.FullLoader)",
+        "import yaml\nyaml.load(text, yaml.UnsafeLoader)",
+        "from yaml import unsafe_load",
+        "eval(text)",
+        "exec(text)",
+        "import os\nos.system(text)",
+        "from os import system as run\nrun(text)",
+        "import subprocess\nsubprocess.run(text, shell=True)",
+    ],
+)
+def test_a_dangerous_source_is_found(source: str) -> None:
+    assert list(dangers(source))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "model.eval()",
+        "from safetensors.torch import load_file, save_file",
+        "import numpy as np\nnp.load(path, allow_pickle=False)\nnp.load(path)",
+        "import yaml\nyaml.safe_load(text)\nyaml.load(text, Loader=yaml.SafeLoader)",
+        "import subprocess\nsubprocess.run(['ls'], shell=False)",
+        "store.load(path)",
+        '"""Never torch.load or pickle."""',
+    ],
+)
+def test_a_harmless_source_passes(source: str) -> None:
+    assert not list(dangers(source))
