@@ -9,13 +9,14 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
 if TYPE_CHECKING:
+    from launcher.session import Session
     from sms_dist.config import Config
 
 BAD_INPUT = 2
@@ -37,24 +38,19 @@ def main(
 
     try:
         config = load(config_file, settings)
-        folder = run_dir or Path(config.records.root) / config.name
-        _run(config, folder)
+        session = _open(config, run_dir or Path(config.records.root) / config.name)
     except ValueError as error:
         _refuse(str(error))
+    session.run()
 
 
-def _run(config: Config, folder: Path) -> None:
-    from launcher.session import Session
-    from sms_dist.distributed import topology
+def _open(config: Config, folder: Path) -> Session:
+    from launcher.session import Session  # torch: only once the configuration is known to be good
 
-    try:
-        session = Session.open(config, folder)
-        session.run()
-    finally:
-        topology.stop()
+    return Session.open(config, folder)
 
 
-def _refuse(message: str) -> None:
+def _refuse(message: str) -> NoReturn:
     """One line from rank 0; the others let it speak before the launcher stops everybody."""
     if os.environ.get("RANK", "0") == "0":
         print(f"error: {message}", file=sys.stderr, flush=True)

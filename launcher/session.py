@@ -58,13 +58,14 @@ class Session:
         )
         console = Console()
         with ExitStack() as stack:
-            if at.world.is_first:
+            if at.world.is_first:  # the others print nothing
                 screen = stack.enter_context(Screen(self.paths.progress, console, at.num_groups))
                 screen.headline(self._headline())
             summary = experiment.run(self.bench, book)
         if at.world.is_first:
             console.print(run_table(summary))
-            console.print(f"{self._product()}", soft_wrap=True, highlight=False)
+            console.print(self._product(), soft_wrap=True, highlight=False)
+        topology.stop()
 
     def _headline(self) -> str:
         config, at = self.bench.config, self.bench.at

@@ -99,26 +99,28 @@ def sbatch_script(
     """
     assert repository.is_absolute(), repository
     run_dir = repository / run_dir
+    exports = [f"export {key}={shlex.quote(text)}" for key, text in cluster.environment.items()]
+    values = {
+        "directives": "\n".join(_directives(cluster, job_name, run_dir)),
+        "setup": "\n".join(_setup(cluster)),
+        "environment": "\n".join(exports),
+        "repository": shlex.quote(str(repository)),
+        "run_dir": shlex.quote(str(run_dir)),
+        "cpus_per_rank": str(cluster.cpus_per_rank),
+        "port": str(cluster.port),
+        "command": shlex.join(_command(cluster, config_path, run_dir, settings)),
+    }
+    return _fill(TEMPLATE.read_text(encoding="utf-8"), values)
+
+
+def _command(
+    cluster: ClusterConfig, config_path: Path | None, run_dir: Path, settings: Sequence[str]
+) -> list[str]:
+    """What follows torchrun's words about the mesh of hosts."""
     command = ["--nproc-per-node", str(cluster.ranks_per_node), "launcher/main.py"]
     command += ["--config", str(config_path)] if config_path else []
     command += ["--run-dir", str(run_dir)]
-    for setting in settings:
-        command += ["--set", setting]
-    return _fill(
-        TEMPLATE.read_text(encoding="utf-8"),
-        {
-            "directives": "\n".join(_directives(cluster, job_name, run_dir)),
-            "setup": "\n".join(_setup(cluster)),
-            "environment": "\n".join(
-                f"export {name}={shlex.quote(value)}" for name, value in cluster.environment.items()
-            ),
-            "repository": shlex.quote(str(repository)),
-            "run_dir": shlex.quote(str(run_dir)),
-            "cpus_per_rank": str(cluster.cpus_per_rank),
-            "port": str(cluster.port),
-            "command": shlex.join(command),
-        },
-    )
+    return command + [word for setting in settings for word in ("--set", setting)]
 
 
 def _directives(cluster: ClusterConfig, job_name: str, run_dir: Path) -> list[str]:

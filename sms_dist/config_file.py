@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from sms_dist.config import Config, nearest
 
@@ -23,7 +23,7 @@ def load(path: Path | None = None, settings: Iterable[str] = ()) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ValueError(_one_line(error)) from None
+        raise ValueError(one_line(error, Config)) from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -74,13 +74,13 @@ def _set(values: dict[str, Any], setting: str) -> None:
     values[last] = parse(text, f"--set {setting}")
 
 
-def _one_line(error: ValidationError) -> str:
-    """The first thing that is wrong, for people."""
+def one_line(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first thing that is wrong with the values of a model, for people."""
     first = error.errors()[0]
     location = [str(part) for part in first["loc"]]
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
-        section: Any = Config
+        section: Any = model
         for part in location[:-1]:
             section = section.model_fields[part].annotation
         legal = [field.alias or name for name, field in section.model_fields.items()]

@@ -43,6 +43,10 @@ class RunPaths:
         return self.root / "tensorboard"
 
     @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
     def progress(self) -> Path:
         return self.root / "progress"
 

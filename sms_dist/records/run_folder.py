@@ -35,7 +35,7 @@ def open_run(paths: RunPaths, config: Config, environment: Mapping[str, Any]) ->
         if is_resume:
             _check_same(paths, config)
         else:
-            _check_empty(paths.root)
+            _check_empty(paths)
             paths.root.mkdir(parents=True, exist_ok=True)
             write_text(paths.config, dump(config))
         # Where the groups of the last start were says nothing about this one.
@@ -61,10 +61,11 @@ def _check_same(paths: RunPaths, config: Config) -> None:
         raise _occupied(paths.root, f"a run with another configuration ({'; '.join(changed)})")
 
 
-def _check_empty(root: Path) -> None:
-    """Hidden files (.DS_Store, remains of a crashed start) do not count."""
-    if root.is_dir() and any(not entry.name.startswith(".") for entry in root.iterdir()):
-        raise _occupied(root, "files but no config.yaml, so it is not a run")
+def _check_empty(paths: RunPaths) -> None:
+    """Hidden files (.DS_Store, remains of a crashed start) and the job's own logs do not count."""
+    entries = paths.root.iterdir() if paths.root.is_dir() else []
+    if any(not entry.name.startswith(".") and entry != paths.logs for entry in entries):
+        raise _occupied(paths.root, "files but no config.yaml, so it is not a run")
 
 
 def _occupied(root: Path, content: str) -> ValueError:

@@ -142,6 +142,16 @@ def test_a_truncated_gzip_is_one_clear_error(folder, tmp_path, share):
         list(shards.read(path, SHAPE, 10))
 
 
+def test_a_gzip_cut_between_two_samples_is_an_error_not_a_shorter_shard(folder, tmp_path):
+    whole = folder / "cifar10-train-000000.tar"
+    with tarfile.open(whole) as tar:
+        third = tar.getmembers()[4].offset  # two members a sample
+    path = tmp_path / "x.tar.gz"
+    path.write_bytes(gzip.compress(whole.read_bytes()[:third])[:-8])
+    with pytest.raises(ValueError, match=r"x\.tar\.gz is no complete tar file"):
+        list(shards.read(path, SHAPE, 10))
+
+
 @pytest.mark.parametrize(
     ("members", "message"),
     [

@@ -40,8 +40,7 @@ class Engine(Protocol):
 
     The mathematics is that of one process with the whole batch: gradients are means over all
     samples of the step, whatever rank or micro-batch they fell to. Pruned weights get no gradient,
-    so they
-    and their optimizer state stay exactly zero, in the masters too.
+    so they and their optimizer state stay exactly zero, in the masters too.
     """
 
     def step(self, inputs: Tensor, targets: Tensor, size: int, rate: float, loss: Loss) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +24,7 @@ from deepspeed.runtime.zero import partition_parameters, partitioned_param_coord
 from deepspeed.utils import logger, safe_get_full_fp32_param
 
 logger.setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", "`torch.distributed", FutureWarning)  # its own, of old names
 # Its shared-memory all-reduce would be compiled on first use, which takes a minute.
 __compatible_ops__["deepspeed_shm_comm"] = False
 # ZeRO-3 compares its trace of the model with that of global rank 0, over the world: it would hang
@@ -89,14 +91,14 @@ class DeepSpeedEngine:
             self._engine.step()
 
     def weights(self) -> dict[str, Tensor]:
-        masters = self._masters_of_stage_0()
-        weights = {}
-        for name, parameter in zip(self._names, self._engine.module.parameters(), strict=True):
-            full = safe_get_full_fp32_param(parameter)
-            if full is None:  # ZeRO 0
-                full = masters.get(parameter, parameter)
-            weights[name] = full.detach().float().clone()
-        return weights
+        parameters = self._engine.module.parameters()
+        if self._job.engine.zero_stage == 0:
+            masters = self._masters_of_stage_0()
+            full = [masters.get(parameter, parameter) for parameter in parameters]
+        else:
+            full = [safe_get_full_fp32_param(parameter) for parameter in parameters]
+        named = zip(self._names, full, strict=True)
+        return {name: tensor.detach().float().clone() for name, tensor in named}
 
     def close(self) -> None:
         self._engine.destroy()
