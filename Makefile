@@ -4,8 +4,8 @@
 # build, and a pin in the constraints would contradict it. Name both in the same call, always:
 # apart, pip would replace the one by what the other asks for. Examples:
 #   make demo TORCH=torch TORCHVISION=torchvision                        newest, with CUDA on Linux
-#   make demo PIP_FLAGS="--index-url https://download.pytorch.org/whl/cpu \
-#                        --extra-index-url https://pypi.org/simple"      without CUDA, 1 GB in all
+# For a CPU-only build, 1 GB in all, from PyTorch's own index set PIP_FLAGS to its --index-url
+# option (and --extra-index-url for everything else).
 # An environment that exists is kept; `make clean` first to build it anew.
 TORCH ?= torch==2.13.0
 TORCHVISION ?= torchvision==0.28.0
@@ -22,7 +22,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # two pips in one environment would break it
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test lint format tensorboard clean
+.PHONY: help venv demo test lint format docs tensorboard clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ lint: $(VENV)/.dev ## style and types
 format: $(VENV)/.dev ## rewrite the code in the house style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: $(VENV)/.installed ## write docs/configuration.md from the models in sms_dist/config.py
+	@$(BIN)/python docs/make_configuration.py
 
 tensorboard: $(VENV)/.installed ## look at the curves of all runs, also while they run
 	@$(BIN)/tensorboard --logdir runs

@@ -93,7 +93,8 @@ class Screen:
                     self._show_plain(group, progress, is_last)
 
     def _show_plain(self, group: int, progress: Progress, is_last: bool) -> None:
-        place = (progress.phase, progress.candidate, progress.stage, progress.epoch)
+        done = progress.epoch - (progress.step < progress.num_steps)  # epochs that are complete
+        place = (progress.phase, progress.candidate, progress.stage, done)
         now = time.monotonic()
         is_early = now - self._shown_at.get(group, -LINE_INTERVAL) < LINE_INTERVAL
         if place == self._shown.get(group) or (is_early and not is_last):

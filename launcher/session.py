@@ -10,10 +10,10 @@ from rich.console import Console
 
 from launcher.screen import Screen
 from sms_dist import experiment
+from sms_dist.checks import check
 from sms_dist.config import Config
 from sms_dist.distributed import topology
 from sms_dist.distributed.collectives import from_first
-from sms_dist.methods import phases
 from sms_dist.paths import WEIGHTS, RunPaths
 from sms_dist.plan import Plan, make_plan
 from sms_dist.records.files import json_text, write_text
@@ -36,7 +36,7 @@ class Session:
 
         ValueError on all ranks, for people. Every rank must call.
         """
-        requested = phases(config)
+        requested = check(config)
         at = topology.start(config.engine)
         bench = set_up(config, at)
         plan = make_plan(requested, at.num_groups, model_sizes(config, bench.info))
@@ -54,6 +54,7 @@ class Session:
             is_main=at.world.is_first,
             group=at.group,
             is_leader=at.is_leader,
+            num_phases=len(self.plan.phases),
             tensorboard=self.bench.config.records.tensorboard,
         )
         console = Console()
@@ -61,6 +62,7 @@ class Session:
             if at.world.is_first:  # the others print nothing
                 screen = stack.enter_context(Screen(self.paths.progress, console, at.num_groups))
                 screen.headline(self._headline())
+            book.event("start", ranks=at.world.size, groups=at.num_groups, resumed=self.is_resumed)
             summary = experiment.run(self.bench, book)
         if at.world.is_first:
             console.print(run_table(summary))

@@ -10,8 +10,8 @@ from typing import Annotated
 
 from pydantic import Field, Strict, ValidationError, field_validator, model_validator
 
-from sms_dist.config import Count, Natural, Section, nearest
-from sms_dist.config_file import read_mapping
+from sms_dist.config import Count, Natural, Section
+from sms_dist.config_file import one_line, read_mapping
 
 # Beside this folder both in a clone and in an editable install.
 TEMPLATE = Path(__file__).resolve().parent.parent / "slurm" / "template.sbatch"
@@ -81,7 +81,7 @@ def load_cluster(path: Path) -> ClusterConfig:
     try:
         return ClusterConfig.model_validate(read_mapping(path, "--cluster"))
     except ValidationError as error:
-        raise ValueError(f"--cluster {path}: {_one_line(error)}") from None
+        raise ValueError(f"--cluster {path}: {one_line(error, ClusterConfig)}") from None
 
 
 def sbatch_script(
@@ -165,18 +165,3 @@ def _setup(cluster: ClusterConfig) -> list[str]:
 def _fill(template: str, values: dict[str, str]) -> str:
     """Replaces each {{name}} in one pass, so a value that looks like a placeholder stays text."""
     return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], template)
-
-
-def _one_line(error: ValidationError) -> str:
-    """The first thing that is wrong, for people."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        legal = list(ClusterConfig.model_fields)
-        return f"{key} is not a key{nearest(key, legal)}; legal: {', '.join(legal)}"
-    message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
-    # YAML reads 12:00:00 as a number of seconds, and 1 or yes are no strings either.
-    hint = "; write it in quotes" if first["type"] == "string_type" else ""
-    if first["type"] == "value_error":
-        return f"{key} {message}".strip()
-    return f"{key}={first['input']!r} {message}{hint}"

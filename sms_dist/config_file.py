@@ -86,4 +86,8 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
         legal = [field.alias or name for name, field in section.model_fields.items()]
         return f"{key} is not a key{nearest(location[-1], legal)}; legal: {', '.join(legal)}"
     message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
-    return f"{key}={first['input']} {message}" if key else message
+    if not key or first["type"] == "value_error":  # its own words name the value
+        return f"{key} {message}".strip()
+    # YAML reads 12:00:00 as a number of seconds, and 1 or yes are no strings either.
+    hint = "; write it in quotes" if first["type"] == "string_type" else ""
+    return f"{key}={first['input']!r} {message}{hint}"

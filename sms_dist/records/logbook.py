@@ -38,12 +38,19 @@ class Logbook:
     """All records of one rank. Everything here is silent on ranks that speak for nobody."""
 
     def __init__(
-        self, paths: RunPaths, *, is_main: bool, group: int, is_leader: bool, tensorboard: bool
+        self,
+        paths: RunPaths,
+        *,
+        is_main: bool,
+        group: int,
+        is_leader: bool,
+        num_phases: int,
+        tensorboard: bool,
     ) -> None:
         self.paths, self.is_main, self.is_leader = paths, is_main, is_leader
         self._journal = Journal(paths.journal) if is_main else None
         self._progress = ProgressWriter(paths.progress, group) if is_leader else None
-        self._has_boards = tensorboard
+        self._num_phases, self._has_boards = num_phases, tensorboard
         self.board = RunBoard(paths.tensorboard) if is_main and tensorboard else None
 
     def event(self, name: str, **fields: Any) -> None:
@@ -54,14 +61,18 @@ class Logbook:
     def at(self, stage: Stage, **position: Any) -> None:
         """Where this group is now, by its leader."""
         if self._progress:
-            self._progress.update(force=True, stage=stage, **position)
+            self._progress.update(force=True, stage=stage, num_phases=self._num_phases, **position)
 
-    def watcher(self, name: str, num_epochs: int, num_steps: int) -> GroupWatcher:
-        """Somebody to look on while this group trains `name`, a folder below tensorboard/."""
+    def watcher(self, name: str, num_epochs: int, num_steps: int, speaks: bool) -> GroupWatcher:
+        """Somebody to look on while `name`, a folder below tensorboard/, is trained.
+
+        `speaks`: is this the rank that writes for all that train it?
+        """
         board = None
-        if self.is_leader and self._has_boards:
-            board = CandidateBoard(self.paths.tensorboard / name)
-        return GroupWatcher(self._progress, board, num_epochs, num_steps)
+        if speaks and self._has_boards:
+            # An interrupted start may have drawn some epochs: they are drawn again.
+            board = CandidateBoard(self.paths.tensorboard / name, resume_at=1)
+        return GroupWatcher(self._progress if speaks else None, board, num_epochs, num_steps)
 
     def close(self) -> None:
         self.at("done")
@@ -85,20 +96,23 @@ class GroupWatcher:
         self._told = 0.0
 
     def step(self, epoch: int, step: int, meter: _Meter, num_samples: int) -> None:
-        now = time.monotonic()
-        if self._progress is None or (now - self._told < 0.5 and step < self._num_steps):
+        now, is_last = time.monotonic(), step == self._num_steps
+        if self._progress is None or (now - self._told < 0.5 and not is_last):
             return  # reading the meter waits for the device
         self._told = now
         done = (epoch - 1) * self._num_steps + step
         left = self._num_epochs * self._num_steps - done
+        seconds = now - self._epoch_start
+        is_settled = is_last or seconds > 2  # the first steps are slow and say little
         self._progress.update(
+            force=is_last,
             epoch=epoch,
             num_epochs=self._num_epochs,
             step=step,
             num_steps=self._num_steps,
             loss=meter.average().loss,
-            images_per_second=step * num_samples / max(now - self._epoch_start, 1e-9),
-            eta_seconds=left * (now - self._start) / done,
+            images_per_second=step * num_samples / max(seconds, 1e-9) if is_settled else None,
+            eta_seconds=left * (now - self._start) / done if is_settled else None,
         )
 
     def epoch(self, epoch: _Epoch) -> None:

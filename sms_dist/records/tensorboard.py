@@ -15,7 +15,8 @@ from torch.utils.tensorboard.writer import SummaryWriter
 LAYOUT = {
     "phases": {
         "test accuracy": ["Multiline", [r"^test_accuracy/"]],
-        "distances between candidates": ["Multiline", [r"^distance/"]],
+        "L2 distances": ["Multiline", [r"^distance/(l2|barycentre)"]],
+        "angles between candidates, degrees": ["Multiline", [r"^distance/angle"]],
         "sparsity": ["Multiline", [r"^sparsity$"]],
         "sparsity by layer": ["Multiline", [r"^layer_sparsity/"]],
     }
@@ -69,6 +70,11 @@ class RunBoard:
         self._writer = SummaryWriter(str(folder), purge_step=resume_at)
         self._writer.add_custom_scalars(LAYOUT)
         self._writer.flush()
+        self._dense: float | None = None
+
+    def dense(self, test_accuracy: float) -> None:
+        """The dense model's, a level line beside those of the phases."""
+        self._dense = test_accuracy
 
     def phase(
         self,
@@ -80,7 +86,8 @@ class RunBoard:
         weights: Mapping[str, Tensor],
     ) -> None:
         """One point on every curve; `scalars` are test accuracies, `weights` the surviving ones."""
-        _add_scalars(self._writer, _prefixed("test_accuracy", scalars), phase)
+        accuracies = {**scalars, "dense": self._dense}
+        _add_scalars(self._writer, _prefixed("test_accuracy", accuracies), phase)
         _add_scalars(self._writer, {"sparsity": sparsity}, phase)
         _add_scalars(self._writer, _prefixed("layer_sparsity", layer_sparsities), phase)
         _add_scalars(self._writer, _prefixed("distance", distances), phase)

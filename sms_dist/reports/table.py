@@ -46,7 +46,7 @@ def _dense_table(summary: Mapping[str, Any]) -> Table:
 
 
 def _table(summary: Mapping[str, Any], phases: Sequence[Mapping[str, Any]]) -> Table:
-    title = f"{summary['method']}, seed {summary['seed']}"
+    title = f"test accuracy, {summary['method']}, seed {summary['seed']}"
     return Table(title=Text(title, style="bold"), caption=_caption(phases), caption_justify="left")
 
 

@@ -46,9 +46,10 @@ def retrained(bench: Workbench, book: Logbook, start: Start) -> Candidates:
     for candidate in deal(ready, at.num_groups, at.group):
         mine[candidate.index] = _stored(bench, book, k, candidate)
     for wave, candidate in enumerate(deal(todo, at.num_groups, at.group), 1):
-        book.at("retrain", phase=k, candidate=candidate.index, wave=wave)
+        place = {"candidate": candidate.index, "num_candidates": len(everyone), "wave": wave}
+        book.at("retrain", phase=k, **place)
         mine[candidate.index] = _made(bench, book, start, candidate)
-    book.at("waiting", phase=k)
+    book.at("waiting", phase=k, candidate=None)
     states = {i: state for i, (state, _) in mine.items()}
     documents = _shared(bench, {i: document for i, (_, document) in mine.items()})
     return Candidates(states, _owners([ready, todo], at.num_groups), documents)
@@ -60,7 +61,9 @@ def _made(
     """Retrain, measure and store one candidate. Every rank of the group must call."""
     k, i = start.phase.index, candidate.index
     num_steps = bench.loaders.train.num_steps
-    watcher = book.watcher(f"phase_{k}/candidate_{i}", candidate.retrain.epochs, num_steps)
+    watcher = book.watcher(
+        f"phase_{k}/candidate_{i}", candidate.retrain.epochs, num_steps, speaks=book.is_leader
+    )
     result = retrain(bench, start, candidate, watcher)
     state, metrics = result.state, Metrics()
     if result.is_finite:

@@ -26,14 +26,20 @@ class DenseModel:
 def dense_model(bench: Workbench, book: Logbook) -> DenseModel:
     """The dense model, the same bits on all ranks. Every rank must call."""
     folder = book.paths.dense
-    if from_first(lambda: store.is_complete(folder), bench.at.world, bench.at.device):
-        return _stored(bench, book)
+    is_stored = from_first(lambda: store.is_complete(folder), bench.at.world, bench.at.device)
+    dense = _stored(bench, book) if is_stored else _made_and_stored(bench, book)
+    if book.board:
+        book.board.dense(dense.metrics["test_accuracy"])
+    return dense
+
+
+def _made_and_stored(bench: Workbench, book: Logbook) -> DenseModel:
     made = _made(bench, book)
     documents = {METRICS: made.metrics}
     if made.history is not None:
         documents[HISTORY] = asdict(made.history)
     if book.is_main:
-        store.save(folder, {WEIGHTS: made.state}, documents)
+        store.save(book.paths.dense, {WEIGHTS: made.state}, documents)
     book.event("dense", **made.metrics)
     return made
 
@@ -42,7 +48,8 @@ def _made(bench: Workbench, book: Logbook) -> DenseModel:
     config, at = bench.config.pretrain, bench.at
     book.at("pretrain")
     if config.from_ is None:
-        watcher = book.watcher("dense", config.epochs, bench.loaders.train.num_steps)
+        num_steps = bench.loaders.train.num_steps
+        watcher = book.watcher("dense", config.epochs, num_steps, speaks=book.is_main)
         dense = pretrain(bench, watcher)
         watcher.close()
     else:

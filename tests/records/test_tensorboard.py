@@ -25,7 +25,7 @@ def points(folder: Path, tag: str) -> list[tuple[int, Any]]:
 def draw_phase(board: RunBoard, phase: int) -> None:
     board.phase(
         phase,
-        {"soup": 0.9, "best_candidate": 0.89, "mean_candidate": None, "dense": 0.95},
+        {"soup": 0.9, "best_candidate": 0.89, "mean_candidate": None},
         sparsity=0.5 * phase,
         layer_sparsities={"conv1": 0.2, "block.0.conv": 0.6},
         distances={"mean_l2": 1.5, "max_l2": 2.0},
@@ -35,18 +35,18 @@ def draw_phase(board: RunBoard, phase: int) -> None:
 
 def test_a_candidate_draws_its_epochs(tmp_path: Path) -> None:
     board = CandidateBoard(tmp_path)
-    for epoch, accuracy in ((1, 0.5), (2, None)):
+    for epoch, accuracy in ((1, 0.5), (2, 0.75)):
         board.epoch(
             epoch,
             loss=1 / epoch,
             learning_rate=0.1,
-            validation_accuracy=accuracy,
+            accuracy=accuracy,
             images_per_second=1000.0,
         )
-    board.final(2, {"test_accuracy": 0.8, "loss": None})
+    board.final(2, {"test_accuracy": 0.8})
     assert points(tmp_path, "final/test_accuracy") == [(2, 0.8)]
     assert points(tmp_path, "train/loss") == [(1, 1.0), (2, 0.5)]
-    assert points(tmp_path, "validation/accuracy") == [(1, 0.5)]
+    assert points(tmp_path, "train/accuracy") == [(1, 0.5), (2, 0.75)]
     board.close()
 
 
@@ -58,7 +58,7 @@ def test_epochs_drawn_again_after_a_resume_count_once(tmp_path: Path) -> None:
                 epoch,
                 loss=float(first),
                 learning_rate=0.1,
-                validation_accuracy=None,
+                accuracy=0.5,
                 images_per_second=1.0,
             )
         board.close()
@@ -67,9 +67,11 @@ def test_epochs_drawn_again_after_a_resume_count_once(tmp_path: Path) -> None:
 
 def test_a_run_draws_its_phases_over_the_phase_number(tmp_path: Path) -> None:
     board = RunBoard(tmp_path)
+    board.dense(0.95)
     draw_phase(board, 1)
     draw_phase(board, 2)
     assert points(tmp_path, "test_accuracy/soup") == [(1, 0.9), (2, 0.9)]
+    assert points(tmp_path, "test_accuracy/dense") == [(1, 0.95), (2, 0.95)]
     assert points(tmp_path, "sparsity") == [(1, 0.5), (2, 1.0)]
     assert points(tmp_path, "distance/max_l2") == [(1, 2.0), (2, 2.0)]
     tags = events_in(tmp_path).Tags()
@@ -84,7 +86,8 @@ def test_soup_and_candidates_share_a_chart(tmp_path: Path) -> None:
     layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
     charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
     assert charts["test accuracy"] == ["^test_accuracy/"]
-    assert len(charts) == 4
+    drawn = [tag for tags in charts.values() for tag in tags]
+    assert len(drawn) == len(set(drawn)) == 5
 
 
 def test_hyperparameters_stand_in_the_same_run_as_the_curves(tmp_path: Path) -> None:

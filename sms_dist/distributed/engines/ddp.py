@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -41,12 +42,15 @@ class DdpEngine:
         job = self._job
         if job.axis.size == 1:
             return job.model
-        return DistributedDataParallel(
-            job.model,
-            process_group=job.axis.group,
-            broadcast_buffers=False,  # batch norm is recomputed before anybody looks at it
-            gradient_as_bucket_view=True,
-        )
+        with warnings.catch_warnings():
+            # The name that replaces broadcast_buffers is not in every torch we support.
+            warnings.simplefilter("ignore", FutureWarning)
+            return DistributedDataParallel(
+                job.model,
+                process_group=job.axis.group,
+                broadcast_buffers=False,  # batch norm is recomputed before anybody looks at it
+                gradient_as_bucket_view=True,
+            )
 
     def _apply(self, rate: float) -> None:
         self._scaler.unscale_(self._optimizer)

@@ -1,0 +1,170 @@
+"""Starts real processes, never waits for them for ever, and reads what they leave behind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+
+ROOT = Path(__file__).resolve().parents[2]
+MAIN = ROOT / "launcher" / "main.py"
+PROGRAMS = Path(__file__).resolve().parent / "programs"
+TINY = (
+    "data.name=digits",
+    "model.options.width=8",
+    "pretrain.epochs=2",
+    "retrain.epochs=1",
+    "pruning.phases=2",
+    "records.tensorboard=false",
+)
+MARK = "SMS_DIST_TEST_LAUNCH"  # in the environment of every process of a launch
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A launch that has ended."""
+
+    status: int
+    out: str
+    err: str
+
+    def __str__(self) -> str:
+        return f"status {self.status}\n--- stdout\n{self.out}\n--- stderr\n{self.err[-6000:]}"
+
+
+class Launch:
+    """Processes at work; `end` waits for them."""
+
+    def __init__(self, process: subprocess.Popen, mark: str, logs: tuple[Path, Path]) -> None:
+        self.process, self._mark, self._logs = process, mark, logs
+
+    def workers(self) -> list[int]:
+        """The processes that do the work, not the one that started them."""
+        return [pid for pid in marked(self._mark) if pid != self.process.pid]
+
+    def end(self, timeout: float) -> Finished:
+        try:
+            status = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            status = None
+        self.kill()
+        out, err = (log.read_text(errors="replace") for log in self._logs)
+        assert status is not None, f"hangs after {timeout} s\n{Finished(-9, out, err)}"
+        return Finished(status, out, err)
+
+    def kill(self) -> None:
+        """Also those that lost their parent, and those in a session of their own."""
+        for pid in marked(self._mark):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@contextmanager
+def launched(program, arguments, folder, ranks=None, options=()):
+    """A program at work: under torchrun on so many ranks, or (None) as a plain process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = uuid.uuid4().hex
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+        "CUDA_VISIBLE_DEVICES": "",  # the same numbers on every machine
+        "COLUMNS": "100",
+        MARK: mark,
+    }
+    run = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", *options]
+    command = [sys.executable, *(run if ranks else []), str(program), *map(str, arguments)]
+    logs = folder / f"{mark}.out", folder / f"{mark}.err"  # pipes would outlive a killed parent
+    with logs[0].open("wb") as out, logs[1].open("wb") as err:
+        process = subprocess.Popen(
+            command, stdout=out, stderr=err, env=environment, cwd=folder, start_new_session=True
+        )
+    launch = Launch(process, mark, logs)
+    try:
+        yield launch
+    finally:
+        launch.kill()
+
+
+def launch(program, arguments, folder, ranks=None, options=(), timeout=90):
+    """Start a program and wait for its end; a hang fails."""
+    with launched(program, arguments, folder, ranks, options) as running:
+        return running.end(timeout)
+
+
+def marked(mark: str) -> list[int]:
+    wanted = f"{MARK}={mark}".encode()
+    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if wanted in _env(pid)]
+
+
+def _env(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:  # it ended, or is another user's
+        return b""
+
+
+def main_arguments(run_dir, *settings):
+    """The words after launcher/main.py: tiny settings, and these on top of them."""
+    words = [word for setting in (*TINY, *settings) for word in ("--set", setting)]
+    return [*words, "--run-dir", run_dir]
+
+
+def start(run_dir, *settings, ranks=None, options=(), timeout=90):
+    """A run through launcher/main.py, with the tiny settings and these on top of them."""
+    arguments = main_arguments(run_dir, *settings)
+    return launch(MAIN, arguments, run_dir.parent / "logs", ranks, options, timeout)
+
+
+def start_several(runs, folder, ranks=None, timeout=150):
+    """Run folder -> settings, one after the other in the same processes."""
+    listed = [{"folder": str(path), "settings": [*TINY, *more]} for path, more in runs.items()]
+    folder.mkdir(parents=True, exist_ok=True)
+    task = folder / f"runs_{uuid.uuid4().hex}.json"
+    task.write_text(json.dumps(listed))
+    finished = launch(PROGRAMS / "several_runs.py", [task], folder, ranks, timeout=timeout)
+    assert finished.status == 0, finished
+    return finished
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def weights(folder):
+    return safetensors.torch.load_file(folder / "weights.safetensors")
+
+
+def mask(folder):
+    return safetensors.torch.load_file(folder / "mask.safetensors")
+
+
+def read_json(path):
+    return json.loads(path.read_text())
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def all_weights(run_dir):
+    """Name below the run folder -> sha256 of every file of candidates and soups."""
+    files = sorted(run_dir.glob("phase_*/*/weights.safetensors"))
+    return {str(path.relative_to(run_dir)): sha256(path) for path in files}
+
+
+def last_soup(run_dir):
+    return sha256(run_dir / "phase_2" / "soup" / "weights.safetensors")
