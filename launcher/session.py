@@ -13,14 +13,31 @@ from sms_dist import experiment
 from sms_dist.checks import check
 from sms_dist.config import Config
 from sms_dist.distributed import topology
-from sms_dist.distributed.collectives import from_first
+from sms_dist.distributed.collectives import from_first, together
 from sms_dist.paths import WEIGHTS, RunPaths
 from sms_dist.plan import Plan, make_plan
 from sms_dist.records.files import json_text, write_text
 from sms_dist.records.logbook import Logbook
 from sms_dist.records.run_folder import environment, open_run
+from sms_dist.records.store import is_complete
 from sms_dist.reports.table import run_table
+from sms_dist.training.dense_file import load_dense
+from sms_dist.training.retrain import known_history
 from sms_dist.training.workbench import Workbench, model_sizes, set_up
+
+
+def _check_dense(bench: Workbench, paths: RunPaths, num_phases: int) -> None:
+    """Dense weights from elsewhere fit the model, and the schedules can be made from their history.
+
+    Not when the run folder has its own copy already. Every rank must call.
+    """
+    at, source = bench.at, bench.config.pretrain.from_
+    is_here = from_first(lambda: is_complete(paths.dense), at.world, at.device)
+    if source is None or is_here:
+        return
+    dense = together(lambda: load_dense(bench), at.world, at.device)
+    if num_phases:
+        known_history(dense.history, bench.config.retrain.schedule)
 
 
 @dataclass(frozen=True)
@@ -41,6 +58,7 @@ class Session:
         bench = set_up(config, at)
         plan = make_plan(requested, at.num_groups, model_sizes(config, bench.info))
         paths = RunPaths(folder)
+        _check_dense(bench, paths, num_phases=len(requested))
         resumed = from_first(lambda: open_run(paths, config, environment()), at.world, at.device)
         if at.world.is_first:
             write_text(paths.plan, json_text(plan.as_json()))

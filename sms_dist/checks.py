@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from data import DATASETS
 from sms_dist.config import Config, lookup
+from sms_dist.distributed.engines import ENGINES
 from sms_dist.methods import phases
 from sms_dist.phases import Phase
+from sms_dist.pruning.allocation import ALLOCATIONS
 from sms_dist.schedules.pretraining import pretraining_rates
 from sms_dist.schedules.retraining import RETRAINING
 from sms_dist.schedules.sparsity import num_kept
-from sms_dist.sizes import sizes
+from sms_dist.sizes import num_parameters
 from sms_dist.soups.rules import rule
-
-# The tables that hold these names import torch, which takes seconds; a name that is missing here is
-# looked up in its table. A test holds this copy to the tables.
-FAMILIAR_ENGINES = ("ddp", "deepspeed")
-FAMILIAR_ALLOCATIONS = ("global", "uniform")
 
 
 def check(config: Config) -> tuple[Phase, ...]:
@@ -37,14 +34,8 @@ def _check_names(config: Config, requested: tuple[Phase, ...]) -> None:
     for schedule in (config.retrain.schedule, *_schedules(requested)):
         lookup(RETRAINING, schedule, "retrain.schedule")
     pretraining_rates(config.pretrain, steps_per_epoch=1)  # also: no warm-up longer than the rest
-    if config.engine.name not in FAMILIAR_ENGINES:
-        from sms_dist.distributed.engines import ENGINES
-
-        lookup(ENGINES, config.engine.name, "engine.name")
-    if config.pruning.allocation not in FAMILIAR_ALLOCATIONS:
-        from sms_dist.pruning.allocation import ALLOCATIONS
-
-        lookup(ALLOCATIONS, config.pruning.allocation, "pruning.allocation")
+    lookup(ENGINES, config.engine.name, "engine.name")
+    lookup(ALLOCATIONS, config.pruning.allocation, "pruning.allocation")
 
 
 def _check_history(config: Config, requested: tuple[Phase, ...]) -> None:
@@ -76,7 +67,7 @@ def _check_validation(config: Config, requested: tuple[Phase, ...]) -> None:
 def _check_surviving(config: Config, requested: tuple[Phase, ...]) -> None:
     """The model takes the data's images, and no phase prunes all of its weights."""
     info = lookup(DATASETS, config.data.name, "data.name").info
-    num_prunable = sizes(config.model_copy(update={"data": _whole(config)}), info).num_prunable
+    num_prunable, _ = num_parameters(config, info)
     for phase in requested:
         if num_kept(num_prunable, phase.sparsity) < 1:
             raise ValueError(
@@ -84,3 +75,7 @@ def _check_surviving(config: Config, requested: tuple[Phase, ...]) -> None:
                 f"{num_prunable} prunable weights of model.name={config.model.name} in phase "
                 f"{phase.index}; lower it"
             )
+
+
+def _schedules(requested: tuple[Phase, ...]) -> list[str]:
+    return [candidate.retrain.schedule for phase in requested for candidate in phase.candidates]

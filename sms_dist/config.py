@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -18,6 +19,13 @@ Above0 = Annotated[float, Field(gt=0)]
 AtLeast0 = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Integers = Annotated[tuple[int, ...], Strict(False)]  # YAML has lists only
+
+# (tag, form, first characters): 1e-4 is a number, in files read and written (YAML 1.1: 1.0e-4).
+NUMBERS = (
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
 
 
 class Section(BaseModel):
@@ -62,7 +70,7 @@ class PretrainConfig(Section):
     history: Literal["recorded", "config"] = "recorded"
     """where `from` has no history.json: config takes this section for how it was pretrained"""
     ranks: Count | None = None
-    """ranks that pretrain as one data-parallel group (null: all); their number fixes the bits"""
+    """ranks that pretrain as one data-parallel group (null: all the batch feeds); fixes the bits"""
     epochs: Natural = 30
     """epochs of dense training"""
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -211,9 +219,17 @@ def nearest(word: str, legal: Iterable[str]) -> str:
     return f", did you mean {match[0]}?" if match else ""
 
 
+class _Dumper(yaml.SafeDumper):
+    """YAML's safe dumper that also quotes a name such as 1e3."""
+
+
+_Dumper.add_implicit_resolver(*NUMBERS)
+
+
 def dump(config: Config) -> str:
     """The configuration as YAML, every key written out."""
-    return yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False)
+    values = config.model_dump(mode="json", by_alias=True)
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False)
 
 
 def fingerprint(config: Config) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from sms_dist.config import Config, nearest
+from sms_dist.config import NUMBERS, Config, nearest
 
 MAX_BYTES = 1 << 20
 
@@ -27,23 +27,28 @@ def load(path: Path | None = None, settings: Iterable[str] = ()) -> Config:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader that also reads 1e-4 as a number (YAML 1.1 wants 1.0e-4)."""
+    """YAML's safe loader that also reads 1e-4 as a number, and refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for key, times in keys.items():
+            if times > 1:
+                raise yaml.MarkedYAMLError(problem=f"the key {key} is there {times} times")
+        return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
+_Loader.add_implicit_resolver(*NUMBERS)
 
 
-def parse(text: str, source: str) -> Any:
+def parse(text: str | bytes, source: str) -> Any:
     """The value of a YAML text; `source` names it in the error."""
     try:
         return _Loader(text).get_single_data()
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or "it cannot be read"
         raise ValueError(f"{source} is not YAML: {problem}") from None
+    except ValueError as error:  # for example a date 2024-13-01
+        raise ValueError(f"{source} is not YAML: {error}") from None
 
 
 def read_mapping(path: Path, option: str) -> dict[str, Any]:
@@ -52,7 +57,7 @@ def read_mapping(path: Path, option: str) -> dict[str, Any]:
         raise ValueError(f"{option} {path}: there is no such file")
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"{option} {path} is larger than {MAX_BYTES} bytes: not a configuration")
-    values = parse(path.read_text(), f"{option} {path}")
+    values = parse(path.read_bytes(), f"{option} {path}")
     if not isinstance(values, dict | None):
         raise ValueError(f"{option} {path} is not a mapping of keys to values")
     return values or {}
@@ -64,7 +69,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _set(values: dict[str, Any], setting: str) -> None:
     key, equals, text = setting.partition("=")
-    if not equals or not key:
+    if not equals or not all(key.split(".")):
         raise ValueError(f"--set {setting}: write key.path=value, for example --set seed=1")
     *parents, last = key.split(".")
     for parent in parents:
@@ -85,7 +90,8 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
             section = section.model_fields[part].annotation
         legal = [field.alias or name for name, field in section.model_fields.items()]
         return f"{key} is not a key{nearest(location[-1], legal)}; legal: {', '.join(legal)}"
-    message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    message = message.removeprefix("String ")
     if not key or first["type"] == "value_error":  # its own words name the value
         return f"{key} {message}".strip()
     # YAML reads 12:00:00 as a number of seconds, and 1 or yes are no strings either.

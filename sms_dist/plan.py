@@ -54,6 +54,17 @@ def make_plan(phases: Sequence[Phase], num_groups: int, sizes: Sizes) -> Plan:
     return Plan(num_groups, sizes, tuple(_phase_plan(p, num_groups, sizes) for p in phases))
 
 
+def groups_of(num_ranks: int, ranks_per_candidate: int) -> int:
+    """The rows of the mesh; ValueError when the ranks do not fill it."""
+    if num_ranks % ranks_per_candidate:
+        fitting = [n for n in range(1, num_ranks + 1) if num_ranks % n == 0]
+        raise ValueError(
+            f"engine.ranks_per_candidate={ranks_per_candidate} must divide the {num_ranks} ranks; "
+            f"try {', '.join(map(str, fitting))}"
+        )
+    return num_ranks // ranks_per_candidate
+
+
 def deal(items: Sequence[T], num_groups: int, group: int) -> Sequence[T]:
     """The items of one group, in the order of its waves."""
     return items[group::num_groups]

@@ -23,10 +23,16 @@ FAMILIAR = {
 
 def sizes(config: Config, info: DatasetInfo) -> Sizes:
     """What the model and the data contribute; ValueError where they do not fit together."""
-    model = (config.model.name, info.input_shape, info.num_classes)
-    if config.model.options or model not in FAMILIAR:
-        from sms_dist.training.workbench import model_sizes
-
-        return model_sizes(config, info)
     num_train, _ = data.split_sizes(info, config.data)
-    return Sizes(*FAMILIAR[model], -(-num_train // config.data.batch_size))
+    return Sizes(*num_parameters(config, info), -(-num_train // config.data.batch_size))
+
+
+def num_parameters(config: Config, info: DatasetInfo) -> tuple[int, int]:
+    """Prunable and other parameters of the model for the shapes of the data."""
+    model = (config.model.name, info.input_shape, info.num_classes)
+    if model in FAMILIAR and not config.model.options:
+        return FAMILIAR[model]
+    from sms_dist.training.workbench import model_sizes
+
+    found = model_sizes(config, info)
+    return found.num_prunable, found.num_other

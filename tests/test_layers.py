@@ -18,6 +18,8 @@ LAYERS = [
     {"distributed"},
     {"training", "records", "reports", "export"},
     {"steps"},
+    {"sizes"},
+    {"checks"},
     {"experiment"},
     {"launcher"},
 ]

@@ -33,9 +33,10 @@ def gather(tensor: Tensor, axis: Axis) -> list[Tensor]:
     """The tensor of every rank of the axis, equal in shape. Every rank of the axis must call."""
     if axis.size == 1:
         return [tensor]
-    tensors = [torch.empty_like(tensor) for _ in range(axis.size)]
-    dist.all_gather(tensors, tensor.contiguous(), group=axis.group)
-    return tensors
+    sent = _on_wire(tensor.contiguous(), axis)
+    tensors = [torch.empty_like(sent) for _ in range(axis.size)]
+    dist.all_gather(tensors, sent, group=axis.group)
+    return [received.to(tensor.device) for received in tensors]
 
 
 def exchange(pieces: Sequence[Tensor], counts: Sequence[int], axis: Axis) -> Tensor:
@@ -46,12 +47,11 @@ def exchange(pieces: Sequence[Tensor], counts: Sequence[int], axis: Axis) -> Ten
     """
     if axis.size == 1:
         return pieces[0]
-    length = pieces[0].shape[1]
-    received = pieces[0].new_empty(sum(counts), length)
-    sent = torch.cat(list(pieces)).contiguous()
-    own = [pieces[0].shape[0]] * axis.size
+    sent = _on_wire(torch.cat(list(pieces)), axis)
+    received = sent.new_empty(sum(counts), sent.shape[1])
+    own = [len(pieces[0])] * axis.size
     dist.all_to_all_single(received, sent, list(counts), own, group=axis.group)
-    return received
+    return received.to(pieces[0].device)
 
 
 def gather_json(value: Any, axis: Axis, device: torch.device) -> list[Any]:
@@ -101,6 +101,11 @@ def broadcast_state_(state: Mapping[str, Tensor], axis: Axis) -> None:
     """Every tensor of the state as the axis' first rank has it, in place. All ranks must call."""
     for tensor in state.values():
         broadcast_(tensor, axis)
+
+
+def _on_wire(tensor: Tensor, axis: Axis) -> Tensor:
+    """gloo gathers and exchanges only what lies in the host's memory."""
+    return tensor.cpu() if dist.get_backend(axis.group) == "gloo" else tensor
 
 
 def _attempt(function: Callable[[], T]) -> tuple[T | None, str | None]:

@@ -12,6 +12,7 @@ from torch._C._distributed_c10d import HashStore
 from torch.distributed.device_mesh import init_device_mesh
 
 from sms_dist.config import EngineConfig
+from sms_dist.plan import groups_of
 
 # Groups meet only at the end of a phase, and candidates may differ in length by hours: waiting long
 # is normal. A rank that dies is noticed by its closed connections, not by this limit.
@@ -55,17 +56,6 @@ class Topology:
         return self.data.is_first
 
 
-def num_groups(num_ranks: int, ranks_per_candidate: int) -> int:
-    """The rows of the mesh; ValueError when the ranks do not fill it."""
-    if num_ranks % ranks_per_candidate:
-        fitting = [n for n in range(1, num_ranks + 1) if num_ranks % n == 0]
-        raise ValueError(
-            f"engine.ranks_per_candidate={ranks_per_candidate} must divide the {num_ranks} ranks; "
-            f"try {', '.join(map(str, fitting))}"
-        )
-    return num_ranks // ranks_per_candidate
-
-
 def world_size() -> int:
     """The number of ranks the launcher started (1 without a launcher)."""
     return int(os.environ.get("WORLD_SIZE", "1"))
@@ -73,7 +63,7 @@ def world_size() -> int:
 
 def start(engine: EngineConfig) -> Topology:
     """Join the other ranks and take my place in the mesh. Every rank must call."""
-    rows = num_groups(world_size(), engine.ranks_per_candidate)
+    rows = groups_of(world_size(), engine.ranks_per_candidate)
     device = _device(engine)
     torch.set_num_threads(engine.threads)
     _join(device)
@@ -91,15 +81,11 @@ def start(engine: EngineConfig) -> Topology:
     )
 
 
-def first_ranks(topology: Topology, num: int | None) -> Axis | None:
-    """The axis of the first `num` ranks (None: all); None on the others. Every rank must call."""
-    if num is None or num == topology.world.size:
+def first_ranks(topology: Topology, num: int) -> Axis | None:
+    """The axis of the first `num` ranks; None on the others. Every rank must call."""
+    assert 0 < num <= topology.world.size, num
+    if num == topology.world.size:
         return topology.world
-    if num > topology.world.size:
-        raise ValueError(
-            f"pretrain.ranks={num} is more than the {topology.world.size} ranks; start more or "
-            "lower it"
-        )
     group = dist.new_group(list(range(num)), timeout=TIMEOUT)
     return _axis(group) if topology.world.rank < num else None
 

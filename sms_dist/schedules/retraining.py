@@ -46,16 +46,16 @@ def ft(phase: Retraining, num: int) -> list[float]:
 def lrw(phase: Retraining, num: int) -> list[float]:
     """Learning-rate rewinding: the last epochs of pretraining once more."""
     rates, total = phase.history.rates, phase.history.epochs
-    start = max(0, total - phase.epochs) / total * len(rates)
+    start = max(0, total - phase.epochs) * len(rates) // total
     span = len(rates) - start
-    return [rates[int(start + span * i / num)] for i in range(num)]
+    return [rates[start + span * i // num] for i in range(num)]
 
 
 def slr(phase: Retraining, num: int) -> list[float]:
     """Scaled: the whole curve compressed, its own warm-up replaced by the largest rate."""
     rates, largest = phase.history.rates, phase.history.largest
     start = rates.index(largest)
-    places = [int(len(rates) * i / num) for i in range(num)]
+    places = [len(rates) * i // num for i in range(num)]
     return [rates[place] if place >= start else largest for place in places]
 
 

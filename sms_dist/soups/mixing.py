@@ -14,7 +14,8 @@ def mix(candidates: Tensor, coefficients: Sequence[float]) -> Tensor:
     Element by element, so a soup mixed in slices has the bits of one mixed whole. A candidate with
     coefficient zero is not touched: it may hold anything.
     """
-    total = torch.zeros(candidates.shape[1], dtype=torch.float64, device=candidates.device)
+    # Not from 0.0: that would turn the -0.0 of equal candidates into 0.0.
+    total = candidates.new_full((candidates.shape[1],), -0.0, dtype=torch.float64)
     for candidate, coefficient in zip(candidates, coefficients, strict=True):
         if coefficient:
             total.add_(candidate.double(), alpha=coefficient)

@@ -27,7 +27,7 @@ def pretrain(bench: Workbench, watcher: Watcher) -> Dense:
     """Train the model from its initial weights. Every rank must call, also those that look on."""
     config, at = bench.config, bench.at
     rates = pretraining_rates(config.pretrain, bench.loaders.train.num_steps)
-    axis = first_ranks(at, config.pretrain.ranks)
+    axis = first_ranks(at, bench.pretrain_ranks)
     model, epochs = bench.new_model(), []
     state = model.state_dict()
     if axis is not None and rates:

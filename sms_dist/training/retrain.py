@@ -57,14 +57,20 @@ def candidate_rates(
 ) -> list[float]:
     """The learning rate of every step of a candidate's phase."""
     retrain = candidate.retrain
-    if history is None:
-        raise ValueError(
-            f"retrain.schedule={retrain.schedule} needs the learning rates of pretraining, and "
-            "pretrain.from has no history.json beside its weights; start from a run folder, or "
-            "describe the pretraining in the pretrain section and set pretrain.history=config"
-        )
-    phase = Retraining(history.scaled_to(retrain.learning_rate), retrain.epochs, distance)
+    known = known_history(history, retrain.schedule).scaled_to(retrain.learning_rate)
+    phase = Retraining(known, retrain.epochs, distance)
     return retraining_rates(retrain.schedule, phase, num_steps, retrain.warmup)
+
+
+def known_history(history: History | None, schedule: str) -> History:
+    """The history; ValueError where there is none."""
+    if history is not None:
+        return history
+    raise ValueError(
+        f"retrain.schedule={schedule} needs the learning rates of pretraining, and pretrain.from "
+        "has no history.json beside its weights; start from a run folder, or describe the "
+        "pretraining in the pretrain section and set pretrain.history=config"
+    )
 
 
 def assert_masked(state: State, mask: Mask) -> None:

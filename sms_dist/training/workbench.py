@@ -17,6 +17,7 @@ from sms_dist.distributed.topology import Topology
 from sms_dist.plan import Sizes
 from sms_dist.pruning.mask import prunable_names
 
+FEW_SAMPLES = 4  # of a batch, below which a rank is not worth its communication
 State = dict[str, Tensor]  # of the bare model: parameters and buffers
 
 
@@ -28,6 +29,7 @@ class Workbench:
     loaders: data.Loaders
     parameters: tuple[str, ...]  # names, in the model's order
     prunable: tuple[str, ...]
+    pretrain_ranks: int
 
     def new_model(self) -> nn.Module:
         """The bare model with its initial weights, on the device; the same bits on all ranks."""
@@ -55,16 +57,17 @@ def set_up(config: Config, at: Topology) -> Workbench:
     """Read the data on every rank, where a mistake of one is a mistake of all. All must call."""
     dataset = together(lambda: data.load(config.data), at.world, at.device)
     model = together(lambda: _on_meta(config, dataset.info), at.world, at.device)
-    bench = Workbench(
+    loaders = data.loaders(dataset, config.data.batch_size, at.device)
+    together(lambda: _check_share(config, loaders, at.data.size), at.world, at.device)
+    return Workbench(
         config=config,
         at=at,
         info=dataset.info,
-        loaders=data.loaders(dataset, config.data.batch_size, at.device),
+        loaders=loaders,
         parameters=tuple(name for name, _ in model.named_parameters()),
         prunable=tuple(prunable_names(model)),
+        pretrain_ranks=together(lambda: _pretrain_ranks(config, at, loaders), at.world, at.device),
     )
-    together(lambda: _check_shares(bench), at.world, at.device)
-    return bench
 
 
 def model_sizes(config: Config, info: DatasetInfo) -> Sizes:
@@ -89,14 +92,31 @@ def _on_meta(config: Config, info: DatasetInfo) -> nn.Module:
     )
 
 
-def _check_shares(bench: Workbench) -> None:
-    """Every rank must get a sample for every micro-batch of every step."""
-    config, loader = bench.config, bench.loaders.train
-    smallest = loader.num_samples // loader.num_steps
-    ranks = max(config.engine.ranks_per_candidate, config.pretrain.ranks or bench.at.world.size)
-    if smallest < ranks * config.engine.accumulation:
+def _pretrain_ranks(config: Config, at: Topology, loaders: data.Loaders) -> int:
+    """As configured; else all ranks, as far as a batch feeds each with a few samples."""
+    wanted = config.pretrain.ranks
+    if wanted is None:
+        enough = _smallest_step(loaders) // (FEW_SAMPLES * config.engine.accumulation)
+        return max(1, min(at.world.size, enough))
+    if wanted > at.world.size:
         raise ValueError(
-            f"data.batch_size={config.data.batch_size}: its steps of {smallest} samples are too "
-            f"small for {ranks} ranks x engine.accumulation={config.engine.accumulation}; "
-            "raise it, or set pretrain.ranks to fewer ranks"
+            f"pretrain.ranks={wanted} is more than the {at.world.size} ranks; start more, or "
+            "lower it"
         )
+    _check_share(config, loaders, wanted)
+    return wanted
+
+
+def _check_share(config: Config, loaders: data.Loaders, num_ranks: int) -> None:
+    """Every rank must get a sample for every micro-batch of every step."""
+    smallest = _smallest_step(loaders)
+    if smallest < num_ranks * config.engine.accumulation:
+        raise ValueError(
+            f"data.batch_size={config.data.batch_size} makes steps of {smallest} samples, too few "
+            f"for {num_ranks} ranks x engine.accumulation={config.engine.accumulation}; raise it, "
+            "or lower engine.ranks_per_candidate or pretrain.ranks"
+        )
+
+
+def _smallest_step(loaders: data.Loaders) -> int:
+    return loaders.train.num_samples // loaders.train.num_steps

@@ -6,11 +6,12 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 import uuid
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,9 +49,10 @@ class Launch:
     def __init__(self, process: subprocess.Popen, mark: str, logs: tuple[Path, Path]) -> None:
         self.process, self._mark, self._logs = process, mark, logs
 
-    def workers(self) -> list[int]:
-        """The processes that do the work, not the one that started them."""
-        return [pid for pid in marked(self._mark) if pid != self.process.pid]
+    def worker(self, rank: int) -> int:
+        """The process of a rank."""
+        (pid,) = [p for p in marked(self._mark) if f"RANK={rank}".encode() in _env(p).split(b"\0")]
+        return pid
 
     def end(self, timeout: float) -> Finished:
         try:
@@ -104,7 +106,9 @@ def launch(program, arguments, folder, ranks=None, options=(), timeout=90):
 
 def marked(mark: str) -> list[int]:
     wanted = f"{MARK}={mark}".encode()
-    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if wanted in _env(pid)]
+    return [
+        pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if wanted in _env(pid)
+    ]
 
 
 def _env(pid: int) -> bytes:
@@ -128,13 +132,24 @@ def start(run_dir, *settings, ranks=None, options=(), timeout=90):
 
 def start_several(runs, folder, ranks=None, timeout=150):
     """Run folder -> settings, one after the other in the same processes."""
-    listed = [{"folder": str(path), "settings": [*TINY, *more]} for path, more in runs.items()]
+    listed = [
+        {"folder": str(path), "settings": [*TINY, *more], "port": port}
+        for (path, more), port in zip(runs.items(), free_ports(len(runs)), strict=True)
+    ]
     folder.mkdir(parents=True, exist_ok=True)
     task = folder / f"runs_{uuid.uuid4().hex}.json"
     task.write_text(json.dumps(listed))
     finished = launch(PROGRAMS / "several_runs.py", [task], folder, ranks, timeout=timeout)
     assert finished.status == 0, finished
     return finished
+
+
+def free_ports(number):
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
 
 
 def wait_for(condition, seconds=60):

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
 from sms_dist.config import lookup
-from sms_dist.distributed.engines.base import Engine, Job, MakeEngine
+
+if TYPE_CHECKING:  # a configuration is checked against the table below without paying for torch
+    from sms_dist.distributed.engines.base import Engine, Job
+
+MakeEngine: TypeAlias = "Callable[[Job], Engine]"
 
 
 def make_ddp(job: Job) -> Engine:

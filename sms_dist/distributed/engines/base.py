@@ -53,9 +53,6 @@ class Engine(Protocol):
         """Give back hooks and buffers; the engine is of no use after."""
 
 
-MakeEngine = Callable[[Job], Engine]
-
-
 def hold_mask(model: nn.Module, mask: Mask) -> None:
     """Zero the pruned weights and let no gradient reach them; before the engine wraps the model."""
     for name, parameter in model.named_parameters():

@@ -1,6 +1,7 @@
 """Several runs one after the other in the same processes, because a start costs more than a run.
 
-The argument is a JSON file: a list of {"folder": run folder, "settings": [key.path=value, ...]}.
+The argument is a JSON file: a list of {"folder": run folder, "settings": [key.path=value, ...],
+"port": where the ranks meet}.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 from launcher.session import Session
 from sms_dist.config_file import load
 
-for number, run in enumerate(json.loads(Path(sys.argv[1]).read_text())):
-    os.environ["TORCHELASTIC_RESTART_COUNT"] = str(number)  # else the ranks meet at old addresses
+# Each run has a meeting place of its own: what the last one left at torchrun's would be in its way.
+os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"
+for run in json.loads(Path(sys.argv[1]).read_text()):
+    os.environ["MASTER_PORT"] = str(run["port"])
     Session.open(load(None, run["settings"]), Path(run["folder"])).run()

@@ -1,0 +1,57 @@
+"""The `sms-dist` command: its verbs, and how people's mistakes are told."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from launcher.commands.data import data
+from launcher.commands.doctor import doctor
+from launcher.commands.plan import plan
+from launcher.commands.run import run
+from launcher.commands.submit import submit
+from sms_dist import __version__
+
+BAD_INPUT = 2
+
+
+class Verbs(click.Group):
+    """A group whose verbs may raise ValueError for what is to be one line on stderr."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ValueError as error:
+            _refuse(str(error))
+        except PermissionError as error:
+            _refuse(f"{error.filename}: permission denied")
+
+
+def _refuse(message: str) -> NoReturn:
+    click.echo(f"error: {' '.join(message.split())}", err=True)
+    sys.exit(BAD_INPUT)
+
+
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: sms-dist plan --config configs/digits_sms.yaml",
+)
+@click.version_option(__version__, prog_name="sms-dist")
+def cli() -> None:
+    """Sparse Model Soups: prune, retrain m copies side by side, average them, prune harder."""
+
+
+for verb in (plan, run, submit, doctor, data):
+    cli.add_command(verb)
+
+
+def main() -> None:
+    """Entry point."""
+    cli()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""A configuration on so many ranks, thought through before anything is started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import data
+from data.dataset import DatasetInfo
+from sms_dist.checks import check
+from sms_dist.config import Config
+from sms_dist.plan import Plan, deal, groups_of, make_plan
+from sms_dist.sizes import sizes
+
+
+@dataclass(frozen=True)
+class Planned:
+    config: Config
+    info: DatasetInfo
+    num_ranks: int
+    plan: Plan
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """Epochs and optimizer steps, of all candidates and of the group that is busy longest."""
+        phases, pretrain = self.plan.phases, self.config.pretrain
+        epochs = 0 if pretrain.from_ else pretrain.epochs
+        candidates = [c for item in phases for c in item.phase.candidates]
+        return {
+            "pretrain_epochs": epochs,
+            "pretrain_steps": epochs * self.plan.sizes.steps_per_epoch,
+            "retrain_epochs": sum(candidate.retrain.epochs for candidate in candidates),
+            "retrain_steps": sum(sum(item.steps) for item in phases),
+            "retrain_steps_in_a_row": sum(self._longest(item.steps) for item in phases),
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        config = self.config
+        facts = {
+            "name": config.name,
+            "method": config.method.name,
+            "data": config.data.name,
+            "model": config.model.name,
+            "num_ranks": self.num_ranks,
+        }
+        return facts | self.plan.as_json() | {"totals": self.totals}
+
+    def _longest(self, steps: tuple[int, ...]) -> int:
+        groups = self.plan.num_groups
+        return max(sum(deal(steps, groups, group)) for group in range(groups))
+
+
+def planned(config: Config, num_ranks: int | None = None) -> Planned:
+    """The plan on that many ranks (None: one group); ValueError for people's mistakes.
+
+    The data need not be there; where they are, the index beside them has the counts.
+    """
+    requested = check(config)
+    ranks = config.engine.ranks_per_candidate if num_ranks is None else num_ranks
+    groups = groups_of(ranks, config.engine.ranks_per_candidate)
+    if (config.pretrain.ranks or 1) > ranks:
+        raise ValueError(
+            f"pretrain.ranks={config.pretrain.ranks} is more than the {ranks} ranks; start more or "
+            "lower it"
+        )
+    info = data.info(config.data)
+    return Planned(config, info, ranks, make_plan(requested, groups, sizes(config, info)))

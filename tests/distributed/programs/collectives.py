@@ -1,0 +1,169 @@
+"""Compares what ranks compute together with what one of them computes alone.
+
+The arguments are the ranks per candidate and a file, which gets a list of what each rank found:
+name -> true, or the cases that went wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+import data
+from sms_dist import models
+from sms_dist.config import DataConfig, EngineConfig, ModelConfig
+from sms_dist.distributed import topology
+from sms_dist.distributed.candidate_shards import CandidateShards
+from sms_dist.distributed.collectives import (
+    agree,
+    broadcast_state_,
+    from_first,
+    gather_json,
+    together,
+)
+from sms_dist.distributed.parts import sum_over_parts
+from sms_dist.distributed.topology import Axis, first_ranks
+from sms_dist.soups.diversity import gram
+from sms_dist.soups.mixing import mix
+from sms_dist.training.batch_norm import recompute_
+from sms_dist.training.evaluation import evaluate
+
+at = topology.start(EngineConfig(ranks_per_candidate=int(sys.argv[1]), device="cpu"))
+world, cpu, rank = at.world, at.device, at.world.rank
+alone = Axis(None, 0, 1)
+LAST = at.num_groups - 1
+OWNERS = (  # the group of each candidate
+    [0],
+    [LAST],
+    [0, LAST],
+    [LAST, 0],
+    [0, 0, LAST],
+    [i % at.num_groups for i in range(5)],
+    [-i % at.num_groups for i in range(7)],
+)
+LENGTHS = (1, 2, 8, 64, 1001)
+
+
+def candidates(num: int, length: int) -> torch.Tensor:
+    """[num, length]: huge values that cancel in the right order, and only in that."""
+    generator = torch.Generator().manual_seed(1000 * num + length)
+    small = torch.randn(num, length, generator=generator)
+    huge = torch.randn(length, generator=generator) * 1e24
+    signs = torch.tensor([(1.0, -1.0, 0.0)[i % 3] for i in range(num)])
+    return signs[:, None] * huge + small
+
+
+def attempt(function, kind=ValueError) -> str | None:
+    """The complaint of a function, None if there was none."""
+    try:
+        function()
+    except kind as error:
+        return str(error)
+    return None
+
+
+def complain(text: str, error=ValueError):
+    raise error(text)
+
+
+def mixing() -> dict[str, list]:
+    """The cases in which the sharded mean or products are not those of one process."""
+    wrong: dict[str, list] = {"mix": [], "weighted": [], "skipped": [], "gram": []}
+    for owners in OWNERS:
+        for length in LENGTHS:
+            m, whole = len(owners), candidates(len(owners), length)
+            own = {i: whole[i] for i, group in enumerate(owners) if group == at.group}
+            shards = CandidateShards(own, dict(enumerate(owners)), length, at)
+            even, uneven = [1 / m] * m, [(i + 1) / m for i in range(m)]
+            first = [1.0] + [0.0] * (m - 1)
+            for name, weights in (("mix", even), ("weighted", uneven), ("skipped", first)):
+                if not torch.equal(shards.mix(weights), mix(whole, weights)):
+                    wrong[name].append([owners, length])
+            if not torch.allclose(shards.gram(), gram(whole), rtol=1e-9, atol=0):
+                wrong["gram"].append([owners, length])
+    return wrong
+
+
+def gaps() -> bool:
+    """Candidates are known by index, and some may be missing."""
+    whole, owners = candidates(3, 10), {1: LAST, 4: 0, 6: LAST}
+    own = {
+        i: row for (i, group), row in zip(owners.items(), whole, strict=True) if group == at.group
+    }
+    shards = CandidateShards(own, owners, 10, at)
+    return torch.equal(shards.mix([1 / 3] * 3), mix(whole, [1 / 3] * 3))
+
+
+def part(index: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(index)
+    values = torch.randn(5, generator=generator, dtype=torch.float64)
+    return values * 10.0 ** torch.randint(-12, 12, (5,), generator=generator)
+
+
+def measuring(axis: Axis) -> list:
+    """Batch norm and metrics of a model over an axis, and alone."""
+    config = DataConfig(name="digits", train_samples=500)
+    loaders = data.loaders(data.load(config), 32, cpu)
+    found = []
+    for where in (axis, alone):
+        model = models.build(
+            ModelConfig(options={"width": 4}), (1, 8, 8), 10, seed=3, data_name="digits"
+        )
+        recompute_(model, loaders.train, where, cpu)
+        metrics = [evaluate(model, split, where) for split in (loaders.test, loaders.validation)]
+        found.append(({name: b.clone() for name, b in model.named_buffers()}, metrics))
+    (buffers, metrics), (expected, wanted) = found
+    return [
+        len(expected) == 9 and all(torch.equal(buffers[n], expected[n]) for n in expected),
+        metrics == wanted,
+    ]
+
+
+def firsts(num: int) -> list[int] | None:
+    axis = first_ranks(at, num)
+    if axis is None:
+        return None
+    mine = torch.tensor([1.0])
+    if axis.group is not None:
+        torch.distributed.all_reduce(mine, group=axis.group)
+    return [axis.rank, axis.size, int(mine)]
+
+
+found = {f"{name} goes wrong for": cases for name, cases in mixing().items()}
+found["gaps"] = gaps()
+called = []
+found["from_first"] = from_first(lambda: called.append(rank) or {"from": rank}, world, cpu)
+found["called"] = called
+found["from_first complains"] = attempt(
+    lambda: from_first(lambda: complain(f"no, says {rank}"), world, cpu)
+)
+found["together"] = together(lambda: rank, world, cpu)
+found["together complains"] = attempt(
+    lambda: together(lambda: complain("no, says 2") if rank == 2 else rank, world, cpu)
+)
+found["together complains of files"] = attempt(
+    lambda: together(lambda: complain("gone", OSError) if rank == 3 else rank, world, cpu)
+)
+same = {"configuration": "a", "mask": "b"}
+found["agree"] = attempt(lambda: agree(same, world, cpu), RuntimeError)
+other = same | {"mask": "c"} if rank == 3 else same
+found["agree complains"] = attempt(lambda: agree(other, world, cpu), RuntimeError)
+found["gather_json"] = gather_json({"rank": rank, "text": "ü" * 500 * rank}, world, cpu)
+state = {"a": torch.full((3, 2), float(rank)), "b": torch.tensor(rank)}
+broadcast_state_(state, world)
+found["broadcast"] = [tensor.flatten().tolist() for tensor in (state["a"], state["b"])]
+for name, axis in (("world", world), ("data", at.data)):
+    total, expected = (sum_over_parts(part, 5, where, cpu) for where in (axis, alone))
+    found[f"parts over the {name}"] = torch.equal(total, expected)
+    found[f"batch norm, metrics over the {name}"] = measuring(axis)
+found["four first"] = firsts(4)
+found["two first"] = firsts(2)
+found["mesh"] = [at.group, at.data.rank, at.is_leader]
+
+everyone = gather_json(found, world, cpu)
+if world.is_first:
+    Path(sys.argv[2]).write_text(json.dumps(everyone))
+topology.stop()

@@ -1,0 +1,119 @@
+"""Methods: which phases and candidates each one asks for."""
+
+from itertools import chain
+
+import pytest
+
+from sms_dist.config import Config
+from sms_dist.methods import METHODS, phases
+from sms_dist.schedules.sparsity import fraction_per_phase, geometric
+
+
+def config(method="sms", seed=0, **candidates):
+    return Config(
+        method={"name": method},
+        seed=seed,
+        pruning={"goal_sparsity": 0.98, "phases": 3},
+        retrain={"epochs": 7},
+        candidates={"count": 4} | candidates,
+        soup={"rule": "greedy"},
+    )
+
+
+def seeds_of(phase):
+    return [c.seed for c in phase.candidates]
+
+
+@pytest.mark.parametrize("name", ["sms", "imp", "imp_m_times"])
+def test_phases_count_from_1_and_reach_the_goal_by_equal_fractions(name):
+    found = phases(config(name))
+    assert [p.index for p in found] == [1, 2, 3]
+    assert [p.sparsity for p in found] == geometric(0.98, 3)
+    assert {p.fraction for p in found} == {fraction_per_phase(0.98, 3)}
+
+
+def test_sms_has_m_candidates_with_a_seed_each_in_every_phase():
+    for phase in phases(config()):
+        assert [c.index for c in phase.candidates] == [0, 1, 2, 3]
+        assert len(set(seeds_of(phase))) == 4
+        assert {c.retrain.epochs for c in phase.candidates} == {7}
+        assert phase.rule == "greedy"
+
+
+def test_imp_has_one_candidate_whatever_the_count():
+    for phase in phases(config("imp")):
+        assert [(c.index, c.retrain.epochs) for c in phase.candidates] == [(0, 7)]
+        assert phase.rule == "uniform"
+
+
+def test_imp_m_times_has_one_candidate_that_retrains_m_times_as_long():
+    for phase in phases(config("imp_m_times")):
+        assert [(c.index, c.retrain.epochs) for c in phase.candidates] == [(0, 28)]
+        assert phase.rule == "uniform"
+
+
+def test_dense_has_no_phases():
+    assert phases(config("dense")) == ()
+
+
+def test_imp_is_the_first_candidate_of_sms():
+    sms, imp = phases(config(seed=3)), phases(config("imp", seed=3))
+    assert [p.candidates for p in imp] == [p.candidates[:1] for p in sms]
+
+
+def test_no_two_candidates_of_neighbouring_runs_share_a_seed():
+    runs = [seeds_of(phases(config(seed=seed, count=20))[0]) for seed in range(5)]
+    assert len(set(chain(*runs))) == 100
+
+
+def test_without_varied_seeds_all_candidates_have_one():
+    assert len(set(seeds_of(phases(config(vary_seed=False))[0]))) == 1
+
+
+def test_varied_keys_go_to_the_candidates_in_order_and_the_rest_stays():
+    vary = {"weight_decay": [0.0, 1e-4, 5e-4, 1e-3], "epochs": [5, 6, 7, 8]}
+    for phase in phases(config(vary=vary)):
+        found = [c.retrain for c in phase.candidates]
+        assert [r.weight_decay for r in found] == vary["weight_decay"]
+        assert [r.epochs for r in found] == vary["epochs"]
+        assert {r.schedule for r in found} == {"allr"}
+
+
+def test_every_retrain_key_can_vary():
+    vary = {
+        "epochs": [1, 2, 3, 4],
+        "schedule": ["ft", "lrw", "llr", "allr"],
+        "learning_rate": [1, 0.1, 0.2, 0.3],
+        "weight_decay": [0, 0.1, 0.2, 0.3],
+        "warmup": [0, 0.1, 0.2, 0.3],
+    }
+    made = config(vary=vary)
+    assert set(vary) == set(made.retrain.model_dump())
+    found = [c.retrain.model_dump() for c in phases(made)[0].candidates]
+    assert found == [{key: values[i] for key, values in vary.items()} for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("vary", "message"),
+    [
+        ({"weight_decay": [-1, 0, 0, 0]}, r"^candidates\.vary\.weight_decay: -1 should be "),
+        ({"epochs": [1, 2, 0, 4]}, r"^candidates\.vary\.epochs: 0 should be "),
+        ({"epochs": [1, 2, 3, "x"]}, r"^candidates\.vary\.epochs: x should be "),
+        ({"schedule": [1, "a", "b", "c"]}, r"^candidates\.vary\.schedule: 1 should be "),
+        ({"warmup": [0.1, 0.2, 0.3, 1.0]}, r"^candidates\.vary\.warmup: 1\.0 should be "),
+    ],
+)
+def test_a_bad_varied_value_is_named_in_one_line(vary, message):
+    with pytest.raises(ValueError, match=message) as error:
+        phases(config(vary=vary))
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_method_names_the_nearest():
+    with pytest.raises(ValueError, match=r"method\.name=smss is not known, did you mean sms\?"):
+        phases(config("smss"))
+
+
+def test_every_method_makes_phases_of_the_defaults():
+    for name in METHODS:
+        phases(Config(method={"name": name}))

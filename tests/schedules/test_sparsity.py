@@ -1,0 +1,67 @@
+"""Sparsity over the phases: golden values, and counts that are exact."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sms_dist.schedules.sparsity import fraction_per_phase, geometric, num_kept
+
+GOALS, PHASES = st.floats(0.01, 0.999), st.integers(1, 12)
+
+
+@pytest.mark.parametrize(
+    ("goal", "phases", "percentages"),
+    [
+        (0.98, 3, [72.856, 92.632, 98.0]),
+        (0.90, 3, [53.584, 78.456, 90.0]),
+        (0.90, 2, [68.377, 90.0]),
+        (0.98, 1, [98.0]),
+    ],
+)
+def test_sparsities_are_golden(goal, phases, percentages):
+    assert [round(100 * s, 3) for s in geometric(goal, phases)] == percentages
+
+
+@settings(deadline=None)
+@given(GOALS, PHASES)
+def test_every_phase_removes_the_same_fraction_of_what_remains(goal, phases):
+    sparsities = [0.0, *geometric(goal, phases)]
+    fraction = fraction_per_phase(goal, phases)
+    for before, after in pairwise(sparsities):
+        assert 1 - after == pytest.approx((1 - before) * (1 - fraction), rel=1e-9)
+
+
+@settings(deadline=None)
+@given(GOALS, PHASES)
+def test_the_last_sparsity_is_the_goal_to_the_last_bit_and_they_rise(goal, phases):
+    sparsities = geometric(goal, phases)
+    assert len(sparsities) == phases
+    assert sparsities[-1] == goal
+    assert sparsities == sorted(sparsities)
+
+
+@pytest.mark.parametrize(
+    ("num_weights", "sparsity", "kept"),
+    [
+        (11_164_352, 0.98, 223_287),  # 10,941,064.96 go
+        (26_842_032, 0.98, 536_841),  # 26,305,191.36 go
+        (10, 0.25, 8),  # 2.5 go: round to even
+        (10, 0.35, 6),
+        (7, 0.0, 7),
+        (1, 0.4, 1),
+    ],
+)
+def test_kept_counts_are_golden(num_weights, sparsity, kept):
+    assert num_kept(num_weights, sparsity) == kept
+
+
+@settings(deadline=None)
+@given(st.integers(1, 10**8), GOALS, PHASES)
+def test_counts_fall_from_phase_to_phase_and_are_within_half_a_weight(num_weights, goal, phases):
+    sparsities = geometric(goal, phases)
+    counts = [num_kept(num_weights, s) for s in sparsities]
+    assert counts == sorted(counts, reverse=True)
+    for count, sparsity in zip(counts, sparsities, strict=True):
+        assert abs(num_weights - count - sparsity * num_weights) <= 0.5

@@ -1,0 +1,70 @@
+"""Distances between candidates: known figures in closed form."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sms_dist.soups.diversity import distances, gram
+
+
+def of(*candidates):
+    return distances(gram(torch.tensor(candidates)))
+
+
+@pytest.mark.parametrize("m", range(2, 11))
+def test_points_at_equal_distance_lie_as_far_from_their_mean_as_geometry_says(m):
+    simplex = torch.eye(m) * 3 + 10  # shifted: the origin does not matter
+    found = distances(gram(simplex))
+    d = 3 * math.sqrt(2)
+    assert found["l2_mean"] == pytest.approx(d)
+    assert found["l2_max"] == pytest.approx(d)
+    assert found["barycentre_mean"] == pytest.approx(d * math.sqrt((m - 1) / (2 * m)))
+
+
+def test_orthogonal_vectors_are_at_right_angles():
+    found = distances(gram(torch.diag(torch.tensor([1.0, 2.0, 30.0]))))
+    assert found["angle_mean"] == pytest.approx(90)
+    assert found["angle_max"] == pytest.approx(90)
+
+
+@pytest.mark.parametrize("degrees", [0, 1, 45, 120, 180])
+def test_angles_are_in_degrees_and_do_not_depend_on_length(degrees):
+    t = math.radians(degrees)
+    found = of([2.0, 0.0], [7 * math.cos(t), 7 * math.sin(t)])
+    assert found["angle_mean"] == pytest.approx(degrees, abs=1e-5)
+
+
+def test_mean_and_largest_are_over_pairs():
+    found = of([0.0, 0.0], [3.0, 4.0], [6.0, 8.0])
+    assert found["l2_mean"] == pytest.approx(20 / 3)
+    assert found["l2_max"] == pytest.approx(10)
+    assert found["barycentre_mean"] == pytest.approx(10 / 3)
+
+
+def test_of_a_single_candidate_all_is_zero():
+    assert set(of([1.0, 2.0, 3.0]).values()) == {0.0}
+
+
+def test_equal_candidates_are_at_distance_zero():
+    found = of(*[[0.1, 0.2, 0.3]] * 4)
+    assert all(math.isfinite(value) for value in found.values())
+    assert found["l2_max"] == pytest.approx(0, abs=1e-7)
+    assert found["angle_max"] == pytest.approx(0, abs=1e-5)
+
+
+def test_a_candidate_of_zeros_leaves_every_figure_finite():
+    assert all(math.isfinite(value) for value in of([0.0, 0.0], [1.0, 0.0]).values())
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 5), st.lists(st.integers(0, 40), max_size=4), st.integers(0, 1000))
+def test_inner_products_of_slices_add_up_to_those_of_the_whole(m, cuts, seed):
+    points = torch.randn(m, 40, generator=torch.Generator().manual_seed(seed))
+    parts = sum(gram(piece) for piece in points.tensor_split(sorted(cuts), dim=1))
+    torch.testing.assert_close(parts, gram(points))
+    assert gram(points).dtype == torch.float64
+    direct = torch.cdist(points.double(), points.double())
+    assert distances(parts)["l2_max"] == pytest.approx(float(direct.max()), abs=1e-6)

@@ -1,0 +1,89 @@
+"""Mixing: a soup's bits follow from the candidates, not from slices or from who holds what."""
+
+from itertools import permutations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sms_dist.distributed.candidate_shards import CandidateShards
+from sms_dist.distributed.topology import Axis, Topology
+from sms_dist.soups.mixing import mix
+from sms_dist.soups.rules import average
+
+ALONE = Axis(None, 0, 1)
+HERE = Topology(ALONE, ALONE, ALONE, None, torch.device("cpu"))
+AWKWARD = [0.0, -0.0, 1e-45, -1e-40, 1.0, 1 + 2**-23, -3.4028235e38, 1 / 3, float("inf")]
+
+
+def candidates(m, n=50, seed=0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    scale = 10.0 ** torch.randint(-6, 6, (m, n), generator=generator)
+    return (torch.randn(m, n, generator=generator) * scale).to(dtype)
+
+
+def bits(tensor):
+    return tensor.view({4: torch.int32, 2: torch.int16}[tensor.element_size()]).tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("m", range(1, 21))
+def test_a_soup_of_equal_candidates_is_the_identity_bit_for_bit(m, dtype):
+    one = torch.cat([candidates(1, 500, m)[0], torch.tensor(AWKWARD)]).to(dtype)
+    soup = mix(one.repeat(m, 1), average(range(m), m))
+    assert soup.dtype == dtype
+    assert bits(soup) == bits(one)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 8), st.lists(st.integers(0, 50), max_size=5), st.integers(0, 1000))
+def test_mixing_in_slices_is_mixing_whole(m, cuts, seed):
+    stacked, coefficients = candidates(m, seed=seed), average(range(m), m)
+    pieces = [mix(s, coefficients) for s in stacked.tensor_split(sorted(cuts), dim=1)]
+    assert bits(torch.cat(pieces)) == bits(mix(stacked, coefficients))
+
+
+def test_a_soup_is_the_weighted_sum():
+    stacked = torch.tensor([[1.0, 2.0], [3.0, -4.0], [5.0, 0.0]])
+    assert mix(stacked, [0.5, 0.25, 0.25]).tolist() == [2.5, 0.0]
+
+
+def test_small_weights_are_not_lost_beside_large_ones():
+    stacked = torch.tensor([[1e8], [1.0], [-1e8]])
+    assert mix(stacked, [1.0, 1.0, 1.0]).tolist() == [1.0]
+
+
+def test_a_candidate_without_coefficient_may_hold_anything():
+    stacked = torch.tensor([[1.0, 2.0], [float("nan"), float("inf")], [3.0, 4.0]])
+    assert mix(stacked, [0.5, 0.0, 0.5]).tolist() == [2.0, 3.0]
+
+
+def test_candidates_and_coefficients_must_be_as_many():
+    with pytest.raises(ValueError, match="zip"):
+        mix(torch.ones(3, 2), [0.5, 0.5])
+
+
+def test_it_does_not_matter_in_which_order_the_candidates_of_a_group_come():
+    stacked = candidates(4)
+    owners = dict.fromkeys(range(4), 0)
+    soups = []
+    for order in permutations(range(4)):
+        shards = CandidateShards({i: stacked[i] for i in order}, owners, 50, HERE)
+        soups.append(bits(shards.mix([0.4, 0.3, 0.2, 0.1])))
+    assert soups == [bits(mix(stacked, [0.4, 0.3, 0.2, 0.1]))] * 24
+
+
+@pytest.mark.parametrize("num_groups", [1, 2, 3, 4])
+@pytest.mark.parametrize("num_values", [1, 2, 11, 12])
+def test_it_does_not_matter_which_group_holds_which_candidate(num_groups, num_values):
+    """The reduce-scatter and the all-gather, acted out: tests/distributed has the real one."""
+    stacked, coefficients = candidates(5, num_values), [0.1, 0.2, 0.3, 0.25, 0.15]
+    holders = [[i * k % num_groups for i in range(5)] for k in (1, 2, 3)]
+    for groups in holders:
+        arrival = sorted(range(5), key=lambda i: (groups[i], i))
+        slices = []
+        for piece in stacked.tensor_split(num_groups, dim=1):
+            received = piece[arrival]
+            slices.append(mix(received[[arrival.index(i) for i in range(5)]], coefficients))
+        assert bits(torch.cat(slices)) == bits(mix(stacked, coefficients))

@@ -1,0 +1,260 @@
+"""The training loop on one rank: addresses, micro-batches, masks that hold, and divergence."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from data.dataset import Split
+from data.resident import Resident
+from sms_dist.config import EngineConfig, PretrainConfig
+from sms_dist.distributed.engines import make_engine
+from sms_dist.distributed.engines.base import Job
+from sms_dist.distributed.topology import Axis, Topology
+from sms_dist.pruning.mask import full_mask, prunable_names
+from sms_dist.randomness import stream
+from sms_dist.training.loop import Training, train
+from sms_dist.training.meter import Meter
+
+ALONE, CPU = Axis(None, 0, 1), torch.device("cpu")
+HERE = Topology(ALONE, ALONE, ALONE, None, CPU)
+NUM_SAMPLES, BATCH = 90, 16
+PIXELS = stream(0, "test pixels").uniform(torch.arange(NUM_SAMPLES), 36)
+LABELS = (PIXELS[:, :12].sum(1) > PIXELS[:, 12:24].sum(1)).long()
+LOADER = Resident(
+    Split((PIXELS * 256).to(torch.uint8).view(-1, 1, 6, 6), LABELS),
+    BATCH,
+    (0.5,),
+    (0.3,),
+    None,
+    CPU,
+)
+SGD = PretrainConfig(momentum=0.9, weight_decay=1e-2)
+OPTIMIZERS = {
+    "sgd": SGD,
+    "sgd_without_decay": PretrainConfig(momentum=0.9, weight_decay=0.0),
+    "clipped": PretrainConfig(momentum=0.9, weight_decay=1e-2, clip_norm=0.1),
+    "adamw": PretrainConfig(optimizer="adamw", weight_decay=0.1),
+}
+
+
+class Recorder:
+    """Remembers what a watcher is told."""
+
+    def __init__(self):
+        self.steps, self.epochs = [], []
+
+    def step(self, epoch, step, meter, num_samples):
+        self.steps.append((epoch, step, num_samples, meter.average().loss))
+
+    def epoch(self, epoch):
+        self.epochs.append(epoch)
+
+
+def new_model(dropout=0.0):
+    torch.manual_seed(3)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Dropout(dropout), nn.Linear(64, 2)
+    )
+
+
+def random_mask(model, sparsity=0.7):
+    full = full_mask(dict(model.named_parameters()), prunable_names(model))
+    generator = torch.Generator().manual_seed(4)
+    return {n: torch.rand(kept.shape, generator=generator) > sparsity for n, kept in full.items()}
+
+
+def engine_of(model, mask=None, optimizer=SGD, **engine):
+    job = Job(model, mask or {}, ALONE, HERE, EngineConfig(**engine), optimizer, BATCH)
+    return make_engine(job)
+
+
+def training(rates=0.05, epochs=2, **changes):
+    rates = [rates] * (LOADER.num_steps * epochs) if isinstance(rates, float) else rates
+    base = Training(LOADER, rates, 7, "retrain", 1, label_smoothing=0.0, device=CPU)
+    return replace(base, **changes)
+
+
+def trained(job=None, dropout=0.0, **engine):
+    engine = engine_of(new_model(dropout), **engine)
+    epochs = train(engine, job or training(), ALONE, Recorder())
+    return engine.weights(), epochs
+
+
+def assert_same_bits(first, second):
+    assert first.keys() == second.keys()
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def differ(first, second):
+    return any(not torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def test_the_loss_falls_and_every_step_and_epoch_is_told():
+    recorder, engine = Recorder(), engine_of(new_model())
+    epochs = train(engine, training(epochs=5), ALONE, recorder)
+    assert epochs[-1].loss < 0.7 * epochs[0].loss
+    assert recorder.epochs == epochs
+    assert [e.epoch for e in epochs] == [1, 2, 3, 4, 5]
+    assert {e.num_samples for e in epochs} == {NUM_SAMPLES}
+    places = [(epoch, step) for epoch, step, _, _ in recorder.steps]
+    assert places == [(e, s) for e in range(1, 6) for s in range(1, 7)]
+    assert sum(n for epoch, _, n, _ in recorder.steps if epoch == 1) == NUM_SAMPLES
+    assert recorder.steps[5][3] == epochs[0].loss  # the meter starts afresh in each epoch
+
+
+def test_the_rates_are_used_step_by_step():
+    frozen, _ = trained(training(rates=[0.0] * 6))
+    assert_same_bits(frozen, {n: p.detach() for n, p in new_model().named_parameters()})
+    rates = [0.1 / (i + 1) for i in range(12)]
+    forward, epochs = trained(training(rates=rates))
+    assert [e.learning_rate for e in epochs] == [rates[5], rates[11]]
+    assert differ(forward, trained(training(rates=rates[::-1]))[0])
+
+
+def test_no_rates_are_no_training():
+    weights, epochs = trained(training(rates=[]))
+    assert epochs == []
+    assert_same_bits(weights, {n: p.detach() for n, p in new_model().named_parameters()})
+
+
+def test_one_sgd_step_is_the_formula():
+    model = new_model()
+    engine = engine_of(model, optimizer=PretrainConfig(momentum=0.9, weight_decay=0.01))
+    reference = new_model()
+    batch = next(LOADER.part(0, 1, 32))
+    nn.functional.cross_entropy(reference(batch.inputs), batch.targets).backward()
+    engine.step(batch.inputs, batch.targets, batch.size, 0.5, Meter(0.0, CPU).loss)
+    for name, p in reference.named_parameters():
+        gradient = p.grad + 0.01 * p.detach()
+        expected = p.detach() - 0.5 * (gradient + 0.9 * gradient)  # Nesterov, first step
+        torch.testing.assert_close(engine.weights()[name], expected)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_micro_batches_give_the_weights_of_the_whole_batch(optimizer):
+    whole, _ = trained(optimizer=optimizer)
+    for accumulation in (2, 4):
+        pieces, _ = trained(optimizer=optimizer, accumulation=accumulation)
+        for name, tensor in whole.items():
+            torch.testing.assert_close(pieces[name], tensor, rtol=1e-5, atol=1e-6)
+
+
+def test_the_same_address_gives_the_same_bits_and_any_other_other_ones():
+    base, _ = trained(dropout=0.5)
+    torch.manual_seed(99)
+    assert_same_bits(trained(dropout=0.5)[0], base)
+    for change in ({"seed": 8}, {"purpose": "pretrain"}, {"phase": 2}):
+        assert differ(trained(training(**change))[0], trained()[0])
+
+
+def test_dropout_has_an_address_of_its_own_at_every_step():
+    draws = []
+
+    class Probe(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(36, 2))
+
+        def forward(self, images):
+            draws.append(torch.rand(()).item())
+            return images.flatten(1) @ self.weight
+
+    for _ in range(2):
+        train(engine_of(Probe()), training(), ALONE, Recorder())
+    train(engine_of(Probe()), training(seed=8), ALONE, Recorder())
+    assert draws[:12] == draws[12:24]
+    assert len(set(draws)) == 24
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_masks_hold_exactly(optimizer, accumulation):
+    model = new_model()
+    mask, before = random_mask(model), new_model().state_dict()
+    engine = engine_of(model, mask, optimizer, accumulation=accumulation)
+    assert all(not engine.weights()[n][~kept].any() for n, kept in mask.items())
+    train(engine, training(epochs=3), ALONE, Recorder())
+    for name, weight in engine.weights().items():
+        kept = mask.get(name, torch.ones_like(weight, dtype=torch.bool))
+        assert (weight[~kept] == 0).all()
+        assert not weight[~kept].signbit().any()
+        assert (weight[kept] != before[name][kept]).all()  # and what survives is trained
+
+
+def test_masks_hold_in_bf16_too():
+    model = new_model()
+    mask = random_mask(model)
+    engine = engine_of(model, mask, precision="bf16")
+    train(engine, training(), ALONE, Recorder())
+    assert {w.dtype for w in engine.weights().values()} == {torch.float32}
+    assert all((engine.weights()[n][~kept] == 0).all() for n, kept in mask.items())
+
+
+class Exploding(nn.Module):
+    """A linear model whose first input's weight gets the gradient that the test asks for."""
+
+    def __init__(self, slope):
+        super().__init__()
+        torch.manual_seed(5)
+        self.linear, self.slope = nn.Linear(36, 2), slope
+
+    def forward(self, images):
+        outputs = self.linear(images.flatten(1))
+        first = self.linear.weight[:, 0]
+        return outputs + (first - first.detach()) * self.slope
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.parametrize("slope", [float("inf"), float("nan"), 1e38])
+def test_gradients_of_pruned_weights_may_be_anything(optimizer, slope):
+    def after_training(s):
+        model = Exploding(0.0)
+        model.slope = torch.tensor(s)
+        # 0 * inf in the forward is no number: let only the gradient see the slope.
+        model.forward = lambda images: model.linear(images.flatten(1))
+        model.linear.weight.register_hook(lambda g: g.index_fill(1, torch.tensor([0]), s))
+        mask = {"linear.weight": torch.ones(2, 36, dtype=torch.bool)}
+        mask["linear.weight"][:, 0] = False
+        engine = engine_of(model, mask, optimizer)
+        train(engine, training(), ALONE, Recorder())
+        return engine.weights()
+
+    found = after_training(slope)
+    assert (found["linear.weight"][:, 0] == 0).all()
+    assert_same_bits(found, after_training(0.0))
+
+
+def diverging(optimizer=SGD, **changes):
+    """Four epochs, in the second of which the rate is absurd."""
+    model = new_model()
+    mask = random_mask(model)
+    engine = engine_of(model, mask, optimizer)
+    rates = [0.01] * 6 + [1e38] * 6 + [0.01] * 12
+    recorder = Recorder()
+    epochs = train(engine, training(rates=rates, **changes), ALONE, recorder)
+    return epochs, recorder, engine.weights(), mask
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_training_stops_after_the_epoch_whose_loss_is_not_finite(optimizer):
+    epochs, recorder, _, _ = diverging(optimizer)
+    assert [e.epoch for e in epochs] == [1, 2]
+    assert math.isfinite(epochs[0].loss)
+    assert not math.isfinite(epochs[1].loss)
+    assert len(recorder.steps) == 12
+    assert recorder.epochs[0] == epochs[0]
+    assert len(recorder.epochs) == 2  # the bad epoch is told, too
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_masks_hold_even_when_training_diverges(optimizer):
+    _, _, weights, mask = diverging(optimizer)
+    assert all((weights[name][~kept] == 0).all() for name, kept in mask.items())
+
+
+def test_label_smoothing_is_that_of_the_job():
+    plain, smooth = trained()[1], trained(training(label_smoothing=0.3))[1]
+    assert smooth[0].loss != plain[0].loss
