@@ -8,13 +8,11 @@ from itertools import product
 import pytest
 
 import data
-from sms_dist.checks import FAMILIAR_ALLOCATIONS, FAMILIAR_ENGINES, check
+from sms_dist.checks import check
 from sms_dist.config import Config
 from sms_dist.config_file import load
-from sms_dist.distributed.engines import ENGINES
 from sms_dist.methods import METHODS, phases
 from sms_dist.models import MODELS
-from sms_dist.pruning.allocation import ALLOCATIONS
 from sms_dist.sizes import FAMILIAR, sizes
 from sms_dist.training.workbench import model_sizes
 
@@ -67,11 +65,6 @@ def test_a_mistake_is_named(settings: str, message: str) -> None:
 def test_what_only_looks_like_a_mistake_passes(settings: list[str]) -> None:
     config = load(settings=settings)
     assert check(config) == phases(config)
-
-
-def test_familiar_names_are_those_of_the_tables() -> None:
-    assert set(FAMILIAR_ENGINES) == set(ENGINES)
-    assert set(FAMILIAR_ALLOCATIONS) == set(ALLOCATIONS)
 
 
 def test_familiar_sizes_are_those_of_the_models() -> None:
