@@ -21,9 +21,10 @@ from sms_dist.records.logbook import Logbook
 from sms_dist.records.run_folder import environment, open_run
 from sms_dist.records.store import is_complete
 from sms_dist.reports.table import run_table
+from sms_dist.sizes import sizes
 from sms_dist.training.dense_file import load_dense
 from sms_dist.training.retrain import known_history
-from sms_dist.training.workbench import Workbench, model_sizes, set_up
+from sms_dist.training.workbench import Workbench, set_up
 
 
 def _check_dense(bench: Workbench, paths: RunPaths, num_phases: int) -> None:
@@ -56,7 +57,7 @@ class Session:
         requested = check(config)
         at = topology.start(config.engine)
         bench = set_up(config, at)
-        plan = make_plan(requested, at.num_groups, model_sizes(config, bench.info))
+        plan = make_plan(requested, at.num_groups, sizes(config, bench.info))
         paths = RunPaths(folder)
         _check_dense(bench, paths, num_phases=len(requested))
         resumed = from_first(lambda: open_run(paths, config, environment()), at.world, at.device)

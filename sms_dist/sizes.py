@@ -32,7 +32,17 @@ def num_parameters(config: Config, info: DatasetInfo) -> tuple[int, int]:
     model = (config.model.name, info.input_shape, info.num_classes)
     if model in FAMILIAR and not config.model.options:
         return FAMILIAR[model]
-    from sms_dist.training.workbench import model_sizes
+    return count_parameters(config, info)
 
-    found = model_sizes(config, info)
-    return found.num_prunable, found.num_other
+
+def count_parameters(config: Config, info: DatasetInfo) -> tuple[int, int]:
+    """The same, by building the model without memory for its weights."""
+    from sms_dist import models
+    from sms_dist.pruning.mask import prunable_names
+
+    shapes = models.build_on_meta(
+        config.model, info.input_shape, info.num_classes, data_name=info.name
+    )
+    counts = {name: p.numel() for name, p in shapes.named_parameters()}
+    num_prunable = sum(counts[name] for name in prunable_names(shapes))
+    return num_prunable, sum(counts.values()) - num_prunable

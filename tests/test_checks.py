@@ -6,6 +6,7 @@ import re
 from itertools import product
 
 import pytest
+import torch
 
 import data
 from sms_dist.checks import check
@@ -13,8 +14,7 @@ from sms_dist.config import Config
 from sms_dist.config_file import load
 from sms_dist.methods import METHODS, phases
 from sms_dist.models import MODELS
-from sms_dist.sizes import FAMILIAR, sizes
-from sms_dist.training.workbench import model_sizes
+from sms_dist.sizes import FAMILIAR, count_parameters, num_parameters, sizes
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -75,7 +75,7 @@ def test_familiar_sizes_are_those_of_the_models() -> None:
         key = (model, source.info.input_shape, source.info.num_classes)
         if key in FAMILIAR:
             seen.add(key)
-            assert sizes(config, source.info) == model_sizes(config, source.info)
+            assert num_parameters(config, source.info) == count_parameters(config, source.info)
         else:
             with pytest.raises(ValueError, match="takes"):
                 sizes(config, source.info)
@@ -86,11 +86,13 @@ def test_familiar_sizes_are_those_of_the_models() -> None:
 def test_sizes_count_steps_as_training_does(samples: int) -> None:
     settings = [f"data.train_samples={samples}", "data.validation=0.25", "data.batch_size=7"]
     config = load(settings=settings)
-    info = data.info(config.data)
-    assert sizes(config, info) == model_sizes(config, info)
+    loaders = data.loaders(data.load(config.data), config.data.batch_size, torch.device("cpu"))
+    planned = sizes(config, data.info(config.data))
+    assert planned.steps_per_epoch == loaders.train.num_steps
 
 
 def test_options_change_the_sizes() -> None:
     config = load(settings=["model.options.width=8"])
     info = data.info(config.data)
-    assert sizes(config, info) == model_sizes(config, info) != sizes(Config(), info)
+    assert num_parameters(config, info) == count_parameters(config, info)
+    assert num_parameters(config, info) != num_parameters(Config(), info)

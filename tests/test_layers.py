@@ -15,11 +15,10 @@ LAYERS = [
     {"pruning", "schedules", "soups"},
     {"methods", "plan"},
     {"models", "data", "metrics"},
+    {"sizes"},
     {"distributed"},
     {"training", "records", "reports", "export"},
-    {"steps"},
-    {"sizes"},
-    {"checks"},
+    {"steps", "checks"},
     {"experiment"},
     {"launcher"},
 ]

@@ -9,12 +9,10 @@ from torch import Tensor, nn
 
 import data
 from data.dataset import DatasetInfo
-from data.order import steps_per_epoch
 from sms_dist import models
 from sms_dist.config import Config
 from sms_dist.distributed.collectives import together
 from sms_dist.distributed.topology import Topology
-from sms_dist.plan import Sizes
 from sms_dist.pruning.mask import prunable_names
 
 FEW_SAMPLES = 4  # of a batch, below which a rank is not worth its communication
@@ -68,17 +66,6 @@ def set_up(config: Config, at: Topology) -> Workbench:
         prunable=tuple(prunable_names(model)),
         pretrain_ranks=together(lambda: _pretrain_ranks(config, at, loaders), at.world, at.device),
     )
-
-
-def model_sizes(config: Config, info: DatasetInfo) -> Sizes:
-    """What the model and the data contribute to a plan, without memory for weights or images."""
-    model = _on_meta(config, info)
-    names = set(prunable_names(model))
-    counts = {name: p.numel() for name, p in model.named_parameters()}
-    num_prunable = sum(n for name, n in counts.items() if name in names)
-    num_train, _ = data.split_sizes(info, config.data)
-    steps = steps_per_epoch(num_train, config.data.batch_size)
-    return Sizes(num_prunable, sum(counts.values()) - num_prunable, steps)
 
 
 def full_precision(state: State) -> State:

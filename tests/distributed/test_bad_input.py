@@ -53,8 +53,9 @@ def shards(folder):
     def make(name):
         classes = data.DATASETS["cifar10"].info.classes
         splits = {"train": samples[:6], "test": samples[6:]}
-        write(folder / name, "cifar10", classes, splits, 4, lambda line: None)
-        return folder / name
+        target = folder / f"shards_{name}"
+        write(target, "cifar10", classes, splits, 4, lambda line: None)
+        return target
 
     return make
 
