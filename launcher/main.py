@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from launcher.session import Session
     from sms_dist.config import Config
 
-BAD_INPUT = 2
+FAILED, BAD_INPUT = 1, 2
 
 
 @click.command(epilog="Without --config the embedded first experiment runs: a test of a cluster.")
@@ -41,13 +42,28 @@ def main(
         session = _open(config, run_dir or Path(config.records.root) / config.name)
     except ValueError as error:
         _refuse(str(error))
-    session.run()
+    try:
+        session.run()
+    except ValueError as error:
+        _fail(error)
 
 
 def _open(config: Config, folder: Path) -> Session:
     from launcher.session import Session  # torch: only once the configuration is known to be good
 
     return Session.open(config, folder)
+
+
+def _fail(error: ValueError) -> NoReturn:
+    """Something for people to mend came up during the run: mostly the same on all ranks."""
+    rank = os.environ.get("RANK", "0")
+    if "SMS_DIST_TRACEBACK" in os.environ:
+        traceback.print_exc()
+    if rank != "0":
+        time.sleep(5)  # rank 0 says it for all, if it has come here too
+    place = "" if rank == "0" else f" (rank {rank})"
+    print(f"error{place}: {error}", file=sys.stderr, flush=True)
+    os._exit(FAILED)
 
 
 def _refuse(message: str) -> NoReturn:

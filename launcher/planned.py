@@ -60,8 +60,8 @@ def planned(config: Config, num_ranks: int | None = None) -> Planned:
     groups = groups_of(ranks, config.engine.ranks_per_candidate)
     if (config.pretrain.ranks or 1) > ranks:
         raise ValueError(
-            f"pretrain.ranks={config.pretrain.ranks} is more than the {ranks} ranks; start more or "
-            "lower it"
+            f"pretrain.ranks={config.pretrain.ranks} is more than there are ranks ({ranks}); start "
+            "more, or lower it"
         )
     info = data.info(config.data)
     return Planned(config, info, ranks, make_plan(requested, groups, sizes(config, info)))

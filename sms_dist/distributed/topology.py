@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from sms_dist.config import EngineConfig
 from sms_dist.plan import groups_of
@@ -70,13 +71,14 @@ def start(engine: EngineConfig) -> Topology:
     mesh = init_device_mesh(
         device.type, (rows, engine.ranks_per_candidate), mesh_dim_names=("candidate", "data")
     )
+    for axis in ("candidate", "data"):
+        _set_pg_timeout(TIMEOUT, mesh.get_group(axis))  # the mesh makes them with 30 minutes
     rank, size = dist.get_rank(), dist.get_world_size()
-    groups = [dist.new_group([r], timeout=TIMEOUT) for r in range(size)]  # made by all for all
     return Topology(
         world=Axis(dist.group.WORLD, rank, size),
         data=_axis(mesh.get_group("data")),
         candidate=_axis(mesh.get_group("candidate")),
-        alone=groups[rank],
+        alone=dist.new_group([rank], timeout=TIMEOUT, use_local_synchronization=True),
         device=device,
     )
 

@@ -87,8 +87,8 @@ def _pretrain_ranks(config: Config, at: Topology, loaders: data.Loaders) -> int:
         return max(1, min(at.world.size, enough))
     if wanted > at.world.size:
         raise ValueError(
-            f"pretrain.ranks={wanted} is more than the {at.world.size} ranks; start more, or "
-            "lower it"
+            f"pretrain.ranks={wanted} is more than there are ranks ({at.world.size}); start more, "
+            "or lower it"
         )
     _check_share(config, loaders, wanted)
     return wanted
