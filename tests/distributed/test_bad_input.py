@@ -22,7 +22,7 @@ WORDS = {  # case -> what its line has to say
     "unknown_key": ["pruning.goal_sparsty", "did you mean goal_sparsity?"],
     "phases_0": ["pruning.phases=0"],
     "batch": ["data.batch_size=50", "engine.accumulation=3", "try 51"],
-    "pretrain_ranks": ["pretrain.ranks=3", "1 rank"],
+    "pretrain_ranks": ["pretrain.ranks=3", "ranks (1)"],
     "other_run": ["seed: 0 -> 7", "retrain.epochs: 1 -> 2", "--run-dir"],
     "file_in_the_way": ["blocked", "--run-dir"],
     "no_run": ["no config.yaml", "--run-dir"],

@@ -17,7 +17,7 @@ from sms_dist.pruning.mask import (
 def small_mask():
     return {
         "a": torch.tensor([[True, False], [True, True]]),
-        "b": torch.tensor([False, False, True, False]),
+        "b": torch.tensor([False, False, True, False, False, False]),
     }
 
 
@@ -42,17 +42,17 @@ def test_a_full_mask_keeps_everything():
 
 
 def test_sparsity_is_the_fraction_removed_over_all_tensors():
-    assert (num_surviving(small_mask()), num_weights(small_mask())) == (4, 8)
-    assert sparsity(small_mask()) == 0.5
+    assert (num_surviving(small_mask()), num_weights(small_mask())) == (4, 10)
+    assert sparsity(small_mask()) == 0.6
 
 
 def test_applying_a_mask_leaves_plus_zero_whatever_stood_there():
-    awkward = torch.tensor([float("nan"), -0.0, 5.0, float("-inf")])
+    awkward = torch.tensor([float("nan"), -0.0, 5.0, float("-inf"), float("inf"), -1.0])
     weights = {"a": -torch.ones(2, 2), "b": awkward, "c": torch.ones(2)}
     weights["a"].requires_grad_()
     apply_(weights, small_mask())
     assert weights["a"].tolist() == [[-1.0, 0.0], [-1.0, -1.0]]
-    assert weights["b"].tolist() == [0.0, 0.0, 5.0, 0.0]
+    assert weights["b"].tolist() == [0.0, 0.0, 5.0, 0.0, 0.0, 0.0]
     assert not weights["b"].signbit().any()
     assert weights["c"].tolist() == [1.0, 1.0]
 

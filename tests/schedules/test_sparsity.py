@@ -49,6 +49,7 @@ def test_the_last_sparsity_is_the_goal_to_the_last_bit_and_they_rise(goal, phase
         (26_842_032, 0.98, 536_841),  # 26,305,191.36 go
         (10, 0.25, 8),  # 2.5 go: round to even
         (10, 0.35, 6),
+        (11, 0.5, 5),  # 5.5 go: round to even; not round(5.5), which would keep 6
         (7, 0.0, 7),
         (1, 0.4, 1),
     ],

@@ -72,18 +72,3 @@ def test_it_does_not_matter_in_which_order_the_candidates_of_a_group_come():
         shards = CandidateShards({i: stacked[i] for i in order}, owners, 50, HERE)
         soups.append(bits(shards.mix([0.4, 0.3, 0.2, 0.1])))
     assert soups == [bits(mix(stacked, [0.4, 0.3, 0.2, 0.1]))] * 24
-
-
-@pytest.mark.parametrize("num_groups", [1, 2, 3, 4])
-@pytest.mark.parametrize("num_values", [1, 2, 11, 12])
-def test_it_does_not_matter_which_group_holds_which_candidate(num_groups, num_values):
-    """The reduce-scatter and the all-gather, acted out: tests/distributed has the real one."""
-    stacked, coefficients = candidates(5, num_values), [0.1, 0.2, 0.3, 0.25, 0.15]
-    holders = [[i * k % num_groups for i in range(5)] for k in (1, 2, 3)]
-    for groups in holders:
-        arrival = sorted(range(5), key=lambda i: (groups[i], i))
-        slices = []
-        for piece in stacked.tensor_split(num_groups, dim=1):
-            received = piece[arrival]
-            slices.append(mix(received[[arrival.index(i) for i in range(5)]], coefficients))
-        assert bits(torch.cat(slices)) == bits(mix(stacked, coefficients))
