@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
-import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 
 T = TypeVar("T")
@@ -19,13 +15,6 @@ Above0 = Annotated[float, Field(gt=0)]
 AtLeast0 = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Integers = Annotated[tuple[int, ...], Strict(False)]  # YAML has lists only
-
-# (tag, form, first characters): 1e-4 is a number, in files read and written (YAML 1.1: 1.0e-4).
-NUMBERS = (
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
 
 
 class Section(BaseModel):
@@ -217,44 +206,3 @@ def nearest(word: str, legal: Iterable[str]) -> str:
     """ ", did you mean X?" for the legal word closest to a misspelt one, else nothing."""
     match = difflib.get_close_matches(word, list(legal), n=1, cutoff=0.5)
     return f", did you mean {match[0]}?" if match else ""
-
-
-class _Dumper(yaml.SafeDumper):
-    """YAML's safe dumper that also quotes a name such as 1e3."""
-
-
-_Dumper.add_implicit_resolver(*NUMBERS)
-
-
-def dump(config: Config) -> str:
-    """The configuration as YAML, every key written out."""
-    values = config.model_dump(mode="json", by_alias=True)
-    return yaml.dump(values, Dumper=_Dumper, sort_keys=False)
-
-
-def fingerprint(config: Config) -> str:
-    """A hash of all that decides the result: everything but the name and the records section."""
-    return hashlib.sha256(json.dumps(_deciding(config), sort_keys=True).encode()).hexdigest()
-
-
-def differences(old: Config, new: Config) -> list[str]:
-    """`key.path: old -> new` for every key that decides the result and differs."""
-    before, after = flatten(_deciding(old)), flatten(_deciding(new))
-    keys = sorted(before.keys() | after.keys())
-    changed = [key for key in keys if before.get(key) != after.get(key)]
-    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed]
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested sections as one mapping from key.path to value."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def _deciding(config: Config) -> dict[str, Any]:
-    return config.model_dump(mode="json", by_alias=True, exclude={"name", "records"})

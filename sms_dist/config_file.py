@@ -1,7 +1,8 @@
-"""Reading a configuration: YAML with `--set key.path=value` on top; mistakes in one line."""
+"""Configuration files: YAML with `--set key.path=value` on top; mistakes in one line."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,9 +11,15 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from sms_dist.config import NUMBERS, Config, nearest
+from sms_dist.config import Config, nearest
 
 MAX_BYTES = 1 << 20
+# (tag, form, first characters): 1e-4 is a number, in files read and written (YAML 1.1: 1.0e-4).
+NUMBERS = (
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
 
 
 def load(path: Path | None = None, settings: Iterable[str] = ()) -> Config:
@@ -24,6 +31,19 @@ def load(path: Path | None = None, settings: Iterable[str] = ()) -> Config:
         return Config.model_validate(values)
     except ValidationError as error:
         raise ValueError(one_line(error, Config)) from None
+
+
+def dump(config: Config) -> str:
+    """The configuration as YAML, every key written out."""
+    values = config.model_dump(mode="json", by_alias=True)
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False)
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML's safe dumper that also quotes a name such as 1e3."""
+
+
+_Dumper.add_implicit_resolver(*NUMBERS)
 
 
 class _Loader(yaml.SafeLoader):

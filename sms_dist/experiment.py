@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sms_dist.config import flatten
+from sms_dist.config_compare import flatten
 from sms_dist.methods import phases
 from sms_dist.pruning.mask import full_mask
 from sms_dist.records.files import json_text, write_text

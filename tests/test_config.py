@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from data import DATASETS
 from sms_dist.checks import check
-from sms_dist.config import Config, differences, dump, fingerprint, flatten
-from sms_dist.config_file import load, parse
+from sms_dist.config import Config
+from sms_dist.config_compare import differences, fingerprint, flatten
+from sms_dist.config_file import dump, load, parse
 from sms_dist.plan import make_plan
 from sms_dist.sizes import sizes
 

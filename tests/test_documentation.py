@@ -8,7 +8,8 @@ from types import ModuleType
 
 import pytest
 
-from sms_dist.config import Config, flatten
+from sms_dist.config import Config
+from sms_dist.config_compare import flatten
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

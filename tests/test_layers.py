@@ -11,7 +11,16 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 # The lowest first. Neighbours in a layer do not import each other, except in the lowest.
 LAYERS = [
-    {"sms_dist", "config", "config_file", "paths", "randomness", "vision", "phases"},
+    {
+        "sms_dist",
+        "config",
+        "config_file",
+        "config_compare",
+        "paths",
+        "randomness",
+        "vision",
+        "phases",
+    },
     {"pruning", "schedules", "soups"},
     {"methods", "plan"},
     {"models", "data", "metrics"},

@@ -17,7 +17,8 @@ from typing import Any
 
 import sms_dist
 from sms_dist import config_file
-from sms_dist.config import Config, differences, dump
+from sms_dist.config import Config
+from sms_dist.config_compare import differences
 from sms_dist.paths import RunPaths
 from sms_dist.records.files import json_text, write_text
 
@@ -37,7 +38,7 @@ def open_run(paths: RunPaths, config: Config, environment: Mapping[str, Any]) ->
         else:
             _check_empty(paths)
             paths.root.mkdir(parents=True, exist_ok=True)
-            write_text(paths.config, dump(config))
+            write_text(paths.config, config_file.dump(config))
         # Where the groups of the last start were says nothing about this one.
         if paths.progress.is_dir():
             shutil.rmtree(paths.progress)

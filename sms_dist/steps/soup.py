@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sms_dist.config import fingerprint
+from sms_dist.config_compare import fingerprint
 from sms_dist.distributed.collectives import agree, from_first
 from sms_dist.paths import MASK, METRICS, WEIGHTS
 from sms_dist.pruning.mask import Mask, digest, sparsity

@@ -55,6 +55,11 @@ def test_equal_candidates_are_at_distance_zero():
     assert found["angle_max"] == pytest.approx(0, abs=1e-5)
 
 
+def test_rounding_of_the_inner_products_leaves_every_figure_finite():
+    noisy = 1 + torch.tensor([[0.0, 1.0], [1.0, -1.0]], dtype=torch.float64) * 1e-15
+    assert all(0 <= value < 1e-5 for value in distances(noisy).values())
+
+
 def test_a_candidate_of_zeros_leaves_every_figure_finite():
     assert all(math.isfinite(value) for value in of([0.0, 0.0], [1.0, 0.0]).values())
 

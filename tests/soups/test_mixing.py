@@ -1,5 +1,6 @@
 """Mixing: a soup's bits follow from the candidates, not from slices or from who holds what."""
 
+from fractions import Fraction
 from itertools import permutations
 
 import pytest
@@ -50,8 +51,15 @@ def test_a_soup_is_the_weighted_sum():
 
 
 def test_small_weights_are_not_lost_beside_large_ones():
-    stacked = torch.tensor([[1e8], [1.0], [-1e8]])
-    assert mix(stacked, [1.0, 1.0, 1.0]).tolist() == [1.0]
+    stacked = torch.tensor([[1e8], [1.0], [-1e8], [0.0]])
+    assert mix(stacked, [0.25] * 4).tolist() == [0.25]
+
+
+@pytest.mark.parametrize("m", range(1, 21))
+def test_equal_coefficients_give_the_exact_mean(m):
+    integers = torch.randint(-1000, 1000, (m, 200), generator=torch.Generator().manual_seed(m))
+    exact = [float(Fraction(total, m)) for total in integers.sum(0).tolist()]
+    assert mix(integers.double(), average(range(m), m)).tolist() == exact
 
 
 def test_a_candidate_without_coefficient_may_hold_anything():

@@ -104,8 +104,10 @@ def test_momentum_stays_and_the_model_is_left_in_evaluation(momentum, training):
 
 
 def test_weights_are_left_as_they_are_without_gradients():
-    model, before = new_model(), new_model()
+    model, before, modes = new_model(), new_model(), set()
+    model.register_forward_pre_hook(lambda *_: modes.add(torch.is_grad_enabled()))
     recomputed(model)
+    assert modes == {False}
     assert_same_bits(dict(model.named_parameters()), dict(before.named_parameters()))
     assert all(parameter.grad is None for parameter in model.parameters())
 
@@ -118,7 +120,8 @@ def test_layers_without_running_statistics_are_let_alone():
     assert model[1].num_batches_tracked == 13
 
 
-def test_a_model_without_batch_norm_stays_as_it_is():
+def test_a_model_without_batch_norm_is_shown_nothing_and_stays_as_it_is():
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
+    model.register_forward_pre_hook(lambda *_: pytest.fail("a batch for nothing"))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     assert_same_bits(recomputed(model).state_dict(), before)

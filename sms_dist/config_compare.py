@@ -1,0 +1,38 @@
+"""Configurations compared: what of them decides the result, its hash, and how two differ."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sms_dist.config import Config
+
+
+def fingerprint(config: Config) -> str:
+    """A hash of all that decides the result: everything but the name and the records section."""
+    return hashlib.sha256(json.dumps(_deciding(config), sort_keys=True).encode()).hexdigest()
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """`key.path: old -> new` for every key that decides the result and differs."""
+    before, after = flatten(_deciding(old)), flatten(_deciding(new))
+    keys = sorted(before.keys() | after.keys())
+    changed = [key for key in keys if before.get(key) != after.get(key)]
+    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed]
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as one mapping from key.path to value."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _deciding(config: Config) -> dict[str, Any]:
+    return config.model_dump(mode="json", by_alias=True, exclude={"name", "records"})
