@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+
 from sms_dist.distributed.collectives import from_first, together
 from sms_dist.paths import HISTORY, METRICS, WEIGHTS
 from sms_dist.records import store
@@ -54,6 +56,11 @@ def _made(bench: Workbench, book: Logbook) -> DenseModel:
         watcher.close()
     else:
         dense = together(lambda: load_dense(bench), at.world, at.device)
+    if not all(bool(torch.isfinite(t).all()) for t in dense.state.values()):
+        raise ValueError(
+            "the dense weights are not finite: pretraining diverged; lower pretrain.learning_rate "
+            "or set pretrain.clip_norm"
+        )
     book.at("evaluate")
     state, metrics = measured(bench, dense.state, at.world)
     epochs = {"epochs": [asdict(epoch) for epoch in dense.epochs]}

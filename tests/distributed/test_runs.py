@@ -386,8 +386,19 @@ def test_a_phase_whose_candidates_all_diverge_fails_and_says_so(folder, from_den
     finished = start(run, *settings, ranks=2, timeout=60)
     assert finished.status != 0
     assert "phase 1: every candidate diverged" in finished.err
-    assert "retrain.learning_rate" in finished.err
+    said = [line for line in finished.err.splitlines() if line.startswith("error")]
+    assert len(said) == 1, finished
+    assert "retrain.learning_rate" in said[0]
     assert not (run / "phase_1" / "soup").exists()
+
+
+def test_pretraining_that_diverges_stops_before_anything_is_pruned(folder):
+    run = folder / "diverged"
+    finished = start(run, "pretrain.learning_rate=1e20", "pretrain.epochs=1")
+    assert finished.status == 1
+    assert finished.err.startswith("error: the dense weights are not finite")
+    assert not (run / "dense").exists()
+    assert not (run / "phase_1").exists()
 
 
 def test_imp_runs_in_a_plain_process_and_its_soup_is_its_candidate(folder, from_dense):

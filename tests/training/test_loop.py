@@ -137,6 +137,19 @@ def test_one_sgd_step_is_the_formula():
         torch.testing.assert_close(engine.weights()[name], expected)
 
 
+@pytest.mark.parametrize(("limit", "moved"), [(0.01, 0.01), (0.1, 0.1), (1e6, None)])
+def test_clipping_limits_how_far_one_step_moves_all_weights_together(limit, moved):
+    def distance(**keys):
+        engine = engine_of(new_model(), optimizer=PretrainConfig(weight_decay=0.0, **keys))
+        batch = next(LOADER.part(0, 1, 32))
+        engine.step(batch.inputs, batch.targets, batch.size, 1.0, Meter(0.0, CPU).loss)
+        before = dict(new_model().named_parameters())
+        return math.hypot(*(float((w - before[n]).norm()) for n, w in engine.weights().items()))
+
+    assert distance() > 0.1
+    assert distance(clip_norm=limit) == pytest.approx(moved or distance(), rel=1e-4)
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_micro_batches_give_the_weights_of_the_whole_batch(optimizer):
     whole, _ = trained(optimizer=optimizer)
