@@ -25,8 +25,6 @@ class Section(BaseModel):
         extra="forbid",
         strict=True,
         allow_inf_nan=False,
-        validate_by_name=True,
-        validate_by_alias=True,
         use_attribute_docstrings=True,
     )
 

@@ -24,6 +24,7 @@ def recompute_(model: nn.Module, loader: Loader, axis: Axis, device: torch.devic
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.train()
+        layer.reset_running_stats()  # 0 x NaN is NaN: what stood there must not be weighted in
         layer.momentum = 1.0  # the running statistics become those of the last batch
     num_values = 2 * sum(layer.num_features for layer in layers) + 1
 

@@ -143,7 +143,7 @@ def test_clipping_limits_how_far_one_step_moves_all_weights_together(limit, move
         engine = engine_of(new_model(), optimizer=PretrainConfig(weight_decay=0.0, **keys))
         batch = next(LOADER.part(0, 1, 32))
         engine.step(batch.inputs, batch.targets, batch.size, 1.0, Meter(0.0, CPU).loss)
-        before = dict(new_model().named_parameters())
+        before = new_model().state_dict()
         return math.hypot(*(float((w - before[n]).norm()) for n, w in engine.weights().items()))
 
     assert distance() > 0.1
