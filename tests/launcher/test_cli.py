@@ -37,7 +37,7 @@ BAD = [  # settings, what the line says
     (["pruning.phases=0"], "pruning.phases=0 should be greater than or equal to 1"),
     (["engine.ranks_per_candidate=3"], "data.batch_size=64 must be a multiple of 3"),
     (["engine.ranks_per_candidate=8"], "must divide the 4 ranks; try 1, 2, 4"),
-    (["pretrain.ranks=5"], "pretrain.ranks=5 is more than the 4 ranks"),
+    (["pretrain.ranks=5"], "pretrain.ranks=5 is more than there are ranks (4)"),
     (["method.name=smss"], "method.name=smss is not known, did you mean sms?"),
     (["model.name=resnet"], "model.name=resnet is not known, did you mean resnet20?"),
     (["data.name=digit"], "data.name=digit is not known, did you mean digits?"),
