@@ -1,6 +1,8 @@
 """SMS against IMP and IMP_mx from the same dense weights: mean +- std over seeds, on digits.
 
 python benchmarks/digits_five_seeds.py --data digits_distorted
+python benchmarks/digits_five_seeds.py --data digits \\
+    --set data.batch_size=64 --set retrain.schedule=allr
 
 Finished runs are kept, so that an interrupted benchmark goes on where it stopped.
 """

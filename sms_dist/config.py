@@ -34,7 +34,7 @@ class DataConfig(Section):
     """digits, digits_distorted, cifar10 or cifar100"""
     path: str | None = None
     """folder of WebDataset shards or torchvision folder; the digits are embedded and need none"""
-    batch_size: Count = 64
+    batch_size: Count = 16
     """samples per optimizer step of a candidate, all its ranks together"""
     train_samples: Count | None = None
     """use only the first so many training samples (null: all)"""
@@ -101,7 +101,7 @@ class PruningConfig(Section):
 class RetrainConfig(Section):
     epochs: Count = 10
     """epochs per phase and candidate"""
-    schedule: str = "allr"
+    schedule: str = "llr"
     """ft, lrw, slr, clr, llr or allr"""
     learning_rate: Above0 | None = None
     """largest rate (null: that of pretraining)"""

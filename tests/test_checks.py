@@ -37,7 +37,7 @@ def test_a_good_configuration_gives_the_phases_of_its_method(method: str) -> Non
         ("candidates.vary={schedule: [llr, clr, x]}", "retrain.schedule=x is not known"),
         ("candidates.vary={epochs: [1, 2, 0]}", "candidates.vary.epochs: 0 should be greater"),
         ("pretrain.warmup_epochs=31", "pretrain.warmup_epochs=31 is more than pretrain.epochs=30"),
-        ("pretrain.epochs=0", "retrain.schedule=allr needs the learning rates of pretraining"),
+        ("pretrain.epochs=0", "retrain.schedule=llr needs the learning rates of pretraining"),
         ("soup.rule=greedy data.validation=0.0", "soup.rule=greedy measures soups on validation"),
         ("soup.loss_barrier=true data.validation=0.0", "soup.loss_barrier=true measures soups"),
         ("model.name=resnet20", "takes 3x32x32 images, data.name=digits_distorted gives 1x12x12"),

@@ -49,7 +49,7 @@ OTHERS = {
     "pruning.phases": 2,
     "pruning.allocation": "uniform",
     "retrain.epochs": 2,
-    "retrain.schedule": "llr",
+    "retrain.schedule": "clr",
     "retrain.learning_rate": 0.3,
     "retrain.weight_decay": 0.0,
     "retrain.warmup": 0.0,
@@ -150,9 +150,9 @@ def test_numbers_are_numbers_in_files_and_settings(tmp_path, text, value):
 
 
 def test_settings_stand_above_the_file_and_the_last_one_counts(tmp_path):
-    path = written(tmp_path, "seed: 5\nretrain: {epochs: 4, schedule: llr}\n")
+    path = written(tmp_path, "seed: 5\nretrain: {epochs: 4, schedule: clr}\n")
     config = load(path, ["retrain.epochs=2", "seed=6", "seed=7", "model.options.width=8"])
-    assert (config.seed, config.retrain.epochs, config.retrain.schedule) == (7, 2, "llr")
+    assert (config.seed, config.retrain.epochs, config.retrain.schedule) == (7, 2, "clr")
     assert config.model.options == {"width": 8}
 
 
@@ -181,7 +181,7 @@ def test_settings_reach_lists_and_nested_mappings():
         ("pruning.goal_sparsity=1.0", r"^pruning\.goal_sparsity=1\.0 should be less than 1$"),
         ("pretrain.learning_rate=.inf", r"learning_rate=inf should be a finite number$"),
         ("engine.precision=fp8", r"^engine\.precision='fp8' should be 'fp32', 'bf16' or 'fp16'$"),
-        ("engine.accumulation=3", r"^data\.batch_size=64 must be a multiple of 3.*; try 66$"),
+        ("engine.accumulation=3", r"^data\.batch_size=16 must be a multiple of 3.*; try 18$"),
         ("data=5", r"^data=5 should be a valid dictionary"),
         ("seed", r"^--set seed: write key\.path=value"),
         ("=1", r"^--set =1: write key\.path=value"),

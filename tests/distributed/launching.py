@@ -22,9 +22,11 @@ MAIN = ROOT / "launcher" / "main.py"
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 TINY = (
     "data.name=digits",
+    "data.batch_size=64",
     "model.options.width=8",
     "pretrain.epochs=2",
     "retrain.epochs=1",
+    "retrain.schedule=allr",
     "pruning.phases=2",
     "records.tensorboard=false",
 )

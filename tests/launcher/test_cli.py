@@ -35,7 +35,7 @@ BAD = [  # settings, what the line says
     (["pruning.goal_sparsity=0.0"], "pruning.goal_sparsity=0.0 should be greater than 0"),
     (["pruning.goal_sparsity=0.99999"], "pruning.goal_sparsity=0.99999 leaves none of the 23824"),
     (["pruning.phases=0"], "pruning.phases=0 should be greater than or equal to 1"),
-    (["engine.ranks_per_candidate=3"], "data.batch_size=64 must be a multiple of 3"),
+    (["engine.ranks_per_candidate=3"], "data.batch_size=16 must be a multiple of 3"),
     (["engine.ranks_per_candidate=8"], "must divide the 4 ranks; try 1, 2, 4"),
     (["pretrain.ranks=5"], "pretrain.ranks=5 is more than there are ranks (4)"),
     (["method.name=smss"], "method.name=smss is not known, did you mean sms?"),
@@ -46,7 +46,7 @@ BAD = [  # settings, what the line says
     (["pruning.allocation=glob"], "pruning.allocation=glob is not known, did you mean global?"),
     (["engine.name=dp"], "engine.name=dp is not known, did you mean ddp?"),
     (["model.name=wrn20"], "takes 3x32x32 images, data.name=digits_distorted gives 1x12x12"),
-    (["pretrain.epochs=0"], "retrain.schedule=allr needs the learning rates of pretraining"),
+    (["pretrain.epochs=0"], "retrain.schedule=llr needs the learning rates of pretraining"),
     (["data.train_samples=9999"], "data.train_samples=9999, but data.name=digits_distorted has"),
 ]
 
@@ -130,19 +130,19 @@ def test_plan_shows_phases_in_80_columns() -> None:
     lines = call(*words).stdout.splitlines()
     table = [line for line in lines if line.startswith(" ")]
     assert max(map(len, table)) <= 80
-    assert table[-2].split() == ["3", "90.00%", "2,678,443", "3", "2", "7,040", "27.0", "MB"]
+    assert table[-2].split() == ["3", "90.00%", "2,678,443", "3", "2", "28,130", "27.0", "MB"]
 
 
 def test_plan_adds_up_epochs_and_steps() -> None:
     vary = "candidates.vary={epochs: [1, 2, 3]}"
     document = json.loads(call("plan", "--json", "--ranks", "2", "--set", vary).stdout)
-    assert [item["steps"] for item in document["phases"]] == [[41, 82, 123]] * 3
+    assert [item["steps"] for item in document["phases"]] == [[162, 324, 486]] * 3
     assert document["totals"] == {
         "pretrain_epochs": 30,
-        "pretrain_steps": 30 * 41,
+        "pretrain_steps": 30 * 162,
         "retrain_epochs": 3 * 6,
-        "retrain_steps": 3 * 6 * 41,
-        "retrain_steps_in_a_row": 3 * 4 * 41,  # group 0 trains candidates 0 and 2
+        "retrain_steps": 3 * 6 * 162,
+        "retrain_steps_in_a_row": 3 * 4 * 162,  # group 0 trains candidates 0 and 2
     }
 
 
