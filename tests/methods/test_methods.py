@@ -76,7 +76,7 @@ def test_varied_keys_go_to_the_candidates_in_order_and_the_rest_stays():
         found = [c.retrain for c in phase.candidates]
         assert [r.weight_decay for r in found] == vary["weight_decay"]
         assert [r.epochs for r in found] == vary["epochs"]
-        assert {r.schedule for r in found} == {"allr"}
+        assert {r.schedule for r in found} == {"llr"}
 
 
 def test_every_retrain_key_can_vary():
