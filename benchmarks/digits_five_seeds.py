@@ -14,6 +14,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ import click
 
 ROOT = Path(__file__).resolve().parent.parent
 METHODS = ("sms", "imp", "imp_m_times")
+Runs = dict[str, list[dict[str, Any]]]  # method -> the summary of each seed
+SOUP = "SMS (m=3)"
 ROWS = {
-    "SMS (m=3)": ("sms", "soup"),
+    SOUP: ("sms", "soup"),
     "best candidate": ("sms", "best_candidate"),
     "mean candidate": ("sms", "mean_candidate"),
     "IMP_3x": ("imp_m_times", "soup"),
@@ -41,11 +44,16 @@ def run(folder: Path, *settings: str) -> dict[str, Any]:
     return summary
 
 
-def cell(summaries: list[dict[str, Any]], key: str, phase: int) -> str:
-    found = [s["phases"][phase][key] for s in summaries]
-    values = [100 * (v["test_accuracy"] if isinstance(v, dict) else v) for v in found]
+def accuracies(runs: Runs, row: str, phase: int) -> list[float]:
+    """In percent, of each seed."""
+    method, key = ROWS[row]
+    found = [summary["phases"][phase][key] for summary in runs[method]]
+    return [100 * (v["test_accuracy"] if isinstance(v, dict) else v) for v in found]
+
+
+def cell(values: list[float], form: str = ".2f") -> str:
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.2f} ± {spread:.2f}"
+    return f"{statistics.mean(values):{form}} ± {spread:.2f}"
 
 
 @click.command()
@@ -59,7 +67,7 @@ def main(
 ) -> None:
     """Print a Markdown table for each goal sparsity."""
     for goal in goals:
-        summaries: dict[str, list[dict[str, Any]]] = {method: [] for method in METHODS}
+        summaries: Runs = {method: [] for method in METHODS}
         for seed in range(seeds):
             common = (f"data.name={data}", f"seed={seed}", *settings)
             dense = out / data / f"dense_{seed}"
@@ -77,15 +85,27 @@ def main(
         _print(data, goal, seeds, summaries)
 
 
-def _print(data: str, goal: float, seeds: int, summaries: dict[str, list[dict[str, Any]]]) -> None:
-    phases = [phase["sparsity"] for phase in summaries["sms"][0]["phases"]]
-    dense = [100 * s["dense"]["test_accuracy"] for s in summaries["sms"]]
-    print(f"\n{data}, {100 * goal:.0f} %, n={seeds}, dense {statistics.mean(dense):.2f}\n")
-    print("| test accuracy of | " + " | ".join(f"{100 * s:.1f} %" for s in phases) + " |")
+def _print(data: str, goal: float, seeds: int, runs: Runs) -> None:
+    phases = [phase["sparsity"] for phase in runs["sms"][0]["phases"]]
+    dense = [100 * s["dense"]["test_accuracy"] for s in runs["sms"]]
+    print(f"\n{data}, {100 * goal:.0f} %, n={seeds}, dense {statistics.mean(dense):.2f}")
+    _print_table("test accuracy of", phases, lambda row, k: cell(accuracies(runs, row, k)))
+    # Seed by seed: all methods start from the dense weights of their seed.
+    _print_table("SMS minus", phases, lambda row, k: cell(_gains(runs, row, k), "+.2f"))
+
+
+def _print_table(title: str, phases: list[float], text: Callable[[str, int], str]) -> None:
+    print(f"\n| {title} | " + " | ".join(f"{100 * s:.1f} %" for s in phases) + " |")
     print("|---|" + "---|" * len(phases))
-    for title, (method, key) in ROWS.items():
-        cells = [cell(summaries[method], key, k) for k in range(len(phases))]
-        print(f"| {title} | " + " | ".join(cells) + " |", flush=True)
+    for row in ROWS:
+        if not (row == SOUP and "minus" in title):
+            cells = [text(row, k) for k in range(len(phases))]
+            print(f"| {row} | " + " | ".join(cells) + " |", flush=True)
+
+
+def _gains(runs: Runs, row: str, phase: int) -> list[float]:
+    soups, others = accuracies(runs, SOUP, phase), accuracies(runs, row, phase)
+    return [soup - other for soup, other in zip(soups, others, strict=True)]
 
 
 if __name__ == "__main__":
