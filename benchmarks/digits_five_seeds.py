@@ -89,18 +89,20 @@ def _print(data: str, goal: float, seeds: int, runs: Runs) -> None:
     phases = [phase["sparsity"] for phase in runs["sms"][0]["phases"]]
     dense = [100 * s["dense"]["test_accuracy"] for s in runs["sms"]]
     print(f"\n{data}, {100 * goal:.0f} %, n={seeds}, dense {statistics.mean(dense):.2f}")
-    _print_table("test accuracy of", phases, lambda row, k: cell(accuracies(runs, row, k)))
+    _print_table("test accuracy of", list(ROWS), phases, lambda r, k: cell(accuracies(runs, r, k)))
     # Seed by seed: all methods start from the dense weights of their seed.
-    _print_table("SMS minus", phases, lambda row, k: cell(_gains(runs, row, k), "+.2f"))
+    others = [row for row in ROWS if row != SOUP]
+    _print_table("SMS minus", others, phases, lambda r, k: cell(_gains(runs, r, k), "+.2f"))
 
 
-def _print_table(title: str, phases: list[float], text: Callable[[str, int], str]) -> None:
+def _print_table(
+    title: str, rows: list[str], phases: list[float], text: Callable[[str, int], str]
+) -> None:
     print(f"\n| {title} | " + " | ".join(f"{100 * s:.1f} %" for s in phases) + " |")
     print("|---|" + "---|" * len(phases))
-    for row in ROWS:
-        if not (row == SOUP and "minus" in title):
-            cells = [text(row, k) for k in range(len(phases))]
-            print(f"| {row} | " + " | ".join(cells) + " |", flush=True)
+    for row in rows:
+        cells = [text(row, k) for k in range(len(phases))]
+        print(f"| {row} | " + " | ".join(cells) + " |", flush=True)
 
 
 def _gains(runs: Runs, row: str, phase: int) -> list[float]:
