@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from launcher.session import Session
     from sms_dist.config import Config
 
-FAILED, BAD_INPUT = 1, 2
+DONE, FAILED, BAD_INPUT = 0, 1, 2
 
 
 @click.command(epilog="Without --config the embedded first experiment runs: a test of a cluster.")
@@ -46,6 +46,7 @@ def main(
         session.run()
     except ValueError as error:
         _fail(error)
+    _leave(DONE)
 
 
 def _open(config: Config, folder: Path) -> Session:
@@ -62,17 +63,28 @@ def _fail(error: ValueError) -> NoReturn:
     if rank != "0":
         time.sleep(5)  # rank 0 says it for all, if it has come here too
     place = "" if rank == "0" else f" (rank {rank})"
-    print(f"error{place}: {error}", file=sys.stderr, flush=True)
-    os._exit(FAILED)
+    print(f"error{place}: {error}", file=sys.stderr)
+    _leave(FAILED)
 
 
 def _refuse(message: str) -> NoReturn:
     """One line from rank 0; the others let it speak before the launcher stops everybody."""
     if os.environ.get("RANK", "0") == "0":
-        print(f"error: {message}", file=sys.stderr, flush=True)
+        print(f"error: {message}", file=sys.stderr)
     else:
         time.sleep(5)
-    os._exit(BAD_INPUT)  # an orderly end would wait for, or trip over, ranks that are gone already
+    _leave(BAD_INPUT)
+
+
+def _leave(status: int) -> NoReturn:
+    """End this rank without the interpreter's teardown.
+
+    It aborts now and then when it comes upon the threads of a process group: a finished run would
+    count as failed.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":

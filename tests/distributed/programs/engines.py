@@ -6,6 +6,7 @@ mask.safetensors. What is compared with what stands in test_engines.py.
 
 from __future__ import annotations
 
+import os
 import sys
 from itertools import product
 from pathlib import Path
@@ -94,3 +95,5 @@ if at.world.is_first:  # one process with whole batches
         train("unclipped", plain(), Axis(None, 0, 1), candidate, None)
 
 topology.stop()
+sys.stdout.flush()
+os._exit(0)  # as launcher/main.py: the interpreter's teardown may abort

@@ -19,3 +19,5 @@ os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"
 for run in json.loads(Path(sys.argv[1]).read_text()):
     os.environ["MASTER_PORT"] = str(run["port"])
     Session.open(load(None, run["settings"]), Path(run["folder"])).run()
+sys.stdout.flush()
+os._exit(0)  # as launcher/main.py: the interpreter's teardown may abort
