@@ -9,7 +9,7 @@ import data
 from data.dataset import DatasetInfo
 from sms_dist.checks import check
 from sms_dist.config import Config
-from sms_dist.plan import Plan, deal, groups_of, make_plan
+from sms_dist.plan import Plan, check_pretrain_ranks, deal, groups_of, make_plan
 from sms_dist.sizes import sizes
 
 
@@ -58,10 +58,6 @@ def planned(config: Config, num_ranks: int | None = None) -> Planned:
     requested = check(config)
     ranks = config.engine.ranks_per_candidate if num_ranks is None else num_ranks
     groups = groups_of(ranks, config.engine.ranks_per_candidate)
-    if (config.pretrain.ranks or 1) > ranks:
-        raise ValueError(
-            f"pretrain.ranks={config.pretrain.ranks} is more than there are ranks ({ranks}); start "
-            "more, or lower it"
-        )
+    check_pretrain_ranks(config.pretrain.ranks, ranks)
     info = data.info(config.data)
     return Planned(config, info, ranks, make_plan(requested, groups, sizes(config, info)))

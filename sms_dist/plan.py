@@ -65,6 +65,15 @@ def groups_of(num_ranks: int, ranks_per_candidate: int) -> int:
     return num_ranks // ranks_per_candidate
 
 
+def check_pretrain_ranks(wanted: int | None, num_ranks: int) -> None:
+    """ValueError when more ranks are to pretrain than there are."""
+    if wanted is not None and wanted > num_ranks:
+        raise ValueError(
+            f"pretrain.ranks={wanted} is more than there are ranks ({num_ranks}); start more, or "
+            "lower it"
+        )
+
+
 def deal(items: Sequence[T], num_groups: int, group: int) -> Sequence[T]:
     """The items of one group, in the order of its waves."""
     return items[group::num_groups]

@@ -13,6 +13,7 @@ from sms_dist import models
 from sms_dist.config import Config
 from sms_dist.distributed.collectives import together
 from sms_dist.distributed.topology import Topology
+from sms_dist.plan import check_pretrain_ranks
 from sms_dist.pruning.mask import prunable_names
 
 FEW_SAMPLES = 4  # of a batch, below which a rank is not worth its communication
@@ -85,11 +86,7 @@ def _pretrain_ranks(config: Config, at: Topology, loaders: data.Loaders) -> int:
     if wanted is None:
         enough = _smallest_step(loaders) // (FEW_SAMPLES * config.engine.accumulation)
         return max(1, min(at.world.size, enough))
-    if wanted > at.world.size:
-        raise ValueError(
-            f"pretrain.ranks={wanted} is more than there are ranks ({at.world.size}); start more, "
-            "or lower it"
-        )
+    check_pretrain_ranks(wanted, at.world.size)
     _check_share(config, loaders, wanted)
     return wanted
 
