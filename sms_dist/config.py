@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
@@ -14,7 +14,11 @@ Natural = Annotated[int, Field(ge=0)]
 Above0 = Annotated[float, Field(gt=0)]
 AtLeast0 = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Integers = Annotated[tuple[int, ...], Strict(False)]  # YAML has lists only
+# YAML has lists only.
+Integers = Annotated[tuple[int, ...], Strict(False)]
+Counts = Annotated[tuple[Count, ...], Strict(False)]
+Names = Annotated[tuple[str, ...], Strict(False)]
+Overrides = Annotated[tuple[dict[str, Any], ...], Strict(False)]
 
 
 class Section(BaseModel):
@@ -56,6 +60,9 @@ class PretrainConfig(Section):
     """start from these dense weights: a run folder, its dense/ folder or a .safetensors file"""
     history: Literal["recorded", "config"] = "recorded"
     """where `from` has no history.json: config takes this section for how it was pretrained"""
+    keep_epoch: Natural | None = None
+    """keep the weights after this epoch as well, for methods that rewind (null: as the method
+    needs)"""
     ranks: Count | None = None
     """ranks that pretrain as one data-parallel group (null: all the batch feeds); fixes the bits"""
     epochs: Natural = 30
@@ -85,17 +92,31 @@ class PretrainConfig(Section):
 
 
 class MethodConfig(Section):
+    # Further keys are the method's own: sms_dist/methods knows them and refuses others.
+    model_config = ConfigDict(extra="allow")
+
     name: str = "sms"
-    """sms, imp, imp_m_times or dense"""
+    """see the table of methods"""
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """What is given beside the name."""
+        return dict(self.model_extra or {})
 
 
 class PruningConfig(Section):
-    goal_sparsity: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    """fraction of the prunable weights removed at the end"""
+    goal_sparsity: Annotated[float, Field(gt=0, lt=1)] | None = 0.9
+    """fraction of the prunable weights removed at the end (null: for methods that do not control
+    it)"""
     phases: Count = 3
     """prune-retrain phases; each removes the same fraction of what remains"""
     allocation: str = "global"
-    """how the layers share the cut: global or uniform"""
+    """how the layers share the cut: global, uniform, uniform_plus, erk or lamp"""
+    pattern: str = "unstructured"
+    """what goes together: unstructured (single weights), filters (whole convolution filters, the
+    same fraction in every layer) or N:M such as 2:4 (N of M consecutive inputs stay)"""
+    keep_dense: Names = ()
+    """names of weights that are never pruned and not counted, e.g. [conv1.weight]"""
 
 
 class RetrainConfig(Section):
@@ -109,20 +130,38 @@ class RetrainConfig(Section):
     """null: that of pretraining"""
     warmup: Fraction = 0.1
     """fraction of the phase's steps spent warming up (ft and lrw have none)"""
+    swa_from: Fraction | None = None
+    """from this fraction of the epochs on, average the weights after each epoch; the average is the
+    candidate (null: no averaging)"""
+    swa_learning_rate: Above0 | None = None
+    """constant rate while averaging (null: the schedule goes on)"""
 
 
 class CandidatesConfig(Section):
     count: Count = 3
     """m, the candidates of each phase; imp_m_times retrains m times as long instead"""
+    count_per_phase: Counts = ()
+    """m of each phase, where they differ, e.g. [10, 5, 3] (empty: count in all)"""
     vary_seed: bool = True
     """each candidate has a seed of its own"""
     vary: dict[str, list[int | float | str]] = {}
     """retrain key -> one value per candidate, e.g. {weight_decay: [1e-4, 5e-4, 1e-3]}"""
+    overrides: Overrides = ()
+    """several retrain keys at once: a mapping per candidate, e.g. [{}, {epochs: 20, warmup: 0.2}]"""
 
 
 class SoupConfig(Section):
     rule: str = "uniform"
-    """uniform or greedy"""
+    """uniform, greedy, best (single), learned (coefficients by validation loss) or distilled
+    (coefficients by distillation from the dense model)"""
+    steps: Count = 30
+    """learned and distilled: gradient steps on the coefficients"""
+    learning_rate: Above0 = 0.1
+    """learned and distilled: of the coefficients"""
+    ensemble: bool = True
+    """also measure the ensemble of the candidates: their probabilities averaged"""
+    pairs: bool = False
+    """also measure the soup of every pair of candidates (slow)"""
     loss_barrier: bool = False
     """also measure the loss on the segments between candidates (slow)"""
 
@@ -182,14 +221,34 @@ class Config(Section):
                 f"engine.accumulation={engine.accumulation}; "
                 f"try {-(-batch // pieces) * pieces}"
             )
-        for key, values in self.candidates.vary.items():
-            lookup(RetrainConfig.model_fields, key, "candidates.vary")
-            if len(values) != self.candidates.count:
-                raise ValueError(
-                    f"candidates.vary.{key} has {len(values)} values for candidates.count="
-                    f"{self.candidates.count}; give one for each candidate"
-                )
+        self._check_candidates()
         return self
+
+    def _check_candidates(self) -> None:
+        """Whatever varies has a value for each candidate, of a key that retraining has."""
+        candidates, num_phases = self.candidates, self.pruning.phases
+        counts = candidates.count_per_phase
+        if counts and len(counts) != num_phases:
+            raise ValueError(
+                f"candidates.count_per_phase has {len(counts)} values for pruning.phases="
+                f"{num_phases}; give one for each phase"
+            )
+        field = "candidates.count_per_phase, at most" if counts else "candidates.count"
+        most = max(counts, default=candidates.count)
+        varied: dict[str, Sequence[Any]] = {f"vary.{k}": v for k, v in candidates.vary.items()}
+        if candidates.overrides:
+            varied["overrides"] = candidates.overrides
+        for name, values in varied.items():
+            if len(values) != most:
+                raise ValueError(
+                    f"candidates.{name} has {len(values)} values for {field}={most}; give one for "
+                    "each candidate"
+                )
+        for key in candidates.vary:
+            lookup(RetrainConfig.model_fields, key, "candidates.vary")
+        for i, changes in enumerate(candidates.overrides):
+            for key in changes:
+                lookup(RetrainConfig.model_fields, key, f"candidates.overrides[{i}]")
 
 
 def lookup(table: Mapping[str, T], key: str, field: str) -> T:

@@ -1,10 +1,13 @@
-"""What a method asks for, as plain data: phases and their candidates."""
+"""What a method asks for, as plain data: pretraining, then phases with their candidates."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from sms_dist.config import RetrainConfig
+from sms_dist.config import PretrainConfig, RetrainConfig
+
+Begin = Literal["soup", "own", "rewind"]
 
 
 @dataclass(frozen=True)
@@ -17,11 +20,37 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class SparseTraining:
+    """The sparse training rule of a phase, by name, with its numbers."""
+
+    rule: str = "fixed_mask"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Phase:
-    """Prune to `sparsity`, retrain the candidates side by side, merge them by `rule`."""
+    """Prune to `sparsity`, retrain the candidates side by side, merge them by `rule`.
+
+    Candidates begin with the last soup; with what the candidate of their index became in the last
+    phase ("own"); or with the kept weights of pretraining, of which those survive that are large in
+    the last soup ("rewind").
+    """
 
     index: int  # from 1
-    sparsity: float
+    sparsity: float | None  # None: whatever the sparse training rule leaves
     fraction: float  # of the weights that remained before this phase, pruned in it
     candidates: tuple[Candidate, ...]
     rule: str
+    begin: Begin = "soup"
+    first_epoch: int | None = None  # where pretraining's schedule goes on; None: one of retraining
+    training: SparseTraining = SparseTraining()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A method's answer to a configuration."""
+
+    pretrain: PretrainConfig
+    dense_epochs: int  # of pretrain.epochs, trained before the first phase
+    phases: tuple[Phase, ...]
+    kept_epoch: int | None = None  # its weights are kept for phases that rewind
