@@ -60,13 +60,18 @@ def _row(item: PhasePlan) -> tuple[str, ...]:
     fewest, most = min(item.steps), max(item.steps)
     return (
         str(item.phase.index),
-        f"{100 * item.phase.sparsity:.2f}%",
-        f"{item.surviving:,}",
+        *_pruned(item),
         str(len(item.phase.candidates)),
         str(len(item.waves)),
         f"{most:,}" if fewest == most else f"{fewest:,}-{most:,}",
         bytes_text(item.soup_bytes),
     )
+
+
+def _pruned(item: PhasePlan) -> tuple[str, str]:
+    """Sparsity and surviving weights; a dash where they follow from the training."""
+    sparsity = item.phase.sparsity
+    return ("-", "-") if sparsity is None else (f"{100 * sparsity:.2f}%", f"{item.surviving:,}")
 
 
 def _totals(planned: Planned) -> list[str]:

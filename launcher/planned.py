@@ -23,8 +23,8 @@ class Planned:
     @property
     def totals(self) -> dict[str, int]:
         """Epochs and optimizer steps, of all candidates and of the group that is busy longest."""
-        phases, pretrain = self.plan.phases, self.config.pretrain
-        epochs = 0 if pretrain.from_ else pretrain.epochs
+        phases = self.plan.phases
+        epochs = 0 if self.config.pretrain.from_ else self.plan.dense_epochs
         candidates = [c for item in phases for c in item.phase.candidates]
         return {
             "pretrain_epochs": epochs,
@@ -55,9 +55,9 @@ def planned(config: Config, num_ranks: int | None = None) -> Planned:
 
     The data need not be there; where they are, the index beside them has the counts.
     """
-    requested = check(config)
+    recipe = check(config)
     ranks = config.engine.ranks_per_candidate if num_ranks is None else num_ranks
     groups = groups_of(ranks, config.engine.ranks_per_candidate)
     check_pretrain_ranks(config.pretrain.ranks, ranks)
     info = data.info(config.data)
-    return Planned(config, info, ranks, make_plan(requested, groups, sizes(config, info)))
+    return Planned(config, info, ranks, make_plan(recipe, groups, sizes(config, info)))

@@ -23,11 +23,11 @@ from sms_dist.records.store import is_complete
 from sms_dist.reports.table import run_table
 from sms_dist.sizes import sizes
 from sms_dist.training.dense_file import load_dense
-from sms_dist.training.retrain import known_history
+from sms_dist.training.rates import known_history
 from sms_dist.training.workbench import Workbench, set_up
 
 
-def _check_dense(bench: Workbench, paths: RunPaths, num_phases: int) -> None:
+def _check_dense(bench: Workbench, paths: RunPaths) -> None:
     """Dense weights from elsewhere fit the model, and the schedules can be made from their history.
 
     Not when the run folder has its own copy already. Every rank must call.
@@ -37,7 +37,7 @@ def _check_dense(bench: Workbench, paths: RunPaths, num_phases: int) -> None:
     if source is None or is_here:
         return
     dense = together(lambda: load_dense(bench), at.world, at.device)
-    if num_phases:
+    if bench.recipe.phases:
         known_history(dense.history, bench.config.retrain.schedule)
 
 
@@ -54,12 +54,12 @@ class Session:
 
         ValueError on all ranks, for people. Every rank must call.
         """
-        requested = check(config)
+        recipe = check(config)
         at = topology.start(config.engine)
         bench = set_up(config, at)
-        plan = make_plan(requested, at.num_groups, sizes(config, bench.info))
+        plan = make_plan(recipe, at.num_groups, sizes(config, bench.info))
         paths = RunPaths(folder)
-        _check_dense(bench, paths, num_phases=len(requested))
+        _check_dense(bench, paths)
         resumed = from_first(lambda: open_run(paths, config, environment()), at.world, at.device)
         if at.world.is_first:
             write_text(paths.plan, json_text(plan.as_json()))

@@ -5,32 +5,34 @@ from __future__ import annotations
 from data import DATASETS
 from sms_dist.config import Config, lookup
 from sms_dist.distributed.engines import ENGINES
-from sms_dist.methods import phases
-from sms_dist.phases import Phase
+from sms_dist.methods import recipe, starts_from_dense
+from sms_dist.phases import Phase, Recipe
 from sms_dist.pruning.allocation import ALLOCATIONS
 from sms_dist.schedules.pretraining import pretraining_rates
 from sms_dist.schedules.retraining import RETRAINING
 from sms_dist.schedules.sparsity import num_kept
 from sms_dist.sizes import num_parameters
-from sms_dist.soups.rules import rule
+from sms_dist.soups.rules import RULES
 
 
-def check(config: Config) -> tuple[Phase, ...]:
-    """The phases of the method; ValueError for the first thing that could not work.
+def check(config: Config) -> Recipe:
+    """The recipe of the method; ValueError for the first thing that could not work.
 
     Reads no file and asks no machine: every rank comes to the same conclusion.
     """
-    requested = phases(config)
+    found = recipe(config)
+    requested = found.phases
     _check_names(config, requested)
     _check_history(config, requested)
-    _check_validation(config, requested)
+    _check_engine(config, requested)
+    _check_rules(config, requested)
     _check_surviving(config, requested)
-    return requested
+    return found
 
 
 def _check_names(config: Config, requested: tuple[Phase, ...]) -> None:
     """Every name is in its table."""
-    rule(config.soup.rule)
+    lookup(RULES, config.soup.rule, "soup.rule")
     for schedule in (config.retrain.schedule, *_schedules(requested)):
         lookup(RETRAINING, schedule, "retrain.schedule")
     pretraining_rates(config.pretrain, steps_per_epoch=1)  # also: no warm-up longer than the rest
@@ -40,24 +42,42 @@ def _check_names(config: Config, requested: tuple[Phase, ...]) -> None:
 
 def _check_history(config: Config, requested: tuple[Phase, ...]) -> None:
     """All schedules of retraining are made from the rates of pretraining."""
-    if requested and config.pretrain.from_ is None and config.pretrain.epochs == 0:
+    schedules = _schedules(requested)
+    if schedules and config.pretrain.from_ is None and config.pretrain.epochs == 0:
         raise ValueError(
-            f"retrain.schedule={_schedules(requested)[0]} needs the learning rates of pretraining, "
+            f"retrain.schedule={schedules[0]} needs the learning rates of pretraining, "
             "and pretrain.epochs=0 has none; raise it, or start from a run folder with "
             "pretrain.from"
         )
 
 
-def _check_validation(config: Config, requested: tuple[Phase, ...]) -> None:
-    """Validation samples are there where something is measured on them."""
-    if config.data.validation > 0:
-        return
-    wanting = {
-        "soup.rule=greedy": any(phase.rule == "greedy" for phase in requested),
-        "soup.loss_barrier=true": bool(requested) and config.soup.loss_barrier,
-    }
+def _check_engine(config: Config, requested: tuple[Phase, ...]) -> None:
+    """Only the ddp engine knows sparse training rules."""
+    if config.engine.name != "ddp" and not all(phase.has_fixed_mask for phase in requested):
+        raise ValueError(
+            f"engine.name={config.engine.name}: method.name={config.method.name} changes the "
+            "training step itself, which only engine.name=ddp can do"
+        )
+
+
+def _check_rules(config: Config, requested: tuple[Phase, ...]) -> None:
+    """Every soup rule has what it needs: candidates, validation samples, a dense model."""
+    for phase in requested:
+        needs = lookup(RULES, phase.rule, "soup.rule")
+        if needs.needs_several and len(phase.candidates) < 2:
+            raise ValueError(
+                f"soup.rule={phase.rule} chooses among candidates, and phase {phase.index} has "
+                "one; set candidates.count to 2 or more, or soup.rule=uniform"
+            )
+        if needs.needs_teacher and not starts_from_dense(recipe(config), config):
+            raise ValueError(
+                f"soup.rule={phase.rule} learns from the dense model, and method.name="
+                f"{config.method.name} trains none; use learned, greedy or uniform"
+            )
+    wanting = {f"soup.rule={p.rule}": RULES[p.rule].needs_validation for p in requested}
+    wanting["soup.loss_barrier=true"] = bool(requested) and config.soup.loss_barrier
     for field, is_wanting in wanting.items():
-        if is_wanting:
+        if is_wanting and config.data.validation == 0:
             raise ValueError(
                 f"{field} measures soups on validation samples, and data.validation=0.0 keeps "
                 "none; set it to 0.1, for example"
@@ -69,7 +89,7 @@ def _check_surviving(config: Config, requested: tuple[Phase, ...]) -> None:
     info = lookup(DATASETS, config.data.name, "data.name").info
     num_prunable, _ = num_parameters(config, info)
     for phase in requested:
-        if num_kept(num_prunable, phase.sparsity) < 1:
+        if phase.sparsity is not None and num_kept(num_prunable, phase.sparsity) < 1:
             raise ValueError(
                 f"pruning.goal_sparsity={config.pruning.goal_sparsity} leaves none of the "
                 f"{num_prunable} prunable weights of model.name={config.model.name} in phase "
@@ -78,4 +98,6 @@ def _check_surviving(config: Config, requested: tuple[Phase, ...]) -> None:
 
 
 def _schedules(requested: tuple[Phase, ...]) -> list[str]:
-    return [candidate.retrain.schedule for phase in requested for candidate in phase.candidates]
+    """Of retraining; where the schedule of pretraining goes on there is none."""
+    phases = [phase for phase in requested if phase.first_epoch is None]
+    return [candidate.retrain.schedule for phase in phases for candidate in phase.candidates]

@@ -1,19 +1,23 @@
-"""Sparse Model Soups (Algorithm 1): prune, retrain the candidates side by side, merge; repeat."""
+"""Sparse Model Soups (Algorithm 1): prune, retrain the candidates side by side, merge; repeat.
+
+Every method runs through here: it is a recipe, a list of phases, and this loop executes any.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from sms_dist.config_compare import flatten
-from sms_dist.methods import phases
+from sms_dist.phases import Candidate, Phase
 from sms_dist.pruning.mask import full_mask
 from sms_dist.records.files import json_text, write_text
 from sms_dist.records.logbook import Logbook
 from sms_dist.reports.summary import run_summary
 from sms_dist.steps.candidates import retrained
-from sms_dist.steps.dense import dense_model
-from sms_dist.steps.pruned import pruned
+from sms_dist.steps.dense import DenseModel, dense_model
 from sms_dist.steps.soup import is_stored, soup, stored_soup
+from sms_dist.steps.start import Standing, common_start, own_start
+from sms_dist.training.retrain import Start
 from sms_dist.training.workbench import Workbench
 
 Document = dict[str, Any]
@@ -25,18 +29,28 @@ def run(bench: Workbench, book: Logbook) -> Document:
     Every rank must call. Between two soups the groups do not wait for each other.
     """
     dense = dense_model(bench, book)
-    state, mask = dense.state, full_mask(dense.state, bench.prunable)
+    standing = Standing(dense.state, full_mask(dense.state, bench.prunable))
     done: list[Document] = []
-    for phase in phases(bench.config):
-        start = pruned(bench, phase, state, mask, dense.history)
-        if is_stored(bench, book, phase.index):
-            state, document = stored_soup(bench, book, start)
-        else:
-            candidates = retrained(bench, book, start)
-            state, document = soup(bench, book, start, candidates)
-        mask = start.mask
+    for phase in bench.recipe.phases:
+        standing, document = _phase(bench, book, phase, standing, dense)
         done.append(document)
     return _finish(bench, book, run_summary(bench.config, dense.metrics, done))
+
+
+def _phase(
+    bench: Workbench, book: Logbook, phase: Phase, standing: Standing, dense: DenseModel
+) -> tuple[Standing, Document]:
+    common = common_start(bench, phase, standing, dense)
+    if is_stored(bench, book, phase):
+        return stored_soup(bench, book, phase, common.mask)
+
+    def start_of(candidate: Candidate) -> Start | None:
+        if phase.begin == "own":
+            return own_start(bench, book, phase, candidate, dense)
+        return common
+
+    candidates = retrained(bench, book, phase, start_of)
+    return soup(bench, book, common, candidates, dense)
 
 
 def _finish(bench: Workbench, book: Logbook, summary: Document) -> Document:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 WEIGHTS = "weights.safetensors"
 MASK = "mask.safetensors"
+LATENT = "latent.safetensors"  # the dense weights behind, where they go on to the next phase
+KEPT = "kept.safetensors"  # the weights of an earlier epoch of pretraining, to rewind to
 METRICS = "metrics.json"
 HISTORY = "history.json"
 MANIFEST = "manifest.json"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from sms_dist.config import PretrainConfig, RetrainConfig
 
 Begin = Literal["soup", "own", "rewind"]
+FIXED_MASK = "fixed_mask"  # no sparse training rule: what is pruned stays pruned
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Candidate:
 class SparseTraining:
     """The sparse training rule of a phase, by name, with its numbers."""
 
-    rule: str = "fixed_mask"
+    rule: str = FIXED_MASK
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -44,6 +45,15 @@ class Phase:
     begin: Begin = "soup"
     first_epoch: int | None = None  # where pretraining's schedule goes on; None: one of retraining
     training: SparseTraining = SparseTraining()
+
+    @property
+    def has_fixed_mask(self) -> bool:
+        return self.training.rule == FIXED_MASK
+
+    @property
+    def has_own_masks(self) -> bool:
+        """Do candidates end with masks that may differ?"""
+        return self.begin == "own" or not self.has_fixed_mask
 
 
 @dataclass(frozen=True)

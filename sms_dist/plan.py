@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from sms_dist.phases import Phase
+from sms_dist.phases import Phase, Recipe
 from sms_dist.schedules.sparsity import num_kept
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ class PhasePlan:
 
     phase: Phase
     waves: tuple[tuple[int, ...], ...]  # the candidates that train at the same time
-    surviving: int  # prunable weights
+    surviving: int  # prunable weights; all of them where the sparsity is not known before
     steps: tuple[int, ...]  # of each candidate
     soup_bytes: int  # sent by all ranks together
 
@@ -38,6 +38,7 @@ class Plan:
 
     num_groups: int
     sizes: Sizes
+    dense_epochs: int  # trained before the first phase
     phases: tuple[PhasePlan, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -50,8 +51,9 @@ class Plan:
         return document
 
 
-def make_plan(phases: Sequence[Phase], num_groups: int, sizes: Sizes) -> Plan:
-    return Plan(num_groups, sizes, tuple(_phase_plan(p, num_groups, sizes) for p in phases))
+def make_plan(recipe: Recipe, num_groups: int, sizes: Sizes) -> Plan:
+    phases = tuple(_phase_plan(phase, num_groups, sizes) for phase in recipe.phases)
+    return Plan(num_groups, sizes, recipe.dense_epochs, phases)
 
 
 def groups_of(num_ranks: int, ranks_per_candidate: int) -> int:
@@ -93,11 +95,22 @@ def soup_bytes(num_values: int, num_candidates: int, num_groups: int, itemsize: 
 def _phase_plan(phase: Phase, num_groups: int, sizes: Sizes) -> PhasePlan:
     indices = [c.index for c in phase.candidates]
     waves = [indices[i : i + num_groups] for i in range(0, len(indices), num_groups)]
-    surviving = num_kept(sizes.num_prunable, phase.sparsity)
+    surviving = sizes.num_prunable
+    if phase.sparsity is not None:
+        surviving = num_kept(sizes.num_prunable, phase.sparsity)
     return PhasePlan(
         phase,
         tuple(tuple(wave) for wave in waves),
         surviving,
         tuple(c.retrain.epochs * sizes.steps_per_epoch for c in phase.candidates),
-        soup_bytes(surviving + sizes.num_other, len(indices), num_groups),
+        soup_bytes(_travelling(phase, surviving, sizes), len(indices), num_groups),
     )
+
+
+def _travelling(phase: Phase, surviving: int, sizes: Sizes) -> int:
+    """Values of a candidate that are averaged; at most, where candidates have masks of their own."""
+    if not phase.has_fixed_mask:
+        surviving = sizes.num_prunable
+    elif phase.begin == "own":
+        surviving = min(sizes.num_prunable, surviving * len(phase.candidates))
+    return surviving + sizes.num_other

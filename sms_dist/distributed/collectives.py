@@ -22,6 +22,16 @@ def sum_(tensor: Tensor, axis: Axis) -> Tensor:
     return tensor
 
 
+def any_(flags: Mapping[str, Tensor], axis: Axis) -> dict[str, Tensor]:
+    """Named bool tensors, true where they are on any rank of the axis. Every rank must call."""
+    if axis.size == 1:
+        return dict(flags)
+    flat = torch.cat([flag.flatten() for flag in flags.values()]).to(torch.uint8)
+    dist.all_reduce(flat, dist.ReduceOp.MAX, group=axis.group)
+    pieces = flat.bool().split([flag.numel() for flag in flags.values()])
+    return {name: piece.view(flags[name].shape) for name, piece in zip(flags, pieces, strict=True)}
+
+
 def broadcast_(tensor: Tensor, axis: Axis) -> Tensor:
     """What the axis' first rank has, in place. Every rank of the axis must call."""
     if axis.size > 1:

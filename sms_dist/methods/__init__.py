@@ -1,24 +1,88 @@
-"""A method is a function from the configuration to phases."""
+"""A method is a function from the configuration to a recipe: pretraining and phases."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 
 from sms_dist.config import Config, lookup
+from sms_dist.methods.bimp import BimpKeys, bimp, bimp_sms
 from sms_dist.methods.dense import dense
+from sms_dist.methods.dpf import DpfKeys, DpfSmsKeys, dpf, dpf_sms
+from sms_dist.methods.dnw import dnw
+from sms_dist.methods.dst import DstKeys, dst
+from sms_dist.methods.gmp import gmp, gmp_sms
+from sms_dist.methods.gradual import CopiesKeys
+from sms_dist.methods.gsm import gsm
 from sms_dist.methods.imp import imp
+from sms_dist.methods.imp_m_phases import imp_m_phases
 from sms_dist.methods.imp_m_times import imp_m_times
+from sms_dist.methods.imp_reprune import imp_reprune
+from sms_dist.methods.imp_swa import imp_swa
+from sms_dist.methods.lc import LcKeys, lc
+from sms_dist.methods.method import Method
+from sms_dist.methods.single_training import StartKeys
 from sms_dist.methods.sms import sms
-from sms_dist.phases import Phase
+from sms_dist.methods.str_ import StrKeys, str_
+from sms_dist.methods.swamp import SwampKeys, swamp, swamp_plus
+from sms_dist.phases import Recipe
 
-METHODS: dict[str, Callable[[Config], tuple[Phase, ...]]] = {
-    "sms": sms,
-    "imp": imp,
-    "imp_m_times": imp_m_times,
-    "dense": dense,
+METHODS: dict[str, Method] = {
+    # after training
+    "sms": Method(sms),
+    "imp": Method(imp),
+    "imp_m_times": Method(imp_m_times),
+    "imp_m_phases": Method(imp_m_phases),
+    "imp_reprune": Method(imp_reprune),
+    "imp_swa": Method(imp_swa),
+    "swamp": Method(swamp, SwampKeys),
+    "swamp_plus": Method(swamp_plus, SwampKeys),
+    # during training
+    "bimp": Method(bimp, BimpKeys),
+    "bimp_sms": Method(bimp_sms, BimpKeys),
+    "gmp": Method(gmp),
+    "gmp_sms": Method(gmp_sms, CopiesKeys),
+    "dpf": Method(dpf, DpfKeys),
+    "dpf_sms": Method(dpf_sms, DpfSmsKeys),
+    "gsm": Method(gsm, StartKeys),
+    "dnw": Method(dnw),
+    "lc": Method(lc, LcKeys),
+    "dst": Method(dst, DstKeys),
+    "str": Method(str_, StrKeys),
+    # for comparison
+    "dense": Method(dense),
 }
 
 
-def phases(config: Config) -> tuple[Phase, ...]:
-    """The phases of the configured method."""
-    return lookup(METHODS, config.method.name, "method.name")(config)
+def recipe(config: Config) -> Recipe:
+    """The recipe of the configured method; ValueError where it cannot be."""
+    found = lookup(METHODS, config.method.name, "method.name")(config)
+    _check_from(config, found)
+    return replace(found, kept_epoch=_kept_epoch(config, found))
+
+
+def starts_from_dense(found: Recipe, config: Config) -> bool:
+    """Does the method begin with the fully trained dense model?"""
+    return found.pretrain == config.pretrain and found.dense_epochs == config.pretrain.epochs
+
+
+def _check_from(config: Config, found: Recipe) -> None:
+    if config.pretrain.from_ is not None and not starts_from_dense(found, config):
+        raise ValueError(
+            f"pretrain.from={config.pretrain.from_}, but method.name={config.method.name} prunes "
+            "while it trains, from the initial weights; remove pretrain.from"
+        )
+
+
+def _kept_epoch(config: Config, found: Recipe) -> int | None:
+    wanted, needed = config.pretrain.keep_epoch, found.kept_epoch
+    if wanted is not None and needed is not None and wanted != needed:
+        raise ValueError(
+            f"pretrain.keep_epoch={wanted}, but method.name={config.method.name} rewinds to epoch "
+            f"{needed}; remove it, or change retrain.epochs"
+        )
+    if wanted is not None and wanted > found.dense_epochs:
+        raise ValueError(
+            f"pretrain.keep_epoch={wanted} is after the {found.dense_epochs} epochs of dense "
+            "training; lower it"
+        )
+    return wanted if needed is None else needed

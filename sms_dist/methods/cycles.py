@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from pydantic import ValidationError
-
-from sms_dist.config import Config, RetrainConfig
-from sms_dist.phases import Candidate, Phase
+from sms_dist.config import Config
+from sms_dist.methods.candidates import Candidates
+from sms_dist.methods.method import goal_sparsity
+from sms_dist.phases import Phase, Recipe
 from sms_dist.schedules.sparsity import fraction_per_phase, geometric
 
-SEEDS_PER_RUN = 1000  # the seeds of candidates of neighbouring runs do not meet
 
-
-def cycles(config: Config, candidates: tuple[Candidate, ...], rule: str) -> tuple[Phase, ...]:
-    """As many phases as configured, each with the same candidates."""
-    pruning = config.pruning
-    fraction = fraction_per_phase(pruning.goal_sparsity, pruning.phases)
-    sparsities = geometric(pruning.goal_sparsity, pruning.phases)
+def cycles(
+    config: Config,
+    candidates: Callable[[int], Candidates],
+    rule: str = "uniform",
+    num_phases: int | None = None,
+) -> tuple[Phase, ...]:
+    """Phases that remove equal fractions; `candidates` gives those of each, from 1."""
+    goal, num = goal_sparsity(config), num_phases or config.pruning.phases
+    fraction = fraction_per_phase(goal, num)
     return tuple(
-        Phase(k, sparsity, fraction, candidates, rule) for k, sparsity in enumerate(sparsities, 1)
+        Phase(k, sparsity, fraction, candidates(k), rule)
+        for k, sparsity in enumerate(geometric(goal, num), 1)
     )
 
 
-def candidate(config: Config, index: int, **changes: Any) -> Candidate:
-    """A candidate: the retraining section with some of its keys replaced."""
-    seed = config.seed * SEEDS_PER_RUN + (index if config.candidates.vary_seed else 0)
-    return Candidate(index, seed, _replaced(config.retrain, changes))
+def after_training(config: Config, phases: tuple[Phase, ...], **more: Any) -> Recipe:
+    """The recipe of phases that follow the whole of pretraining."""
+    return Recipe(config.pretrain, config.pretrain.epochs, phases, **more)
 
 
-def _replaced(retrain: RetrainConfig, changes: dict[str, Any]) -> RetrainConfig:
-    try:
-        return RetrainConfig.model_validate(retrain.model_dump() | changes)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key, problem = first["loc"][0], first["msg"].replace("Input should", "should")
-        raise ValueError(f"candidates.vary.{key}: {first['input']} {problem}") from None
+def all_but_first(phases: tuple[Phase, ...], **changes: Any) -> tuple[Phase, ...]:
+    """The phases, from the second on with fields replaced."""
+    return phases[:1] + tuple(replace(phase, **changes) for phase in phases[1:])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from sms_dist.config import Config
-from sms_dist.phases import Phase
+from sms_dist.methods.cycles import after_training
+from sms_dist.phases import Recipe
 
 
-def dense(config: Config) -> tuple[Phase, ...]:
-    return ()
+def dense(config: Config) -> Recipe:
+    return after_training(config, ())

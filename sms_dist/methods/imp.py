@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from sms_dist.config import Config
-from sms_dist.methods.cycles import candidate, cycles
-from sms_dist.phases import Phase
+from sms_dist.methods.candidates import single
+from sms_dist.methods.cycles import after_training, cycles
+from sms_dist.phases import Recipe
 
 
-def imp(config: Config) -> tuple[Phase, ...]:
-    return cycles(config, (candidate(config, 0),), "uniform")
+def imp(config: Config) -> Recipe:
+    return after_training(config, cycles(config, lambda k: single(config)))

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from sms_dist.config import Config
-from sms_dist.methods.cycles import candidate, cycles
-from sms_dist.phases import Phase
+from sms_dist.methods.candidates import several, single
+from sms_dist.methods.cycles import after_training, cycles
+from sms_dist.phases import Recipe
 
 
-def imp_m_times(config: Config) -> tuple[Phase, ...]:
-    epochs = config.candidates.count * config.retrain.epochs
-    return cycles(config, (candidate(config, 0, epochs=epochs),), "uniform")
+def imp_m_times(config: Config) -> Recipe:
+    """As many epochs in each phase as the candidates of SMS have together."""
+
+    def epochs(phase: int) -> int:
+        return sum(candidate.retrain.epochs for candidate in several(config, phase))
+
+    return after_training(config, cycles(config, lambda k: single(config, epochs=epochs(k))))

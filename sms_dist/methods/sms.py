@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from sms_dist.config import Config
-from sms_dist.methods.cycles import candidate, cycles
-from sms_dist.phases import Phase
+from sms_dist.methods.candidates import several
+from sms_dist.methods.cycles import after_training, cycles
+from sms_dist.phases import Recipe
 
 
-def sms(config: Config) -> tuple[Phase, ...]:
-    vary = config.candidates.vary
-    candidates = tuple(
-        candidate(config, i, **{key: values[i] for key, values in vary.items()})
-        for i in range(config.candidates.count)
-    )
-    return cycles(config, candidates, config.soup.rule)
+def sms(config: Config) -> Recipe:
+    return after_training(config, cycles(config, lambda k: several(config, k), config.soup.rule))

@@ -97,6 +97,12 @@ def retraining_rates(name: str, phase: Retraining, num_steps: int, warmup: float
     return rise + rates
 
 
+def continued(history: History, first_epoch: int, num_epochs: int) -> list[float]:
+    """The rates of pretraining itself, for so many of its epochs from one (counted from 0) on."""
+    steps = len(history.rates) // history.epochs
+    return list(history.rates[first_epoch * steps : (first_epoch + num_epochs) * steps])
+
+
 def relative_distance(norm_before: float, norm_removed: float, fraction: float) -> float:
     """d1 of ALLR: ||W - W_p|| / (||W|| sqrt(p)), p the fraction pruned of what remained."""
     return norm_removed / (norm_before * math.sqrt(fraction))

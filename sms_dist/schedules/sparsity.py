@@ -17,3 +17,15 @@ def fraction_per_phase(goal: float, num_phases: int) -> float:
 def num_kept(num_weights: int, sparsity: float) -> int:
     """How many of the weights survive: exact, by rounding the number that goes."""
     return num_weights - round(sparsity * num_weights)
+
+
+def cubic(goal: float, num_steps: int, initial: float = 0.0) -> list[float]:
+    """Sparsities after each of `num_steps` pruning steps at equal intervals (GMP; Zhu & Gupta,
+    2017): steep first, flat at the end."""
+    left = [(1 - k / num_steps) ** 3 for k in range(1, num_steps)]
+    return [*(goal + (initial - goal) * part for part in left), goal]
+
+
+def fraction_pruned(before: float, after: float) -> float:
+    """The fraction of the weights remaining at sparsity `before` that is gone at `after`."""
+    return (after - before) / (1 - before)

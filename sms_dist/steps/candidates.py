@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from torch import Tensor
+
 from sms_dist.distributed.collectives import from_first, gather_json
-from sms_dist.paths import METRICS, WEIGHTS
-from sms_dist.phases import Candidate
+from sms_dist.paths import LATENT, MASK, METRICS, WEIGHTS
+from sms_dist.phases import Candidate, Phase
 from sms_dist.plan import deal
+from sms_dist.pruning.mask import sparsity
 from sms_dist.records import store
 from sms_dist.records.logbook import Logbook
 from sms_dist.training.evaluation import Metrics, measured
@@ -17,13 +20,14 @@ from sms_dist.training.retrain import Retrained, Start, retrain
 from sms_dist.training.workbench import State, Workbench
 
 Document = dict[str, Any]
+DIVERGED = Retrained({}, {}, [], is_finite=False)
 
 
 @dataclass(frozen=True)
 class Candidates:
     """All candidates of a phase, of which each group holds some."""
 
-    states: dict[int, State]  # of those that my group holds
+    held: dict[int, Retrained]  # those of my group
     owners: dict[int, int]  # the group that holds each, in candidate order
     documents: dict[int, Document]  # what was measured, of each, in candidate order
 
@@ -32,9 +36,12 @@ class Candidates:
         return [i for i, document in self.documents.items() if not document["diverged"]]
 
 
-def retrained(bench: Workbench, book: Logbook, start: Start) -> Candidates:
+StartOf = Callable[[Candidate], Start | None]  # None: it diverged in an earlier phase
+
+
+def retrained(bench: Workbench, book: Logbook, phase: Phase, start_of: StartOf) -> Candidates:
     """Every candidate of the phase. Every rank must call; inside, groups go their own ways."""
-    at, everyone, k = bench.at, start.phase.candidates, start.phase.index
+    at, everyone, k = bench.at, phase.candidates, phase.index
     done = from_first(
         lambda: [c.index for c in everyone if store.is_complete(book.paths.candidate(k, c.index))],
         at.world,
@@ -42,38 +49,52 @@ def retrained(bench: Workbench, book: Logbook, start: Start) -> Candidates:
     )
     ready = [c for c in everyone if c.index in done]
     todo = [c for c in everyone if c.index not in done]
-    mine: dict[int, tuple[State, Document]] = {}
+    mine: dict[int, tuple[Retrained, Document]] = {}
     for candidate in deal(ready, at.num_groups, at.group):
-        mine[candidate.index] = _stored(bench, book, k, candidate)
+        mine[candidate.index] = _stored(bench, book, phase, candidate, start_of)
     for wave, candidate in enumerate(deal(todo, at.num_groups, at.group), 1):
         place = {"candidate": candidate.index, "num_candidates": len(everyone), "wave": wave}
         book.at("retrain", phase=k, **place)
-        mine[candidate.index] = _made(bench, book, start, candidate)
+        mine[candidate.index] = _made(bench, book, phase, candidate, start_of(candidate))
     book.at("waiting", phase=k, candidate=None)
-    states = {i: state for i, (state, _) in mine.items()}
+    held = {i: result for i, (result, _) in mine.items()}
     documents = _shared(bench, {i: document for i, (_, document) in mine.items()})
-    return Candidates(states, _owners([ready, todo], at.num_groups), documents)
+    return Candidates(held, _owners([ready, todo], at.num_groups), documents)
 
 
 def _made(
-    bench: Workbench, book: Logbook, start: Start, candidate: Candidate
-) -> tuple[State, Document]:
+    bench: Workbench, book: Logbook, phase: Phase, candidate: Candidate, start: Start | None
+) -> tuple[Retrained, Document]:
     """Retrain, measure and store one candidate. Every rank of the group must call."""
-    k, i = start.phase.index, candidate.index
-    num_steps = bench.loaders.train.num_steps
-    watcher = book.watcher(
-        f"phase_{k}/candidate_{i}", candidate.retrain.epochs, num_steps, speaks=book.is_leader
-    )
-    result = retrain(bench, start, candidate, watcher)
-    state, metrics = result.state, Metrics()
+    k, i = phase.index, candidate.index
+    num_epochs, num_steps = candidate.retrain.epochs, bench.loaders.train.num_steps
+    name = f"phase_{k}/candidate_{i}"
+    watcher = book.watcher(name, num_epochs, num_steps, speaks=book.is_leader)
+    result, metrics = DIVERGED, Metrics()
+    if start is not None:
+        result = retrain(bench, start, candidate, watcher)
     if result.is_finite:
         book.at("evaluate")
-        state, metrics = measured(bench, state, bench.at.data)
+        state, metrics = measured(bench, result.state, bench.at.data)
+        result = replace(result, state=state)
+    if result.is_finite and phase.has_own_masks:
+        metrics = {"sparsity": sparsity(result.mask), **metrics}
     document = _document(candidate, result, metrics) | {"seconds": watcher.close(metrics)}
     if bench.at.is_leader:
-        tensors = {WEIGHTS: state} if result.is_finite else {}
-        store.save(book.paths.candidate(k, i), tensors, {METRICS: document})
-    return state, document
+        store.save(book.paths.candidate(k, i), _tensors(phase, result), {METRICS: document})
+    return result, document
+
+
+def _tensors(phase: Phase, result: Retrained) -> dict[str, dict[str, Tensor]]:
+    """The files of a candidate: none if it diverged; a mask if it has one of its own."""
+    if not result.is_finite:
+        return {}
+    files = {WEIGHTS: result.state}
+    if phase.has_own_masks:
+        files[MASK] = result.mask
+    if result.latent is not None:
+        files[LATENT] = result.latent
+    return files
 
 
 def _document(candidate: Candidate, result: Retrained, metrics: dict[str, float]) -> Document:
@@ -89,13 +110,25 @@ def _document(candidate: Candidate, result: Retrained, metrics: dict[str, float]
 
 
 def _stored(
-    bench: Workbench, book: Logbook, phase: int, candidate: Candidate
-) -> tuple[State, Document]:
-    folder = book.paths.candidate(phase, candidate.index)
+    bench: Workbench, book: Logbook, phase: Phase, candidate: Candidate, start_of: StartOf
+) -> tuple[Retrained, Document]:
+    folder = book.paths.candidate(phase.index, candidate.index)
     document = store.load_document(folder, METRICS)
     if document["diverged"]:
-        return {}, document
-    return bench.on_device(store.load_tensors(folder, WEIGHTS)), document
+        return DIVERGED, document
+
+    def tensors(file: str) -> State:
+        return bench.on_device(store.load_tensors(folder, file))
+
+    if phase.has_own_masks:
+        read = tensors(MASK)
+        mask = {name: read[name] for name in bench.prunable}
+    else:
+        start = start_of(candidate)
+        assert start is not None
+        mask = start.mask
+    latent = tensors(LATENT) if (folder / LATENT).is_file() else None
+    return Retrained(tensors(WEIGHTS), mask, [], is_finite=True, latent=latent), document
 
 
 def _shared(bench: Workbench, mine: dict[int, Document]) -> dict[int, Document]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from sms_dist.distributed.collectives import from_first, together
-from sms_dist.paths import HISTORY, METRICS, WEIGHTS
+from sms_dist.paths import HISTORY, KEPT, METRICS, WEIGHTS
 from sms_dist.records import store
 from sms_dist.records.logbook import Logbook
 from sms_dist.schedules.retraining import History
@@ -23,6 +23,7 @@ class DenseModel:
     state: State
     history: History | None
     metrics: dict[str, Any]
+    kept: State | None = None  # the weights of an earlier epoch
 
 
 def dense_model(bench: Workbench, book: Logbook) -> DenseModel:
@@ -39,19 +40,20 @@ def _made_and_stored(bench: Workbench, book: Logbook) -> DenseModel:
     made = _made(bench, book)
     documents = {METRICS: made.metrics}
     if made.history is not None:
-        documents[HISTORY] = asdict(made.history)
+        documents[HISTORY] = asdict(made.history) | {"kept_epoch": bench.recipe.kept_epoch}
+    tensors = {WEIGHTS: made.state} | ({} if made.kept is None else {KEPT: made.kept})
     if book.is_main:
-        store.save(book.paths.dense, {WEIGHTS: made.state}, documents)
+        store.save(book.paths.dense, tensors, documents)
     book.event("dense", **made.metrics)
     return made
 
 
 def _made(bench: Workbench, book: Logbook) -> DenseModel:
-    config, at = bench.config.pretrain, bench.at
+    recipe, at = bench.recipe, bench.at
     book.at("pretrain")
-    if config.from_ is None:
+    if recipe.pretrain.from_ is None:
         num_steps = bench.loaders.train.num_steps
-        watcher = book.watcher("dense", config.epochs, num_steps, speaks=book.is_main)
+        watcher = book.watcher("dense", recipe.dense_epochs, num_steps, speaks=book.is_main)
         dense = pretrain(bench, watcher)
         watcher.close()
     else:
@@ -63,8 +65,12 @@ def _made(bench: Workbench, book: Logbook) -> DenseModel:
         )
     book.at("evaluate")
     state, metrics = measured(bench, dense.state, at.world)
-    epochs = {"epochs": [asdict(epoch) for epoch in dense.epochs]}
-    return DenseModel(state, dense.history, metrics | epochs)
+    training = {
+        "epochs_trained": recipe.dense_epochs,
+        "epochs_total": recipe.pretrain.epochs,
+        "epochs": [asdict(epoch) for epoch in dense.epochs],
+    }
+    return DenseModel(state, dense.history, metrics | training, dense.kept)
 
 
 def _stored(bench: Workbench, book: Logbook) -> DenseModel:
@@ -73,4 +79,7 @@ def _stored(bench: Workbench, book: Logbook) -> DenseModel:
         document = store.load_document(folder, HISTORY)
         history = History(tuple(document["rates"]), document["epochs"])
     state = bench.on_device(store.load_tensors(folder, WEIGHTS))
-    return DenseModel(state, history, store.load_document(folder, METRICS))
+    kept = None
+    if bench.recipe.kept_epoch is not None:
+        kept = bench.on_device(store.load_tensors(folder, KEPT))
+    return DenseModel(state, history, store.load_document(folder, METRICS), kept)

@@ -6,81 +6,97 @@ from typing import Any
 
 from sms_dist.config_compare import fingerprint
 from sms_dist.distributed.collectives import agree, from_first
-from sms_dist.paths import MASK, METRICS, WEIGHTS
+from sms_dist.paths import LATENT, MASK, METRICS, WEIGHTS
+from sms_dist.phases import Phase
 from sms_dist.pruning.mask import Mask, digest, sparsity
 from sms_dist.records import store
 from sms_dist.records.logbook import Logbook
 from sms_dist.reports.summary import accuracies, phase_summary
 from sms_dist.steps.candidates import Candidates
+from sms_dist.steps.dense import DenseModel
+from sms_dist.steps.details import details
+from sms_dist.steps.start import Standing
 from sms_dist.training.evaluation import measured
 from sms_dist.training.merge import Soup, merge
 from sms_dist.training.retrain import Start, assert_masked
+from sms_dist.training.settle import keeps_latent, settled, union
 from sms_dist.training.workbench import State, Workbench
 
 Document = dict[str, Any]
 
 
-def is_stored(bench: Workbench, book: Logbook, phase: int) -> bool:
+def is_stored(bench: Workbench, book: Logbook, phase: Phase) -> bool:
     """Was the soup of this phase finished by an earlier start? Every rank must call."""
-    folder = book.paths.soup(phase)
+    folder = book.paths.soup(phase.index)
     return from_first(lambda: store.is_complete(folder), bench.at.world, bench.at.device)
 
 
-def stored_soup(bench: Workbench, book: Logbook, start: Start) -> tuple[State, Document]:
-    folder = book.paths.soup(start.phase.index)
-    if store.load_document(folder, METRICS)["mask_sha256"] != digest(start.mask):
+def stored_soup(
+    bench: Workbench, book: Logbook, phase: Phase, mask: Mask
+) -> tuple[Standing, Document]:
+    """The soup on disk. `mask` is that of the candidates' start; ValueError where it differs."""
+    folder = book.paths.soup(phase.index)
+    document = store.load_document(folder, METRICS)
+    read = bench.on_device(store.load_tensors(folder, MASK))
+    found = {name: read[name] for name in bench.prunable}
+    if digest(found) != document["mask_sha256"] or (
+        not phase.has_own_masks and digest(found) != digest(mask)
+    ):
         raise ValueError(f"{folder} has another mask than its dense weights lead to; remove it")
-    state = bench.on_device(store.load_tensors(folder, WEIGHTS))
-    return state, store.load_document(folder, METRICS)
+    file = LATENT if keeps_latent(phase) else WEIGHTS
+    return Standing(bench.on_device(store.load_tensors(folder, file)), found), document
 
 
 def soup(
-    bench: Workbench, book: Logbook, start: Start, candidates: Candidates
-) -> tuple[State, Document]:
+    bench: Workbench, book: Logbook, start: Start, candidates: Candidates, dense: DenseModel
+) -> tuple[Standing, Document]:
     """Merge the candidates that did not diverge. Every rank must call."""
-    at, k = bench.at, start.phase.index
+    at, phase, k = bench.at, start.phase, start.phase.index
+    book.at("soup", phase=k, candidate=None)
+    _check_any_finite(phase, candidates)
     facts = {"configuration": fingerprint(bench.config), "mask": digest(start.mask)}
     agree(facts, at.world, at.device)
-    book.at("soup", phase=k, candidate=None)
-    merged = _merged(bench, start, candidates)
-    state, metrics = measured(bench, merged.state, at.world)
-    assert_masked(state, start.mask)
-    summary = phase_summary(k, sparsity(start.mask), metrics, list(candidates.documents.values()))
-    document = summary | _details(bench, start, merged)
+    everything = start.mask
+    if phase.has_own_masks:
+        everything = union(bench, phase, [candidates.held[i].mask for i in _own(candidates)])
+    merged = _merged(bench, phase, candidates, everything)
+    weights, mask = settled(bench, phase, merged.state, everything)
+    state, metrics = measured(bench, weights, at.world)
+    assert_masked(state, mask)
+    summary = phase_summary(k, sparsity(mask), metrics, list(candidates.documents.values()))
+    document = summary | details(bench, merged, mask)
+    standing = Standing(state, mask)
+    tensors: dict[str, State | Mask] = {WEIGHTS: state, MASK: mask}
+    if keeps_latent(phase):
+        standing = Standing(state | merged.state, mask)
+        tensors[LATENT] = standing.state
     if book.is_main:
-        tensors = {WEIGHTS: state, MASK: start.mask}
         store.save(book.paths.soup(k), tensors, {METRICS: document})
-    _record(book, start.mask, state, document, candidates)
-    return state, document
+    _record(book, mask, state, document, candidates)
+    return standing, document
 
 
-def _merged(bench: Workbench, start: Start, candidates: Candidates) -> Soup:
-    if not (finite := candidates.finite):
+def _own(candidates: Candidates) -> list[int]:
+    """Those of my group that did not diverge."""
+    return [i for i in candidates.finite if i in candidates.held]
+
+
+def _check_any_finite(phase: Phase, candidates: Candidates) -> None:
+    if not candidates.finite:
         raise ValueError(
-            f"phase {start.phase.index}: every candidate diverged; lower retrain.learning_rate or "
+            f"phase {phase.index}: every candidate diverged; lower retrain.learning_rate or "
             "set pretrain.clip_norm"
         )
-    scores = {i: candidates.documents[i].get("validation_accuracy", 0.0) for i in finite}
-    owners = {i: candidates.owners[i] for i in finite}
-    own = {i: candidates.states[i] for i in finite if i in candidates.states}
-    return merge(bench, start.phase.rule, scores, own, owners, start.mask)
 
 
-def _details(bench: Workbench, start: Start, merged: Soup) -> Document:
-    num_parameters = sum(merged.state[name].numel() for name in bench.parameters)
-    removed = sum(int((~kept).sum()) for kept in start.mask.values())
-    return {
-        "surviving_weights": sum(int(kept.sum()) for kept in start.mask.values()),
-        "global_sparsity": removed / num_parameters,  # over all parameters, not the prunable only
-        "layer_sparsities": layer_sparsities(start.mask),
-        "coefficients": {str(i): value for i, value in merged.coefficients.items()},
-        "distances": merged.distances,
-        "mask_sha256": digest(start.mask),
-    }
-
-
-def layer_sparsities(mask: Mask) -> dict[str, float]:
-    return {name: sparsity({name: kept}) for name, kept in mask.items()}
+def _merged(
+    bench: Workbench, phase: Phase, candidates: Candidates, everything: Mask
+) -> Soup:
+    documents = candidates.documents
+    scores = {i: documents[i].get("validation_accuracy", 0.0) for i in candidates.finite}
+    owners = {i: candidates.owners[i] for i in candidates.finite}
+    own = {i: candidates.held[i].trained for i in _own(candidates)}
+    return merge(bench, phase.rule, scores, own, owners, everything)
 
 
 def _record(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,10 +47,17 @@ class Training:
     device: torch.device
 
 
-def train(engine: Engine, job: Training, axis: Axis, watcher: Watcher) -> list[Epoch]:
+def train(
+    engine: Engine,
+    job: Training,
+    axis: Axis,
+    watcher: Watcher,
+    after_epoch: Callable[[int], None] = lambda epoch: None,
+) -> list[Epoch]:
     """Train until the rates are used up, or stop after an epoch whose loss is not finite.
 
-    Every rank of the axis must call; all of them stop after the same epoch.
+    `after_epoch` is told the number of epochs done. Every rank of the axis must call; all of them
+    stop after the same epoch.
     """
     num_steps = job.loader.num_steps
     epochs: list[Epoch] = []
@@ -63,6 +70,7 @@ def train(engine: Engine, job: Training, axis: Axis, watcher: Watcher) -> list[E
             Epoch(epoch + 1, average.loss, average.accuracy, rates[-1], job.loader.num_samples)
         )
         watcher.epoch(epochs[-1])
+        after_epoch(epoch + 1)
         if not average.is_finite:
             break
     return epochs

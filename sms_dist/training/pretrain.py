@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import nn
+
 from sms_dist.distributed.collectives import broadcast_state_
 from sms_dist.distributed.engines import make_engine
 from sms_dist.distributed.engines.base import Job
-from sms_dist.distributed.topology import first_ranks
+from sms_dist.distributed.topology import Axis, first_ranks
 from sms_dist.schedules.pretraining import pretraining_rates
 from sms_dist.schedules.retraining import History
 from sms_dist.training.loop import Epoch, Training, Watcher, train
@@ -21,31 +23,61 @@ class Dense:
     state: State
     history: History | None  # None: not known
     epochs: list[Epoch]
+    kept: State | None = None  # as it was after the epoch that the recipe wants kept
 
 
 def pretrain(bench: Workbench, watcher: Watcher) -> Dense:
     """Train the model from its initial weights. Every rank must call, also those that look on."""
-    config, at = bench.config, bench.at
-    rates = pretraining_rates(config.pretrain, bench.loaders.train.num_steps)
+    at, recipe = bench.at, bench.recipe
+    num_steps = bench.loaders.train.num_steps
+    rates = pretraining_rates(recipe.pretrain, num_steps)
+    history = History(tuple(rates), recipe.pretrain.epochs) if rates else None
     axis = first_ranks(at, bench.pretrain_ranks)
-    model, epochs = bench.new_model(), []
-    state = model.state_dict()
-    if axis is not None and rates:
-        engine = make_engine(
-            Job(model, {}, axis, at, config.engine, config.pretrain, config.data.batch_size)
-        )
-        training = Training(
-            loader=bench.loaders.train,
-            rates=rates,
-            seed=config.seed,
-            purpose="pretrain",
-            phase=0,
-            label_smoothing=config.pretrain.label_smoothing,
-            device=at.device,
-        )
-        epochs = train(engine, training, axis, watcher)
-        state |= engine.weights()
-        engine.close()
-    state = full_precision(state)
+    model = bench.new_model()
+    state, kept = _copy(model.state_dict()), _copy(model.state_dict())
+    epochs: list[Epoch] = []
+    if axis is not None and recipe.dense_epochs:
+        rates = rates[: recipe.dense_epochs * num_steps]
+        weights, at_epoch, epochs = _trained(bench, model, rates, axis, watcher)
+        state, kept = state | weights, kept | at_epoch
+    state, kept = full_precision(state), full_precision(kept)
     broadcast_state_(state, at.world)
-    return Dense(state, History(tuple(rates), config.pretrain.epochs) if rates else None, epochs)
+    if recipe.kept_epoch is None:
+        return Dense(state, history, epochs)
+    broadcast_state_(kept, at.world)
+    return Dense(state, history, epochs, kept)
+
+
+def _trained(
+    bench: Workbench, model: nn.Module, rates: list[float], axis: Axis, watcher: Watcher
+) -> tuple[State, State, list[Epoch]]:
+    """The weights at the end, those after the epoch to keep (if it is not the start), the epochs.
+
+    Every rank of the axis must call.
+    """
+    config, pretrain = bench.config, bench.recipe.pretrain
+    kept: State = {}
+    batch = config.data.batch_size
+    engine = make_engine(Job(model, {}, axis, bench.at, config.engine, pretrain, batch))
+
+    def keep(epoch: int) -> None:
+        if epoch == bench.recipe.kept_epoch:
+            kept.update(engine.weights())
+
+    training = Training(
+        loader=bench.loaders.train,
+        rates=rates,
+        seed=config.seed,
+        purpose="pretrain",
+        phase=0,
+        label_smoothing=pretrain.label_smoothing,
+        device=bench.at.device,
+    )
+    epochs = train(engine, training, axis, watcher, keep)
+    weights = engine.weights()
+    engine.close()
+    return weights, kept, epochs
+
+
+def _copy(state: State) -> State:
+    return {name: tensor.detach().clone() for name, tensor in state.items()}

@@ -1,27 +1,34 @@
-"""One candidate's retraining, from the pruned weights of its phase."""
+"""One candidate's retraining, from where its phase starts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from sms_dist.distributed.collectives import sum_
 from sms_dist.distributed.engines import make_engine
 from sms_dist.distributed.engines.base import Job
 from sms_dist.phases import Candidate, Phase
-from sms_dist.pruning.mask import Mask
-from sms_dist.schedules.retraining import History, Retraining, retraining_rates
+from sms_dist.pruning.mask import Mask, num_weights
+from sms_dist.schedules.retraining import History
+from sms_dist.schedules.sparsity import num_kept
+from sms_dist.sparse_rules import make_rule
+from sms_dist.sparse_rules.base import Setup, SparseRule
+from sms_dist.training.averaging import Average
 from sms_dist.training.loop import Epoch, Training, Watcher, train
+from sms_dist.training.rates import candidate_rates
 from sms_dist.training.workbench import State, Workbench
 
 
 @dataclass(frozen=True)
 class Start:
-    """What all candidates of a phase have in common."""
+    """Where a candidate starts: pruned weights and their mask; under a sparse training rule the
+    dense weights, and a mask that keeps everything."""
 
     phase: Phase
-    state: State  # pruned
+    state: State
     mask: Mask
     history: History | None
     distance: float  # how far pruning moved the weights (ALLR)
@@ -29,67 +36,76 @@ class Start:
 
 @dataclass(frozen=True)
 class Retrained:
-    state: State
+    state: State  # pruned
+    mask: Mask
     epochs: list[Epoch]
     is_finite: bool
+    latent: State | None = None  # the dense weights behind, where the rule goes on with them
+
+    @property
+    def trained(self) -> State:
+        """What is averaged."""
+        return self.state if self.latent is None else self.latent
 
 
 def retrain(bench: Workbench, start: Start, candidate: Candidate, watcher: Watcher) -> Retrained:
     """Train one candidate on my group. Every rank of the group must call; no other takes part."""
-    config, at = bench.config, bench.at
     model = bench.load(start.state)
-    state = {name: t.detach().clone() for name, t in model.state_dict().items()}
-    decay = candidate.retrain.weight_decay
-    optimizer = config.pretrain
-    if decay is not None:
-        optimizer = optimizer.model_copy(update={"weight_decay": decay})
-    job = Job(model, start.mask, at.data, at, config.engine, optimizer, config.data.batch_size)
-    engine = make_engine(job)
-    epochs = train(engine, _training(bench, start, candidate), at.data, watcher)
-    state |= engine.weights()
+    before = {name: t.detach().clone() for name, t in model.state_dict().items()}
+    training = _training(bench, start, candidate)
+    rule = _rule(start, model, training)
+    engine = make_engine(_job(bench, start, candidate, model, rule))
+    average = Average(candidate.retrain, engine.weights)
+    epochs = train(engine, training, bench.at.data, watcher, average.after_epoch)
+    state = before | average.result()
     engine.close()
-    is_finite = _is_finite(bench, state, epochs)
-    if is_finite:  # else clipping may have spread the NaN of a gradient's norm
+    if not _is_finite(bench, state, epochs):
+        return Retrained(state, start.mask, epochs, is_finite=False)
+    if rule is None:
         assert_masked(state, start.mask)
-    return Retrained(state, epochs, is_finite)
-
-
-def candidate_rates(
-    candidate: Candidate, history: History | None, distance: float, num_steps: int
-) -> list[float]:
-    """The learning rate of every step of a candidate's phase."""
-    retrain = candidate.retrain
-    known = known_history(history, retrain.schedule).scaled_to(retrain.learning_rate)
-    phase = Retraining(known, retrain.epochs, distance)
-    return retraining_rates(retrain.schedule, phase, num_steps, retrain.warmup)
-
-
-def known_history(history: History | None, schedule: str) -> History:
-    """The history; ValueError where there is none."""
-    if history is not None:
-        return history
-    raise ValueError(
-        f"retrain.schedule={schedule} needs the learning rates of pretraining, and pretrain.from "
-        "has no history.json beside its weights; start from a run folder, or describe the "
-        "pretraining in the pretrain section and set pretrain.history=config"
-    )
+        return Retrained(state, start.mask, epochs, is_finite=True)
+    weights, mask = rule.finish({name: state[name] for name in start.mask})
+    latent = state if rule.keeps_latent else None
+    return Retrained(state | dict(weights), mask, epochs, True, latent)
 
 
 def assert_masked(state: State, mask: Mask) -> None:
-    """Pruned weights are exactly zero: the promise of every engine."""
+    """Pruned weights are exactly zero: the promise of every engine and rule."""
     for name, kept in mask.items():
         assert not torch.count_nonzero(state[name][~kept]), f"{name} has pruned weights that moved"
 
 
+def _job(
+    bench: Workbench, start: Start, candidate: Candidate, model: nn.Module, rule: SparseRule | None
+) -> Job:
+    config, optimizer = bench.config, bench.recipe.pretrain
+    decay = candidate.retrain.weight_decay
+    if decay is not None:
+        optimizer = optimizer.model_copy(update={"weight_decay": decay})
+    batch = config.data.batch_size
+    return Job(model, start.mask, bench.at.data, bench.at, config.engine, optimizer, batch, rule)
+
+
+def _rule(start: Start, model: nn.Module, training: Training) -> SparseRule | None:
+    """The sparse training rule of the phase; None where a fixed mask is all there is to it."""
+    phase = start.phase
+    if phase.has_fixed_mask:
+        return None
+    weights = {name: p.detach() for name, p in model.named_parameters() if name in start.mask}
+    kept = None if phase.sparsity is None else num_kept(num_weights(start.mask), phase.sparsity)
+    setup = Setup(kept, len(training.rates), training.loader.num_steps)
+    return make_rule(phase.training, weights, setup)
+
+
 def _training(bench: Workbench, start: Start, candidate: Candidate) -> Training:
-    loader = bench.loaders.train
-    num_steps = candidate.retrain.epochs * loader.num_steps
+    loader, phase = bench.loaders.train, start.phase
+    rates = candidate_rates(phase, candidate, start.history, start.distance, loader.num_steps)
     return Training(
         loader=loader,
-        rates=candidate_rates(candidate, start.history, start.distance, num_steps),
+        rates=rates,
         seed=candidate.seed,
         purpose="retrain",
-        phase=start.phase.index,
+        phase=phase.index,
         label_smoothing=bench.config.pretrain.label_smoothing,
         device=bench.at.device,
     )

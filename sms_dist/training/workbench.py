@@ -13,6 +13,8 @@ from sms_dist import models
 from sms_dist.config import Config
 from sms_dist.distributed.collectives import together
 from sms_dist.distributed.topology import Topology
+from sms_dist.methods import recipe
+from sms_dist.phases import Recipe
 from sms_dist.plan import check_pretrain_ranks
 from sms_dist.pruning.mask import prunable_names
 
@@ -23,6 +25,7 @@ State = dict[str, Tensor]  # of the bare model: parameters and buffers
 @dataclass(frozen=True)
 class Workbench:
     config: Config
+    recipe: Recipe
     at: Topology
     info: DatasetInfo
     loaders: data.Loaders
@@ -60,6 +63,7 @@ def set_up(config: Config, at: Topology) -> Workbench:
     together(lambda: _check_share(config, loaders, at.data.size), at.world, at.device)
     return Workbench(
         config=config,
+        recipe=recipe(config),
         at=at,
         info=dataset.info,
         loaders=loaders,

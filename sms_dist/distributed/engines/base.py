@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sms_dist.config import EngineConfig, PretrainConfig
 from sms_dist.distributed.topology import Axis, Topology
 from sms_dist.pruning.mask import Mask
+from sms_dist.sparse_rules.base import SparseRule
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) -> summed over the samples
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -20,7 +21,11 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 @dataclass(frozen=True)
 class Job:
-    """One training: a bare model, the same on all ranks of `axis`, and how it is optimized."""
+    """One training: a bare model, the same on all ranks of `axis`, and how it is optimized.
+
+    Either a mask holds throughout, or a sparse training rule decides about the weights that the
+    mask names.
+    """
 
     model: nn.Module
     mask: Mask
@@ -29,6 +34,7 @@ class Job:
     engine: EngineConfig
     optimizer: PretrainConfig  # its optimizer keys; retraining replaces some of them
     batch_size: int
+    rule: SparseRule | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -66,18 +72,21 @@ def _without(pruned: Tensor, gradient: Tensor) -> Tensor:
     return gradient.masked_fill(pruned, 0)
 
 
-def make_optimizer(model: nn.Module, config: PretrainConfig) -> torch.optim.Optimizer:
+def make_optimizer(job: Job) -> torch.optim.Optimizer:
     """SGD (Nesterov when there is weight decay) or AdamW; the rate is set at each step."""
+    config, rule = job.optimizer, job.rule
+    trained = [*job.model.parameters(), *(rule.parameters if rule else ())]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(
-            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            trained, lr=config.learning_rate, weight_decay=config.weight_decay
         )
+    is_allowed = rule is None or rule.allows_nesterov
     return torch.optim.SGD(
-        model.parameters(),
+        trained,
         lr=config.learning_rate,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
-        nesterov=config.weight_decay > 0 and config.momentum > 0,
+        nesterov=is_allowed and config.weight_decay > 0 and config.momentum > 0,
     )
 
 

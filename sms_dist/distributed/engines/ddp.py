@@ -10,18 +10,26 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sms_dist.distributed.engines.base import Job, Loss, hold_mask, make_optimizer, micro_batches
+from sms_dist.distributed.engines.latent import Latent
 
 
 class DdpEngine:
     def __init__(self, job: Job) -> None:
-        hold_mask(job.model, job.mask)
+        self._latent = Latent(job.model, job.rule, tuple(job.mask)) if job.rule else None
+        if self._latent is None:
+            hold_mask(job.model, job.mask)
         self._job = job
         self._model = self._wrapped()
-        self._optimizer = make_optimizer(job.model, job.optimizer)
+        self._optimizer = make_optimizer(job)
         self._scaler = torch.amp.GradScaler(enabled=job.dtype is torch.float16)
 
     def step(self, inputs: Tensor, targets: Tensor, size: int, rate: float, loss: Loss) -> None:
         self._optimizer.zero_grad(set_to_none=True)
+        with self._latent.viewed() if self._latent else nullcontext():
+            self._backward(inputs, targets, size, loss)
+        self._apply(rate)
+
+    def _backward(self, inputs: Tensor, targets: Tensor, size: int, loss: Loss) -> None:
         # DDP takes the mean over ranks; wanted is the sum over the samples of all ranks / size.
         scale = self._job.axis.size / size
         pieces = micro_batches(inputs, targets, self._job.engine.accumulation)
@@ -30,7 +38,6 @@ class DdpEngine:
                 with self._autocast():
                     value = loss(self._model(piece), wanted)
                 self._scaler.scale(value * scale).backward()  # type: ignore[no-untyped-call]
-        self._apply(rate)
 
     def weights(self) -> dict[str, Tensor]:
         return {name: p.detach().clone() for name, p in self._job.model.named_parameters()}
@@ -54,12 +61,16 @@ class DdpEngine:
 
     def _apply(self, rate: float) -> None:
         self._scaler.unscale_(self._optimizer)
+        if self._latent:
+            self._latent.gradients_()
         if (limit := self._job.optimizer.clip_norm) is not None:
             nn.utils.clip_grad_norm_(self._job.model.parameters(), limit)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._scaler.step(self._optimizer)
         self._scaler.update()
+        if self._latent:
+            self._latent.after_step_()
 
     def _autocast(self) -> AbstractContextManager[None]:
         dtype = self._job.dtype

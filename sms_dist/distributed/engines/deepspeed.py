@@ -66,13 +66,14 @@ class GroupUnit:
 
 class DeepSpeedEngine:
     def __init__(self, job: Job) -> None:
+        assert job.rule is None, "checked before anything starts"
         hold_mask(job.model, job.mask)
         self._job = job
         self._names = [name for name, _ in job.model.named_parameters()]
         with _barriers_inside(job.axis.group):
             self._engine, *_ = deepspeed.initialize(
                 model=job.model,
-                optimizer=make_optimizer(job.model, job.optimizer),
+                optimizer=make_optimizer(job),
                 config=deepspeed_config(job),
                 mpu=GroupUnit(job),
                 dist_init_required=False,

@@ -1,0 +1,71 @@
+"""Where the candidates of a phase start: a pure function of the weights, found by each rank alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from sms_dist.paths import MASK, METRICS, WEIGHTS
+from sms_dist.phases import Candidate, Phase
+from sms_dist.pruning.mask import Mask, apply_, full_mask
+from sms_dist.pruning.patterns import tighten
+from sms_dist.records import store
+from sms_dist.records.logbook import Logbook
+from sms_dist.schedules.retraining import relative_distance
+from sms_dist.steps.dense import DenseModel
+from sms_dist.training.retrain import Start
+from sms_dist.training.workbench import State, Workbench
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the last phase leaves: a soup and its mask; under a sparse training rule that goes on,
+    the dense weights behind the soup."""
+
+    state: State
+    mask: Mask
+
+
+def common_start(bench: Workbench, phase: Phase, standing: Standing, dense: DenseModel) -> Start:
+    """The start that all candidates share, unless each goes on from its own weights."""
+    if not phase.has_fixed_mask:  # the rule does the pruning
+        mask = full_mask(standing.state, bench.prunable)
+        return Start(phase, standing.state, mask, dense.history, distance=1.0)
+    if phase.begin != "rewind":
+        return _pruned(bench, phase, standing.state, standing, dense)
+    assert dense.kept is not None
+    return _pruned(bench, phase, dense.kept, standing, dense)
+
+
+def own_start(
+    bench: Workbench, book: Logbook, phase: Phase, candidate: Candidate, dense: DenseModel
+) -> Start | None:
+    """Where the candidate of the same index got to in the last phase; None if it diverged."""
+    before = book.paths.candidate(phase.index - 1, candidate.index)
+    if store.load_document(before, METRICS)["diverged"]:
+        return None
+    # While all had one mask, it is stored with their soup only.
+    folder = before if (before / MASK).is_file() else book.paths.soup(phase.index - 1)
+    state = bench.on_device(store.load_tensors(before, WEIGHTS))
+    mask = bench.on_device(store.load_tensors(folder, MASK))
+    standing = Standing(state, {name: mask[name] for name in bench.prunable})
+    return _pruned(bench, phase, state, standing, dense)
+
+
+def _pruned(
+    bench: Workbench, phase: Phase, state: State, standing: Standing, dense: DenseModel
+) -> Start:
+    """The weights `state`, cut down to the phase's sparsity by the magnitudes of `standing`."""
+    assert phase.sparsity is not None
+    mask = tighten(standing.state, standing.mask, phase.sparsity, bench.config.pruning)
+    distance = _distance(bench, state, mask, phase.fraction)
+    weights = {name: tensor.clone() for name, tensor in state.items()}
+    apply_(weights, mask)
+    return Start(phase, weights, mask, dense.history, distance)
+
+
+def _distance(bench: Workbench, state: State, mask: Mask, fraction: float) -> float:
+    """How far pruning moves the parameters, relative to their norm (ALLR)."""
+    norm = sum(float(state[name].double().square().sum()) for name in bench.parameters)
+    removed = sum(float(state[n][~kept].double().square().sum()) for n, kept in mask.items())
+    return relative_distance(math.sqrt(norm), math.sqrt(removed), fraction)

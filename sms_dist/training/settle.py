@@ -1,0 +1,50 @@
+"""From an average of candidates to a model of the phase's sparsity, where their masks differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from sms_dist.distributed.collectives import agree, any_
+from sms_dist.phases import Phase
+from sms_dist.pruning.mask import Mask, apply_, digest, full_mask
+from sms_dist.pruning.patterns import tighten
+from sms_dist.sparse_rules import KEEP_LATENT
+from sms_dist.training.workbench import State, Workbench
+
+
+def keeps_latent(phase: Phase) -> bool:
+    """Do the dense weights behind the candidates go on, instead of the pruned ones?"""
+    return phase.training.rule in KEEP_LATENT
+
+
+def union(bench: Workbench, phase: Phase, own: Sequence[Mask]) -> Mask:
+    """Which weights any candidate has, of all groups; `own` are the masks of mine.
+
+    Every rank must call, with the same masks on all ranks of a group.
+    """
+    facts = {f"mask {i} of my group": digest(mask) for i, mask in enumerate(own)}
+    agree(facts, bench.at.data, bench.at.device)
+    if keeps_latent(phase):
+        return full_mask(bench.new_model().state_dict(), bench.prunable)
+    together = {
+        name: torch.stack([mask[name] for mask in own]).any(0) if own else nothing
+        for name, nothing in _nothing(bench).items()
+    }
+    return any_(together, bench.at.candidate)
+
+
+def settled(bench: Workbench, phase: Phase, state: State, everything: Mask) -> tuple[State, Mask]:
+    """The average with the phase's mask: pruned again where the candidates had their own."""
+    if not phase.has_own_masks or phase.sparsity is None:
+        return state, everything
+    mask = tighten(state, everything, phase.sparsity, bench.config.pruning)
+    weights = {name: tensor.clone() for name, tensor in state.items()}
+    apply_(weights, mask)
+    return weights, mask
+
+
+def _nothing(bench: Workbench) -> Mask:
+    state = bench.new_model().state_dict()
+    return {name: torch.zeros_like(state[name], dtype=torch.bool) for name in bench.prunable}
