@@ -22,6 +22,7 @@ LAYERS = [
         "phases",
     },
     {"pruning", "schedules", "soups"},
+    {"sparse_rules"},
     {"methods", "plan"},
     {"models", "data", "metrics"},
     {"sizes"},

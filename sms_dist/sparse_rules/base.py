@@ -1,0 +1,63 @@
+"""What a sparse training rule is to the engine that trains with it.
+
+An optimizer step with a rule: forward and backward at `view(weights)`; `gradients_` turns the
+gradients at the view into those of the latent weights; the optimizer steps on the latent weights
+and on the rule's own parameters; `after_step_`. All of it is a function of weights and gradients,
+so ranks that hold the same ones stay the same without talking.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+from sms_dist.pruning.mask import Mask
+
+Tensors = Mapping[str, Tensor]  # of the prunable parameters, all of them, always in the same order
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a rule is told of the training ahead."""
+
+    num_kept: int | None  # weights that stay, of all tensors together; None: the rule's affair
+    num_steps: int
+    steps_per_epoch: int
+
+
+class Finished(NamedTuple):
+    """The effective weights, +0.0 where pruned, and which are not."""
+
+    tensors: dict[str, Tensor]
+    mask: Mask
+
+
+class Rule(Protocol):
+    """The defaults train the weights as they are."""
+
+    keeps_latent: ClassVar[bool] = False  # the dense weights go on to the next phase
+    allows_nesterov: ClassVar[bool] = True
+    parameters: Sequence[nn.Parameter] = ()  # learned thresholds, on the weights' device
+
+    def view(self, weights: Tensors) -> Tensors:
+        """The weights the network computes with: new tensors, or the latent ones themselves."""
+        return weights
+
+    def gradients_(self, weights: Tensors, gradients: Tensors) -> None:
+        """Turn gradients of the loss at the view into gradients of the latent weights.
+
+        Unscaled and averaged over the batch, before clipping. Also sets the .grad of `parameters`.
+        """
+        return
+
+    def after_step_(self, weights: Tensors) -> None:
+        """Take note that an optimizer step has been made."""
+        return
+
+    @abstractmethod
+    def finish(self, weights: Tensors) -> Finished:
+        """What the latent weights amount to in the end."""

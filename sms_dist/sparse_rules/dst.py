@@ -1,0 +1,69 @@
+"""DST: each output neuron learns the magnitude below which its weights are zero.
+
+Liu et al. 2020, Dynamic Sparse Training: w * step(|w| - t), the derivative of the step replaced by
+a hump around 0, and alpha * sum(exp(-t)) added to the loss so that thresholds grow.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sms_dist.pruning.mask import Mask
+from sms_dist.sparse_rules.base import Finished, Rule, Tensors
+from sms_dist.sparse_rules.selection import masked
+
+FEWEST = 100  # a layer that keeps no more than one weight in so many starts over
+
+
+class Dst(Rule):
+    def __init__(self, weights: Tensors, *, alpha: float) -> None:
+        self.thresholds = {
+            name: nn.Parameter(torch.zeros(len(w), dtype=w.dtype, device=w.device))
+            for name, w in weights.items()
+        }
+        self.parameters = list(self.thresholds.values())
+        self._alpha = alpha
+
+    def view(self, weights: Tensors) -> Tensors:
+        return self.finish(weights).tensors
+
+    @torch.no_grad()
+    def gradients_(self, weights: Tensors, gradients: Tensors) -> None:
+        for name, weight in weights.items():
+            threshold, gradient = self.thresholds[name], gradients[name]
+            above = weight.abs() - _per_neuron(threshold, weight)
+            steepness = gradient * surrogate(above)
+            over_neuron = (steepness * weight).flatten(1).sum(1)
+            threshold.grad = -over_neuron - self._alpha * torch.exp(-threshold)
+            # w*step(|w| - t): the step itself where it is 1, and |w| times its derivative.
+            gradient.masked_fill_(above <= 0, 0.0).add_(steepness * weight.abs())
+
+    @torch.no_grad()
+    def after_step_(self, weights: Tensors) -> None:
+        for name, kept in self._mask(weights).items():
+            # A multiplication, because asking would wait for the device.
+            self.thresholds[name].mul_(kept.sum() * FEWEST > kept.numel())
+
+    def finish(self, weights: Tensors) -> Finished:
+        mask = self._mask(weights)
+        return Finished(masked(weights, mask), mask)
+
+    @torch.no_grad()
+    def _mask(self, weights: Tensors) -> Mask:
+        return {
+            name: weight.abs() > _per_neuron(self.thresholds[name], weight)
+            for name, weight in weights.items()
+        }
+
+
+def surrogate(above: Tensor) -> Tensor:
+    """What stands for the derivative of the step (section 3.2 of the paper)."""
+    distance = above.abs()
+    hump = (2 - 4 * distance).clamp(min=0.4)
+    return hump.masked_fill(distance > 1, 0.0)
+
+
+def _per_neuron(threshold: Tensor, weight: Tensor) -> Tensor:
+    """(outputs,) in a shape that broadcasts over (outputs, ...)."""
+    return threshold.view(-1, *[1] * (weight.dim() - 1))

@@ -1,0 +1,52 @@
+"""LC: train towards a compressed copy of the weights, which follows them; pull harder and harder.
+
+Carreira-Perpinan and Idelbayev 2018, Learning-Compression Algorithms for Neural Net Pruning, as an
+augmented Lagrangian: loss - <lambda, w - theta> + mu/2 ||w - theta||^2 with at most num_kept
+weights in theta.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from sms_dist.sparse_rules.base import Setup, Tensors
+from sms_dist.sparse_rules.magnitude import MagnitudeRule
+from sms_dist.sparse_rules.selection import largest, masked
+
+
+class Lc(MagnitudeRule):
+    def __init__(
+        self,
+        weights: Tensors,
+        setup: Setup,
+        *,
+        mu: float,
+        mu_growth: float,
+        epochs_per_compression: int,
+    ) -> None:
+        super().__init__(setup)
+        self.mu = mu
+        self.theta = masked(weights, largest(weights, self.num_kept))
+        self.multipliers = {name: torch.zeros_like(theta) for name, theta in self.theta.items()}
+        self._growth = mu_growth
+        self._steps_per_compression = epochs_per_compression * setup.steps_per_epoch
+        self._num_steps = 0
+
+    @torch.no_grad()
+    def gradients_(self, weights: Tensors, gradients: Tensors) -> None:
+        for name, weight in weights.items():
+            gradients[name].add_(weight - self.theta[name], alpha=self.mu)
+            gradients[name].sub_(self.multipliers[name])
+
+    def after_step_(self, weights: Tensors) -> None:
+        self._num_steps += 1
+        if self._num_steps % self._steps_per_compression == 0:
+            self._compress_(weights)
+
+    @torch.no_grad()
+    def _compress_(self, weights: Tensors) -> None:
+        shifted = {name: w - self.multipliers[name] / self.mu for name, w in weights.items()}
+        self.theta = masked(shifted, largest(shifted, self.num_kept))
+        for name, weight in weights.items():
+            self.multipliers[name].sub_(weight - self.theta[name], alpha=self.mu)
+        self.mu *= self._growth
