@@ -13,6 +13,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # runs from a clone, not installed
 
 from sms_dist.config import Config  # noqa: E402
+from sms_dist.methods import METHODS  # noqa: E402
+from sms_dist.methods.method import Method  # noqa: E402
 
 TARGET = HERE / "configuration.md"
 INTRODUCTION = """\
@@ -52,7 +54,24 @@ def document() -> str:
     single = {k: field for k, field in schema["properties"].items() if k not in sections}
     tables = [_section("Top level", "", single)]
     tables += [_section(f"`{k}`", f"{k}.", found["properties"]) for k, found in sections.items()]
-    return "\n".join([INTRODUCTION, *tables])
+    return "\n".join([INTRODUCTION, *tables, _methods()])
+
+
+def _methods() -> str:
+    """The methods, and for each the keys that only it knows."""
+    rows = ["| `method.name` | what it does | keys of its own |", "|---|---|---|"]
+    for name, method in METHODS.items():
+        rows.append(f"| `{name}` | {method.about} | {_keys(method)} |")
+    return "## Methods\n\n" + "\n".join(rows) + "\n"
+
+
+def _keys(method: Method) -> str:
+    fields = method.keys.model_json_schema().get("properties", {})
+    texts = [
+        f"`method.{key}` (`{_value(field['default'])}`): {' '.join(field['description'].split())}"
+        for key, field in fields.items()
+    ]
+    return "<br>".join(texts)
 
 
 def _section(title: str, prefix: str, fields: dict[str, Any]) -> str:

@@ -25,7 +25,6 @@ def check(config: Config) -> Recipe:
     _check_names(config, requested)
     _check_history(config, requested)
     _check_engine(config, requested)
-    _check_rules(config, requested)
     _check_surviving(config, requested)
     return found
 

@@ -96,7 +96,7 @@ class MethodConfig(Section):
     model_config = ConfigDict(extra="allow")
 
     name: str = "sms"
-    """see the table of methods"""
+    """see [methods](#methods); the further keys are those of the method"""
 
     @property
     def keys(self) -> dict[str, Any]:
@@ -144,10 +144,10 @@ class CandidatesConfig(Section):
     """m of each phase, where they differ, e.g. [10, 5, 3] (empty: count in all)"""
     vary_seed: bool = True
     """each candidate has a seed of its own"""
-    vary: dict[str, list[int | float | str]] = {}
+    vary: dict[str, list[int | float | str | None]] = {}
     """retrain key -> one value per candidate, e.g. {weight_decay: [1e-4, 5e-4, 1e-3]}"""
     overrides: Overrides = ()
-    """several retrain keys at once: a mapping per candidate, e.g. [{}, {epochs: 20, warmup: 0.2}]"""
+    """several retrain keys at once: a mapping per candidate, e.g. [{}, {epochs: 20, warmup: 0}]"""
 
 
 class SoupConfig(Section):

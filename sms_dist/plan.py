@@ -108,7 +108,7 @@ def _phase_plan(phase: Phase, num_groups: int, sizes: Sizes) -> PhasePlan:
 
 
 def _travelling(phase: Phase, surviving: int, sizes: Sizes) -> int:
-    """Values of a candidate that are averaged; at most, where candidates have masks of their own."""
+    """Values of a candidate that are averaged; at most so many, where masks differ."""
     if not phase.has_fixed_mask:
         surviving = sizes.num_prunable
     elif phase.begin == "own":

@@ -12,15 +12,16 @@ import data
 from sms_dist.checks import check
 from sms_dist.config import Config
 from sms_dist.config_file import load
-from sms_dist.methods import METHODS, phases
+from sms_dist.methods import METHODS, recipe
 from sms_dist.models import MODELS
 from sms_dist.sizes import FAMILIAR, count_parameters, num_parameters, sizes
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_good_configuration_gives_the_phases_of_its_method(method: str) -> None:
-    config = load(settings=[f"method.name={method}"])
-    assert check(config) == phases(config)
+def test_a_good_configuration_gives_the_recipe_of_its_method(method: str) -> None:
+    goal = "null" if method in ("dst", "str") else "0.9"
+    config = load(settings=[f"method.name={method}", f"pruning.goal_sparsity={goal}"])
+    assert check(config) == recipe(config)
 
 
 @pytest.mark.parametrize(
@@ -43,10 +44,33 @@ def test_a_good_configuration_gives_the_phases_of_its_method(method: str) -> Non
         ("model.name=resnet20", "takes 3x32x32 images, data.name=digits_distorted gives 1x12x12"),
         ("model.options.widht=3", "model.options=widht is not known, did you mean width"),
         ("pruning.goal_sparsity=0.99999", "leaves none of the 23824 prunable weights"),
+        ("soup.rule=greedy candidates.count=1", "soup.rule=greedy chooses among candidates, and"),
+        ("soup.rule=learned candidates.count=1", "candidates.count to 2 or more, or soup.rule=uni"),
+        ("soup.rule=distilled method.name=gmp_sms", "method.name=gmp_sms trains none; use learned"),
+        ("method.name=dpf engine.name=deepspeed", "which only engine.name=ddp can do"),
+        ("candidates.vary={dropout: [1, 2, 3]}", "candidates.vary=dropout is not known"),
+        ("candidates.overrides=[{}, {}, {epoch: 3}]", "candidates.overrides[2]=epoch is not known"),
+        ("candidates.overrides=[{}, {}]", "candidates.overrides has 2 values for candidates.coun"),
+        ("candidates.overrides=[{}, {}, {epochs: 0}]", "candidates.overrides[2].epochs: 0 should"),
+        ("candidates.count_per_phase=[3, 2]", "has 2 values for pruning.phases=3"),
+        ("method.name=gmp method.stepz=3", "method.stepz is not a key of method.name=gmp; legal"),
+        ("method.name=swamp method.singl_phases=3", "did you mean single_phases?"),
+        ("method.name=lc method.mu=0", "method.mu=0 should be greater than 0"),
+        ("method.name=str", "method.name=str cannot prune to an exact sparsity"),
+        ("method.name=dst", "set pruning.goal_sparsity=null"),
+        ("pruning.goal_sparsity=null", "method.name=sms prunes to a goal; give one"),
+        ("method.name=gmp pretrain.from=x", "method.name=gmp prunes while it trains"),
+        ("method.name=gmp pretrain.epochs=3", "pretrain.epochs=3 is the whole training of method"),
+        ("method.name=bimp pretrain.epochs=4", "1 are left for pruning.phases=3"),
+        ("method.name=swamp retrain.epochs=31", "replays the last of them; lower it"),
+        ("method.name=swamp pretrain.keep_epoch=3", "rewinds to epoch 20"),
+        ("pretrain.keep_epoch=31", "pretrain.keep_epoch=31 is after the 30 epochs"),
+        ("method.name=gmp_sms candidates.vary={epochs: [1, 2, 3]}", "candidates vary in epochs"),
+        ("method.name=gmp_sms method.copies_from=29", "after the last pruning step, at epoch 22"),
     ],
 )
 def test_a_mistake_is_named(settings: str, message: str) -> None:
-    words = [settings] if "vary" in settings else settings.split()
+    words = re.split(r" (?=\w+\.)", settings)
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         check(load(settings=words))
     assert "\n" not in str(caught.value)
@@ -64,7 +88,7 @@ def test_a_mistake_is_named(settings: str, message: str) -> None:
 )
 def test_what_only_looks_like_a_mistake_passes(settings: list[str]) -> None:
     config = load(settings=settings)
-    assert check(config) == phases(config)
+    assert check(config) == recipe(config)
 
 
 def test_familiar_sizes_are_those_of_the_models() -> None:

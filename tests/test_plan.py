@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sms_dist.config import Config
-from sms_dist.methods import phases
+from sms_dist.methods import recipe
 from sms_dist.plan import Sizes, deal, make_plan, soup_bytes
 
 SIZES = Sizes(num_prunable=1000, num_other=50, steps_per_epoch=9)
@@ -20,7 +20,7 @@ def plan_of(num_groups=2, count=5, **candidates):
         retrain={"epochs": 4},
         candidates={"count": count} | candidates,
     )
-    return make_plan(phases(config), num_groups, SIZES)
+    return make_plan(recipe(config), num_groups, SIZES)
 
 
 @given(COUNTS, GROUPS)
@@ -85,4 +85,4 @@ def test_a_plan_is_plain_data():
 
 
 def test_a_plan_without_phases_is_empty():
-    assert make_plan((), 2, SIZES).phases == ()
+    assert make_plan(recipe(Config(method={"name": "dense"})), 2, SIZES).phases == ()

@@ -28,7 +28,7 @@ def any_(flags: Mapping[str, Tensor], axis: Axis) -> dict[str, Tensor]:
         return dict(flags)
     flat = torch.cat([flag.flatten() for flag in flags.values()]).to(torch.uint8)
     dist.all_reduce(flat, dist.ReduceOp.MAX, group=axis.group)
-    pieces = flat.bool().split([flag.numel() for flag in flags.values()])
+    pieces = torch.split(flat.bool(), [flag.numel() for flag in flags.values()])
     return {name: piece.view(flags[name].shape) for name, piece in zip(flags, pieces, strict=True)}
 
 

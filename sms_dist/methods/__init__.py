@@ -7,9 +7,9 @@ from dataclasses import replace
 from sms_dist.config import Config, lookup
 from sms_dist.methods.bimp import BimpKeys, bimp, bimp_sms
 from sms_dist.methods.dense import dense
-from sms_dist.methods.dpf import DpfKeys, DpfSmsKeys, dpf, dpf_sms
 from sms_dist.methods.dnw import dnw
-from sms_dist.methods.dst import DstKeys, dst
+from sms_dist.methods.dpf import DpfSmsKeys, dpf, dpf_sms
+from sms_dist.methods.dst import dst
 from sms_dist.methods.gmp import gmp, gmp_sms
 from sms_dist.methods.gradual import CopiesKeys
 from sms_dist.methods.gsm import gsm
@@ -22,34 +22,35 @@ from sms_dist.methods.lc import LcKeys, lc
 from sms_dist.methods.method import Method
 from sms_dist.methods.single_training import StartKeys
 from sms_dist.methods.sms import sms
-from sms_dist.methods.str_ import StrKeys, str_
+from sms_dist.methods.str_ import str_
 from sms_dist.methods.swamp import SwampKeys, swamp, swamp_plus
 from sms_dist.phases import Recipe
+from sms_dist.sparse_rules import options
 
 METHODS: dict[str, Method] = {
     # after training
-    "sms": Method(sms),
-    "imp": Method(imp),
-    "imp_m_times": Method(imp_m_times),
-    "imp_m_phases": Method(imp_m_phases),
-    "imp_reprune": Method(imp_reprune),
-    "imp_swa": Method(imp_swa),
-    "swamp": Method(swamp, SwampKeys),
-    "swamp_plus": Method(swamp_plus, SwampKeys),
-    # during training
-    "bimp": Method(bimp, BimpKeys),
-    "bimp_sms": Method(bimp_sms, BimpKeys),
-    "gmp": Method(gmp),
-    "gmp_sms": Method(gmp_sms, CopiesKeys),
-    "dpf": Method(dpf, DpfKeys),
-    "dpf_sms": Method(dpf_sms, DpfSmsKeys),
-    "gsm": Method(gsm, StartKeys),
-    "dnw": Method(dnw),
-    "lc": Method(lc, LcKeys),
-    "dst": Method(dst, DstKeys),
-    "str": Method(str_, StrKeys),
+    "sms": Method("m candidates per phase, their soup starts the next", sms),
+    "imp": Method("iterative magnitude pruning: one candidate per phase", imp),
+    "imp_m_times": Method("IMP that retrains m times as long in each phase", imp_m_times),
+    "imp_m_phases": Method("IMP in m times as many phases", imp_m_phases),
+    "imp_reprune": Method("m IMP runs side by side, averaged and pruned again", imp_reprune),
+    "imp_swa": Method("IMP that averages the weights after each epoch of a phase", imp_swa),
+    "swamp": Method("rewound particles, each averaged on its way, then together", swamp, SwampKeys),
+    "swamp_plus": Method("SWAMP with one particle in the early phases", swamp_plus, SwampKeys),
+    # during training: pretrain.epochs is the whole budget
+    "bimp": Method("IMP within the budget of one training", bimp, BimpKeys),
+    "bimp_sms": Method("BIMP with a soup in each phase", bimp_sms, BimpKeys),
+    "gmp": Method("gradual magnitude pruning", gmp),
+    "gmp_sms": Method("GMP with soups between pruning steps", gmp_sms, CopiesKeys),
+    "dpf": Method("gradual pruning in which pruned weights go on learning", dpf, options.Dpf),
+    "dpf_sms": Method("DPF with soups between pruning steps", dpf_sms, DpfSmsKeys),
+    "gsm": Method("only the weights that matter most get a gradient", gsm, StartKeys),
+    "dnw": Method("the largest weights compute, all of them learn", dnw),
+    "lc": Method("weights drawn ever harder to their pruned selves", lc, LcKeys),
+    "dst": Method("a learned threshold for each neuron", dst, options.Dst),
+    "str": Method("a learned soft threshold for each layer", str_, options.Str),
     # for comparison
-    "dense": Method(dense),
+    "dense": Method("nothing is pruned", dense),
 }
 
 

@@ -6,17 +6,13 @@ taken from them anew every few steps. Copies average the dense weights, then mas
 
 from __future__ import annotations
 
-from sms_dist.config import Config, Count, Section
+from sms_dist.config import Config
 from sms_dist.methods.gradual import CopiesKeys, gradual, gradual_sms
 from sms_dist.phases import Recipe, SparseTraining
+from sms_dist.sparse_rules import options
 
 
-class DpfKeys(Section):
-    refresh: Count = 16
-    """steps after which the mask is taken anew"""
-
-
-class DpfSmsKeys(DpfKeys, CopiesKeys):
+class DpfSmsKeys(options.Dpf, CopiesKeys):
     pass
 
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from sms_dist.config import Above0, Config, Count
+from sms_dist.config import Config
 from sms_dist.methods import single_training
 from sms_dist.methods.single_training import StartKeys
 from sms_dist.phases import Recipe, SparseTraining
+from sms_dist.sparse_rules import options
 
 
-class LcKeys(StartKeys):
-    mu: Above0 = 1e-3
-    """how hard the weights are drawn, at first"""
-    mu_growth: Above0 = 1.2
-    """the factor of mu at each compression"""
-    epochs_per_compression: Count = 1
-    """epochs between two compressions"""
+class LcKeys(StartKeys, options.Lc):
+    pass
 
 
-def lc(config: Config, *, from_scratch: bool, **options: float) -> Recipe:
-    return single_training.exact(config, SparseTraining("lc", options), from_scratch)
+def lc(config: Config, *, from_scratch: bool, **numbers: float) -> Recipe:
+    return single_training.exact(config, SparseTraining("lc", numbers), from_scratch)

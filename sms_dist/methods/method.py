@@ -19,6 +19,7 @@ class NoKeys(Section):
 class Method:
     """`recipe` is called with the configuration and every key of `keys` by name."""
 
+    about: str
     recipe: Callable[..., Recipe]
     keys: type[Section] = NoKeys
 

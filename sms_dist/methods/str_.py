@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from sms_dist.config import Config, Section
+from sms_dist.config import Config
 from sms_dist.methods import single_training
 from sms_dist.phases import Recipe, SparseTraining
-
-
-class StrKeys(Section):
-    initial: float = -6.0
-    """s at the start; the threshold is sigmoid(s)"""
 
 
 def str_(config: Config, *, initial: float) -> Recipe:

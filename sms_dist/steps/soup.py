@@ -89,9 +89,7 @@ def _check_any_finite(phase: Phase, candidates: Candidates) -> None:
         )
 
 
-def _merged(
-    bench: Workbench, phase: Phase, candidates: Candidates, everything: Mask
-) -> Soup:
+def _merged(bench: Workbench, phase: Phase, candidates: Candidates, everything: Mask) -> Soup:
     documents = candidates.documents
     scores = {i: documents[i].get("validation_accuracy", 0.0) for i in candidates.finite}
     owners = {i: candidates.owners[i] for i in candidates.finite}

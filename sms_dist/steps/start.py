@@ -1,4 +1,4 @@
-"""Where the candidates of a phase start: a pure function of the weights, found by each rank alone."""
+"""Where the candidates of a phase start: a pure function of weights, found by each rank alone."""
 
 from __future__ import annotations
 

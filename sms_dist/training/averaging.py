@@ -30,7 +30,7 @@ class Average:
                 self._sum[name] = weight.double()
 
     def result(self) -> State:
-        """The average; without averaging, the present weights. Every rank of the group must call."""
+        """The average, else the present weights. Every rank of the group must call."""
         if not self._count:
             return self._weights()
         return {name: (total / self._count).float() for name, total in self._sum.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 
-from sms_dist.paths import HISTORY, WEIGHTS
+from sms_dist.paths import HISTORY, KEPT, WEIGHTS
 from sms_dist.schedules.pretraining import pretraining_rates
 from sms_dist.schedules.retraining import History
 from sms_dist.training.pretrain import Dense
@@ -26,7 +26,8 @@ def load_dense(bench: Workbench) -> Dense:
         raise ValueError(f"pretrain.from={file} is no safetensors file: {error}") from None
     state = bench.new_model().state_dict()
     _check(str(file), loaded, state, bench.config.model.name)
-    return Dense(full_precision(state | loaded), _history(bench, file.parent / HISTORY), [])
+    history = _history(bench, file.parent / HISTORY)
+    return Dense(full_precision(state | loaded), history, [], _kept(bench, file.parent))
 
 
 def _weights_file(source: str) -> Path:
@@ -53,6 +54,22 @@ def _check(file: str, loaded: State, wanted: State, model: str) -> None:
                 f"pretrain.from={file}: {name} has the shape {tuple(loaded[name].shape)}, "
                 f"model.name={model} wants {tuple(tensor.shape)}"
             )
+
+
+def _kept(bench: Workbench, folder: Path) -> State | None:
+    """The weights of the epoch that the recipe rewinds to; ValueError where they were not kept."""
+    wanted = bench.recipe.kept_epoch
+    if wanted is None:
+        return None
+    document = json.loads((folder / HISTORY).read_text()) if (folder / HISTORY).is_file() else {}
+    if (found := document.get("kept_epoch")) != wanted:
+        has = "none" if found is None else f"those of epoch {found}"
+        raise ValueError(
+            f"pretrain.from={folder}: method.name={bench.config.method.name} rewinds to the "
+            f"weights of epoch {wanted}, and it kept {has}; pretrain it with pretrain.keep_epoch="
+            f"{wanted}"
+        )
+    return full_precision(safetensors.torch.load_file(folder / KEPT, device=str(bench.at.device)))
 
 
 def _history(bench: Workbench, file: Path) -> History | None:

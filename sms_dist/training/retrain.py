@@ -15,7 +15,7 @@ from sms_dist.pruning.mask import Mask, num_weights
 from sms_dist.schedules.retraining import History
 from sms_dist.schedules.sparsity import num_kept
 from sms_dist.sparse_rules import make_rule
-from sms_dist.sparse_rules.base import Setup, SparseRule
+from sms_dist.sparse_rules.base import Rule, Setup
 from sms_dist.training.averaging import Average
 from sms_dist.training.loop import Epoch, Training, Watcher, train
 from sms_dist.training.rates import candidate_rates
@@ -76,7 +76,7 @@ def assert_masked(state: State, mask: Mask) -> None:
 
 
 def _job(
-    bench: Workbench, start: Start, candidate: Candidate, model: nn.Module, rule: SparseRule | None
+    bench: Workbench, start: Start, candidate: Candidate, model: nn.Module, rule: Rule | None
 ) -> Job:
     config, optimizer = bench.config, bench.recipe.pretrain
     decay = candidate.retrain.weight_decay
@@ -86,7 +86,7 @@ def _job(
     return Job(model, start.mask, bench.at.data, bench.at, config.engine, optimizer, batch, rule)
 
 
-def _rule(start: Start, model: nn.Module, training: Training) -> SparseRule | None:
+def _rule(start: Start, model: nn.Module, training: Training) -> Rule | None:
     """The sparse training rule of the phase; None where a fixed mask is all there is to it."""
     phase = start.phase
     if phase.has_fixed_mask:

@@ -4,8 +4,8 @@ from itertools import chain
 
 import pytest
 
-from sms_dist.config import Config
-from sms_dist.methods import METHODS, phases
+from sms_dist.config import Config, MethodConfig
+from sms_dist.methods import METHODS, recipe
 from sms_dist.schedules.sparsity import fraction_per_phase, geometric
 
 
@@ -18,6 +18,10 @@ def config(method="sms", seed=0, **candidates):
         candidates={"count": 4} | candidates,
         soup={"rule": "greedy"},
     )
+
+
+def phases(config):
+    return recipe(config).phases
 
 
 def seeds_of(phase):
@@ -86,6 +90,8 @@ def test_every_retrain_key_can_vary():
         "learning_rate": [1, 0.1, 0.2, 0.3],
         "weight_decay": [0, 0.1, 0.2, 0.3],
         "warmup": [0, 0.1, 0.2, 0.3],
+        "swa_from": [None, 0.0, 0.5, 0.9],
+        "swa_learning_rate": [None, 0.1, 0.2, 0.3],
     }
     made = config(vary=vary)
     assert set(vary) == set(made.retrain.model_dump())
@@ -114,6 +120,69 @@ def test_an_unknown_method_names_the_nearest():
         phases(config("smss"))
 
 
-def test_every_method_makes_phases_of_the_defaults():
-    for name in METHODS:
-        phases(Config(method={"name": name}))
+def test_overrides_change_several_keys_of_one_candidate():
+    found = phases(config(overrides=[{}, {"epochs": 9}, {}, {"epochs": 2, "warmup": 0.0}]))[1]
+    assert [c.retrain.epochs for c in found.candidates] == [7, 9, 7, 2]
+    assert [c.retrain.warmup for c in found.candidates] == [0.1, 0.1, 0.1, 0.0]
+
+
+def test_each_phase_may_have_its_own_number_of_candidates():
+    made = config(count_per_phase=[5, 1, 2])
+    assert [len(phase.candidates) for phase in phases(made)] == [5, 1, 2]
+    long = config("imp_m_times", count_per_phase=[5, 1, 2])
+    times = [p.candidates[0].retrain.epochs for p in phases(long)]
+    assert times == [35, 7, 14]
+
+
+def test_imp_with_m_phases_prunes_less_in_each_and_reaches_the_same_goal():
+    found = phases(config("imp_m_phases"))
+    assert [p.sparsity for p in found] == geometric(0.98, 12)
+    assert {(len(p.candidates), p.candidates[0].retrain.epochs) for p in found} == {(1, 7)}
+
+
+def test_the_runs_of_imp_reprune_go_on_from_their_own_weights():
+    sms, found = phases(config()), phases(config("imp_reprune"))
+    assert [p.begin for p in found] == ["soup", "own", "own"]
+    assert [p.rule for p in found] == ["uniform"] * 3  # whatever soup.rule says
+    assert [p.candidates for p in found] == [p.candidates for p in sms]
+
+
+def test_imp_swa_averages_from_the_first_epoch_unless_told_otherwise():
+    assert {p.candidates[0].retrain.swa_from for p in phases(config("imp_swa"))} == {0.0}
+
+
+def test_swamp_rewinds_to_where_the_last_epochs_of_pretraining_begin():
+    found = recipe(config("swamp"))
+    assert (found.kept_epoch, found.dense_epochs) == (23, 30)
+    assert {(p.begin, p.first_epoch) for p in found.phases} == {("rewind", 23)}
+    for phase in found.phases:
+        assert {c.retrain.epochs for c in phase.candidates} == {7}
+        assert {c.retrain.swa_from for c in phase.candidates} == {0.75}
+        assert {c.retrain.swa_learning_rate for c in phase.candidates} == {0.05}
+
+
+@pytest.mark.parametrize(
+    ("method", "keys", "counts"),
+    [
+        ("swamp", {}, [4, 4, 4]),
+        ("swamp_plus", {}, [1, 4, 4]),
+        ("swamp_plus", {"single_phases": 2}, [1, 1, 4]),
+    ],
+)
+def test_swamp_plus_has_one_particle_in_early_phases(method, keys, counts):
+    made = config().model_copy(update={"method": MethodConfig(name=method, **keys)})
+    assert [len(p.candidates) for p in phases(made)] == counts
+    rules = ["greedy" if count > 1 else "uniform" for count in counts]
+    assert [p.rule for p in phases(made)] == rules
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_phases_only_tighten_and_end_at_the_goal(name):
+    is_controlled = name not in ("dst", "str")
+    made = Config(method={"name": name}, pruning={"goal_sparsity": 0.95 if is_controlled else None})
+    found = [p.sparsity for p in phases(made)]
+    if not is_controlled:
+        assert found == [None]
+    elif found:
+        assert found == sorted(found)
+        assert found[-1] == 0.95

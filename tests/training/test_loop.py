@@ -13,7 +13,7 @@ from sms_dist.config import Config, EngineConfig, PretrainConfig
 from sms_dist.distributed.engines import make_engine
 from sms_dist.distributed.engines.base import Job
 from sms_dist.distributed.topology import Axis, Topology
-from sms_dist.methods import phases
+from sms_dist.methods import recipe
 from sms_dist.pruning.mask import apply_, full_mask, prunable_names
 from sms_dist.randomness import stream
 from sms_dist.schedules.retraining import History
@@ -267,7 +267,7 @@ def test_a_candidate_that_diverges_is_reported_and_no_error(clip_norm):
     bench = set_up(config, HERE)
     model = bench.new_model()
     mask = random_mask(model)
-    phase = phases(config)[0]
+    phase = recipe(config).phases[0]
     candidate = phase.candidates[0]
     start = Start(phase, model.state_dict(), mask, History((1e38,), 1), distance=1.0)
     apply_(start.state, mask)

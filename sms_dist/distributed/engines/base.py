@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sms_dist.config import EngineConfig, PretrainConfig
 from sms_dist.distributed.topology import Axis, Topology
 from sms_dist.pruning.mask import Mask
-from sms_dist.sparse_rules.base import SparseRule
+from sms_dist.sparse_rules.base import Rule
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) -> summed over the samples
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -34,7 +34,7 @@ class Job:
     engine: EngineConfig
     optimizer: PretrainConfig  # its optimizer keys; retraining replaces some of them
     batch_size: int
-    rule: SparseRule | None = None
+    rule: Rule | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -77,9 +77,7 @@ def make_optimizer(job: Job) -> torch.optim.Optimizer:
     config, rule = job.optimizer, job.rule
     trained = [*job.model.parameters(), *(rule.parameters if rule else ())]
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(
-            trained, lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        return torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
     is_allowed = rule is None or rule.allows_nesterov
     return torch.optim.SGD(
         trained,

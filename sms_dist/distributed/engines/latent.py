@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from sms_dist.sparse_rules.base import SparseRule
+from sms_dist.sparse_rules.base import Rule
 
 
 class Latent:
@@ -18,7 +18,7 @@ class Latent:
     comes to the same weights.
     """
 
-    def __init__(self, model: nn.Module, rule: SparseRule, names: tuple[str, ...]) -> None:
+    def __init__(self, model: nn.Module, rule: Rule, names: tuple[str, ...]) -> None:
         parameters = dict(model.named_parameters())
         self._rule, self._weights = rule, {name: parameters[name] for name in names}
 

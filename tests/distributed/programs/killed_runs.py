@@ -1,0 +1,71 @@
+"""Runs that are killed with SIGKILL as soon as so many of their folders are finished.
+
+The argument is a JSON file: {run folder: {"settings": [key.path=value, ...], "at": [numbers]}}.
+Each start is a fork of this process, which has paid for the imports. Prints, as JSON, how often
+each run was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import sklearn.datasets  # noqa: F401  (this and the next would be imported by every start)
+import torch._dynamo  # noqa: F401
+
+from launcher.session import Session
+from sms_dist.config_file import load
+
+
+def main() -> None:
+    tasks = json.loads(Path(sys.argv[1]).read_text())
+    kills = {folder: _survive(Path(folder), **task) for folder, task in tasks.items()}
+    print(json.dumps(kills))
+
+
+def _survive(folder: Path, settings: list[str], at: list[int]) -> int:
+    """Start the run until it ends by itself; how often it was killed."""
+    kills = sum(_is_killed(folder, settings, number) for number in at)
+    assert not _is_killed(folder, settings, None)
+    assert (folder / "summary.json").is_file(), folder
+    return kills
+
+
+def _is_killed(folder: Path, settings: list[str], at: int | None) -> bool:
+    """Was this start killed, because `at` folders were finished?"""
+    child = os.fork()
+    if child == 0:
+        _run(folder, settings)
+    while True:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            assert os.waitstatus_to_exitcode(status) == 0, f"{folder}: status {status}"
+            return False
+        if at is not None and _finished(folder) >= at:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return True
+        time.sleep(0.001)
+
+
+def _run(folder: Path, settings: list[str]) -> None:
+    status = 1
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        Session.open(load(None, settings), folder).run()
+        status = 0
+    finally:
+        os._exit(status)  # as launcher/main.py: the interpreter's teardown may abort
+
+
+def _finished(folder: Path) -> int:
+    """Folders that are there; what a save is at work on has a name with a dot and may vanish."""
+    names = ("dense/manifest.json", "phase_*/[a-z]*/manifest.json")
+    return sum(len(list(folder.glob(name))) for name in names)
+
+
+main()
