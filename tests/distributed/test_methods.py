@@ -40,7 +40,7 @@ def whole(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory, whole):
-    """Every method, killed in the middle (KILLS=every: after each folder it finishes); how often."""
+    """Every method, killed in the middle (KILLS=every: after each folder); how often."""
     folder = tmp_path_factory.mktemp("killed")
     tasks = {
         str(path): {"settings": [*TINY, *words], "at": moments(whole / path.name)}
