@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -31,7 +31,7 @@ class Description(Section):
     test_accuracy: float | None
     is_shrunk: bool
     sha256: str = ""  # of the weights
-    shapes: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = Field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:

@@ -33,9 +33,9 @@ def graph_of(model: nn.Module, input_shape: tuple[int, ...]) -> fx.Graph:
     assert not model.training
     module = traced(model, "removing channels")
     parameter = next(model.parameters())
-    inputs = torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device)
+    inputs = torch.zeros(2, *input_shape, dtype=parameter.dtype, device=parameter.device)
     with torch.no_grad():
-        ShapeProp(module).propagate(inputs)  # type: ignore[no-untyped-call]
+        ShapeProp(module).propagate(inputs)
     return module.graph
 
 
