@@ -177,7 +177,7 @@ class Strange(nn.Module):
         super().__init__()
         self.first, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(channels, 2, 1)
         self.between = between
-        self.depthwise = nn.Conv2d(8, 8, 3, groups=8)
+        self.depthwise, self.inner = nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 8, 1)
 
     def forward(self, x):
         return self.last(self.between(self, self.first(x)))
@@ -199,6 +199,7 @@ class Strange(nn.Module):
         (lambda m, x: F.softmax(x, 1), 8),
         (lambda m, x: x.add_(x.flip(1)), 8),
         (lambda m, x: m.depthwise(x), 8),
+        (lambda m, x: x.flip(1) + m.inner(F.relu(x)), 8),
         (lambda m, x: torch.flatten(x, 2).unsqueeze(-1), 8),
     ],
 )

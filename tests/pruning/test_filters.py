@@ -53,6 +53,12 @@ def test_filters_with_the_smallest_norm_go_and_of_equal_ones_the_later():
     assert living_filters(keep_filters(weights, full, 0.6)["w"]).tolist() == [1, 0, 1, 0, 0]
 
 
+def test_of_many_equal_filters_the_first_stay():
+    weights = {"w": torch.ones(1000, 1, 1)}
+    kept = keep_filters(weights, full_mask(weights, weights), 0.6)["w"].flatten()
+    assert torch.equal(kept, torch.arange(1000) < 400)
+
+
 def test_a_dead_filter_ranks_behind_living_zeros():
     weights = {"w": torch.tensor([9.0, 0.0, 0.0]).view(3, 1, 1)}
     mask = {"w": torch.tensor([False, True, True]).view(3, 1, 1)}
