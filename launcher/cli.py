@@ -9,6 +9,7 @@ import click
 
 from launcher.commands.data import data
 from launcher.commands.doctor import doctor
+from launcher.commands.export import export
 from launcher.commands.plan import plan
 from launcher.commands.run import run
 from launcher.commands.submit import submit
@@ -44,7 +45,7 @@ def cli() -> None:
     """Sparse Model Soups: prune, retrain m copies side by side, average them, prune harder."""
 
 
-for verb in (plan, run, submit, doctor, data):
+for verb in (plan, run, submit, export, doctor, data):
     cli.add_command(verb)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from sms_dist.pruning.feasible import without
 
 Mask = dict[str, Tensor]  # parameter name -> bool tensor, in the order of the model's parameters
 Tensors = Mapping[str, Tensor]
@@ -14,13 +16,22 @@ Tensors = Mapping[str, Tensor]
 _PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
-def prunable_names(model: nn.Module) -> list[str]:
-    """The weights of convolutions and linear layers: no biases, no normalisation."""
-    return [
+def prunable_names(model: nn.Module, keep_dense: Sequence[str] = ()) -> list[str]:
+    """The weights of convolutions and linear layers: no biases, no normalisation.
+
+    Without those that stay dense, each of which must be one of them (ValueError).
+    """
+    names = [
         f"{name}.weight" if name else "weight"
         for name, module in model.named_modules()
         if isinstance(module, _PRUNABLE)
     ]
+    return without(names, keep_dense)
+
+
+def prunable_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Of all weights that could be pruned; the model may be on the meta device."""
+    return {name: tuple(model.get_parameter(name).shape) for name in prunable_names(model)}
 
 
 def full_mask(tensors: Tensors, names: Iterable[str]) -> Mask:

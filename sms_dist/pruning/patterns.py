@@ -1,12 +1,27 @@
-"""tmp"""
+"""A phase's pruning: single weights, whole filters or N of M, as pruning.pattern says."""
 
+from __future__ import annotations
+
+from sms_dist.config import PruningConfig, lookup
 from sms_dist.pruning.allocation import ALLOCATIONS
-from sms_dist.pruning.mask import num_weights
+from sms_dist.pruning.apportion import num_kept
+from sms_dist.pruning.feasible import UNSTRUCTURED, n_of_m
+from sms_dist.pruning.filters import keep_filters
+from sms_dist.pruning.mask import Mask, Tensors, num_weights
+from sms_dist.pruning.n_of_m import keep_of_groups
 from sms_dist.pruning.prune import prune
-from sms_dist.schedules.sparsity import num_kept
 
 
-def tighten(tensors, mask, sparsity, pruning):
-    return prune(
-        tensors, mask, num_kept(num_weights(mask), sparsity), ALLOCATIONS[pruning.allocation]
-    )
+def tighten(tensors: Tensors, mask: Mask, sparsity: float, pruning: PruningConfig) -> Mask:
+    """The mask of a phase: a pure function of the weights; a pruned weight never returns.
+
+    `sparsity` is of all weights of the mask. Patterns other than unstructured round it in every
+    layer, so the mask's own sparsity differs a little from it.
+    """
+    numbers = n_of_m(pruning.pattern)
+    if pruning.pattern == UNSTRUCTURED:
+        allocate = lookup(ALLOCATIONS, pruning.allocation, "pruning.allocation")
+        return prune(tensors, mask, num_kept(num_weights(mask), sparsity), allocate)
+    if numbers is None:
+        return keep_filters(tensors, mask, sparsity)
+    return keep_of_groups(tensors, mask, sparsity, numbers[1])

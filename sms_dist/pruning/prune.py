@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sms_dist.pruning.allocation import Allocation
+from sms_dist.pruning.allocation import Allocation, Layer
 from sms_dist.pruning.mask import Mask, Tensors, num_surviving, num_weights
 from sms_dist.pruning.selection import keep_largest, magnitude_keys
 
@@ -19,8 +19,12 @@ def prune(tensors: Tensors, mask: Mask, num_kept: int, allocate: Allocation) -> 
             f"pruning.goal_sparsity leaves {num_kept} of {num_weights(mask)} weights, of which "
             f"{alive} are there; choose it so that at least one weight stays"
         )
-    keys = {name: magnitude_keys(tensors[name], kept) for name, kept in mask.items()}
-    counts = allocate(keys, num_kept)
+    layers = {
+        name: Layer(magnitude_keys(tensors[name], kept), tuple(kept.shape))
+        for name, kept in mask.items()
+    }
+    counts = allocate(layers, num_kept)
     return {
-        name: keep_largest(keys[name], counts[name]).view(kept.shape) for name, kept in mask.items()
+        name: keep_largest(layers[name].keys, counts[name]).view(kept.shape)
+        for name, kept in mask.items()
     }

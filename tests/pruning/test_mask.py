@@ -1,5 +1,6 @@
 """Masks: what is prunable, what applying one does, and its figures."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -10,6 +11,7 @@ from sms_dist.pruning.mask import (
     num_surviving,
     num_weights,
     prunable_names,
+    prunable_shapes,
     sparsity,
 )
 
@@ -32,6 +34,14 @@ def test_convolutions_and_linear_layers_are_prunable_and_nothing_else():
     )
     assert prunable_names(model) == ["0.weight", "2.inner.weight", "3.weight", "5.weight"]
     assert prunable_names(nn.Linear(2, 2)) == ["weight"]
+
+
+def test_weights_that_stay_dense_are_not_prunable():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(2, 2))
+    assert prunable_names(model, ["0.weight"]) == ["1.weight"]
+    assert prunable_shapes(model) == {"0.weight": (2, 1, 3, 3), "1.weight": (2, 2)}
+    with pytest.raises(ValueError, match=r"keep_dense=1.bias is no weight .*example 0\.weight"):
+        prunable_names(model, ["1.bias"])
 
 
 def test_a_full_mask_keeps_everything():

@@ -1,0 +1,1 @@
+"""Finished models in forms that other programs use."""

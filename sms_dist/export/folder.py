@@ -1,0 +1,129 @@
+"""A model as a folder of two files, weights and how to build what holds them: no pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from sms_dist import models
+from sms_dist.config import ModelConfig, Section
+from sms_dist.export.shrink import resize_
+from sms_dist.paths import WEIGHTS
+
+DESCRIPTION = "model.json"
+
+
+class Description(Section):
+    """What model.json says."""
+
+    model: ModelConfig
+    data: str
+    input_shape: tuple[int, int, int]
+    classes: list[str]
+    sparsity: float  # of the prunable weights before channels were taken out
+    test_accuracy: float | None
+    is_shrunk: bool
+    sha256: str = ""  # of the weights
+    shapes: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+
+def write(folder: Path, description: Description, state: Mapping[str, Tensor]) -> None:
+    """Make the folder, whole or not at all; ValueError where something is there already."""
+    folder = folder.absolute()
+    check_empty(folder)
+    # safetensors refuses views and tensors that share memory, so each gets its own.
+    own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+    content = safetensors.torch.save(own, metadata={"format": "pt"})
+    facts = {
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "shapes": {name: tuple(tensor.shape) for name, tensor in own.items()},
+    }
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True)
+    (temporary / WEIGHTS).write_bytes(content)
+    text = description.model_copy(update=facts).model_dump_json(indent=2)
+    (temporary / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+    os.replace(temporary, folder)
+
+
+def check_empty(folder: Path) -> None:
+    """ValueError where a model would be written over something."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    if folder.exists():
+        raise ValueError(f"--to {folder} is there already; name a new folder")
+
+
+def load(folder: Path) -> nn.Module:
+    """The model of a folder, in evaluation mode on the CPU; ValueError where it is damaged."""
+    description = _description(folder / DESCRIPTION)
+    state = _weights(folder / WEIGHTS, description)
+    return built(description, state)
+
+
+def built(description: Description, state: Mapping[str, Tensor]) -> nn.Module:
+    """The described model around a state whose layers may be narrower than it makes them."""
+    model = models.build_on_meta(
+        description.model,
+        description.input_shape,
+        description.num_classes,
+        data_name=description.data,
+    )
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    _check_fits(model, shapes, description)
+    resize_(model, shapes)
+    model.load_state_dict(state, assign=True)
+    return model.requires_grad_(True).eval()
+
+
+def _description(path: Path) -> Description:
+    if not path.is_file():
+        raise ValueError(f"{path.parent} is no exported model: it has no {DESCRIPTION}")
+    try:
+        return Description.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise ValueError(f"{path}: {place}: {first['msg']}; export it again") from None
+
+
+def _weights(path: Path, description: Description) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; export it again")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != description.sha256:
+        raise ValueError(f"{path} differs from its checksum in {DESCRIPTION}; export it again")
+    try:
+        return dict(safetensors.torch.load(content))
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file: {error}") from None
+
+
+def _check_fits(
+    model: nn.Module, shapes: Mapping[str, tuple[int, ...]], description: Description
+) -> None:
+    """The same names, and no tensor larger than the model makes it."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    for name in sorted(wanted.keys() ^ shapes.keys()):
+        problem = "is missing" if name in wanted else "does not belong there"
+        raise ValueError(
+            f"the weights do not fit model.name={description.model.name}: {name} {problem}"
+        )
+    for name, shape in shapes.items():
+        is_smaller = all(a <= b for a, b in zip(shape, wanted[name], strict=False))
+        if len(shape) != len(wanted[name]) or not is_smaller:
+            raise ValueError(
+                f"the weights do not fit model.name={description.model.name}: {name} has the shape "
+                f"{shape}, of {wanted[name]} at most"
+            )

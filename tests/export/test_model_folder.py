@@ -1,0 +1,108 @@
+"""An exported folder builds the same model again, and damage is told."""
+
+import json
+
+import pytest
+import torch
+
+from sms_dist.config import ModelConfig
+from sms_dist.export.folder import Description, built, load, write
+from sms_dist.models import build
+
+SHAPE = (1, 8, 8)
+DESCRIPTION = Description(
+    model=ModelConfig(options={"width": 4}),
+    data="digits",
+    input_shape=SHAPE,
+    classes=[str(i) for i in range(10)],
+    sparsity=0.9,
+    test_accuracy=0.5,
+    is_shrunk=False,
+)
+IMAGES = torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def model():
+    return build(DESCRIPTION.model, SHAPE, 10, seed=3, data_name="digits").eval()
+
+
+@pytest.fixture
+def folder(tmp_path, model):
+    write(tmp_path / "model", DESCRIPTION, model.state_dict())
+    return tmp_path / "model"
+
+
+def narrower(state):
+    """Without the first filter of the second convolution."""
+    cut = {name: t[1:] if name.split(".")[0] in ("conv2", "norm2") and t.ndim else t
+           for name, t in state.items()}  # fmt: skip
+    return cut | {"conv3.weight": state["conv3.weight"][:, 1:]}
+
+
+def test_a_model_comes_back(folder, model):
+    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "weights.safetensors"]
+    again = load(folder)
+    assert not again.training
+    assert all(p.requires_grad for p in again.parameters())
+    assert torch.equal(again(IMAGES), model(IMAGES))
+
+
+def test_a_shrunk_model_comes_back(tmp_path, model):
+    state = narrower(model.state_dict())
+    write(tmp_path / "small", DESCRIPTION, state)
+    again = load(tmp_path / "small")
+    assert again.conv2.out_channels == again.norm2.num_features == again.conv3.in_channels == 7
+    assert torch.equal(again(IMAGES), built(DESCRIPTION, state)(IMAGES))
+
+
+def test_the_description_says_what_is_in_the_weights(folder, model):
+    said = json.loads((folder / "model.json").read_text())
+    shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    assert said["shapes"] == shapes
+    assert said["model"] == {"name": "digits_cnn", "options": {"width": 4}}
+    assert (said["sparsity"], said["test_accuracy"], said["is_shrunk"]) == (0.9, 0.5, False)
+
+
+def test_an_empty_folder_is_filled_and_a_full_one_refused(tmp_path, model):
+    (tmp_path / "new").mkdir()
+    write(tmp_path / "new", DESCRIPTION, model.state_dict())
+    with pytest.raises(ValueError, match="new is there already; name a new folder"):
+        write(tmp_path / "new", DESCRIPTION, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("model.json", None, "is no exported model: it has no model.json"),
+        ("model.json", "{", "model.json: the file: Invalid JSON"),
+        ("model.json", "{}", "model.json: model: Field required; export it again"),
+        ("weights.safetensors", None, "weights.safetensors is missing"),
+        ("weights.safetensors", "x", "differs from its checksum in model.json"),
+    ],
+)
+def test_damage_is_named(folder, file, content, message):
+    (folder / file).unlink() if content is None else (folder / file).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"conv9.weight": torch.ones(1)}, "model.name=digits_cnn: conv9.weight does not belong"),
+        ({"conv1.weight": torch.ones(9, 1, 3, 3)}, r"shape \(9, 1, 3, 3\), of \(4, 1, 3, 3\) at"),
+        ({"conv1.weight": torch.ones(4)}, r"conv1.weight has the shape \(4,\)"),
+    ],
+)
+def test_weights_of_another_model_are_refused(model, change, message):
+    with pytest.raises(ValueError, match=message):
+        built(DESCRIPTION, model.state_dict() | change)
+
+
+def test_missing_weights_are_refused(model):
+    state = model.state_dict()
+    del state["norm1.bias"]
+    with pytest.raises(ValueError, match=r"norm1\.bias is missing"):
+        built(DESCRIPTION, state)
