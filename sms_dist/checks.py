@@ -8,10 +8,16 @@ from sms_dist.distributed.engines import ENGINES
 from sms_dist.methods import recipe, starts_from_dense
 from sms_dist.phases import Phase, Recipe
 from sms_dist.pruning.allocation import ALLOCATIONS
+from sms_dist.pruning.feasible import (
+    DEFAULT_ALLOCATION,
+    UNSTRUCTURED,
+    check_pruning,
+    needs_shapes,
+)
 from sms_dist.schedules.pretraining import pretraining_rates
 from sms_dist.schedules.retraining import RETRAINING
-from sms_dist.schedules.sparsity import num_kept
-from sms_dist.sizes import num_parameters
+from sms_dist.pruning.apportion import num_kept
+from sms_dist.sizes import num_parameters, prunable_shapes
 from sms_dist.soups.rules import RULES
 
 
@@ -26,6 +32,7 @@ def check(config: Config) -> Recipe:
     _check_history(config, requested)
     _check_engine(config, requested)
     _check_surviving(config, requested)
+    _check_pattern(config, requested)
     return found
 
 
@@ -94,6 +101,22 @@ def _check_surviving(config: Config, requested: tuple[Phase, ...]) -> None:
                 f"{num_prunable} prunable weights of model.name={config.model.name} in phase "
                 f"{phase.index}; lower it"
             )
+
+
+def _check_pattern(config: Config, requested: tuple[Phase, ...]) -> None:
+    """What goes together can go together in every layer."""
+    pruning = config.pruning
+    is_plain = (pruning.pattern, pruning.allocation) == (UNSTRUCTURED, DEFAULT_ALLOCATION)
+    if not is_plain and not all(phase.has_fixed_mask for phase in requested):
+        raise ValueError(
+            f"method.name={config.method.name} chooses single weights out of all layers together; "
+            f"pruning.pattern={pruning.pattern} and pruning.allocation={pruning.allocation} must "
+            f"be {UNSTRUCTURED} and {DEFAULT_ALLOCATION}"
+        )
+    if needs_shapes(pruning):
+        info = lookup(DATASETS, config.data.name, "data.name").info
+        sparsities = [phase.sparsity for phase in requested if phase.sparsity is not None]
+        check_pruning(prunable_shapes(config, info), pruning, sparsities)
 
 
 def _schedules(requested: tuple[Phase, ...]) -> list[str]:

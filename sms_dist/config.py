@@ -111,10 +111,11 @@ class PruningConfig(Section):
     phases: Count = 3
     """prune-retrain phases; each removes the same fraction of what remains"""
     allocation: str = "global"
-    """how the layers share the cut: global, uniform, uniform_plus, erk or lamp"""
+    """how the layers share the cut: global, uniform, uniform_plus, erk or lamp; other patterns than
+    unstructured take the same fraction of every layer"""
     pattern: str = "unstructured"
-    """what goes together: unstructured (single weights), filters (whole convolution filters, the
-    same fraction in every layer) or N:M such as 2:4 (N of M consecutive inputs stay)"""
+    """what goes together: unstructured (single weights), filters (whole ones of convolutions; linear
+    layers stay) or N:M such as 2:4 (N of M consecutive inputs stay; goal_sparsity is 1 - N/M)"""
     keep_dense: Names = ()
     """names of weights that are never pruned and not counted, e.g. [conv1.weight]"""
 

@@ -21,6 +21,12 @@ NUMBERS = (
     list("-+0123456789."),
 )
 
+INTEGERS = (
+    "tag:yaml.org,2002:int",
+    re.compile(r"^[-+]?(0x[0-9a-fA-F]+|[0-9][0-9_]*)$"),
+    list("-+0123456789"),
+)
+
 
 def load(path: Path | None = None, settings: Iterable[str] = ()) -> Config:
     """What a YAML file says (none: the defaults), with `key.path=value` settings on top."""
@@ -58,6 +64,12 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_implicit_resolver(*NUMBERS)
+# YAML 1.1 reads 2:4 and 12:00:00 as numbers to the base of 60; here they are text.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in resolvers if tag != INTEGERS[0]]
+    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(*INTEGERS)
 
 
 def parse(text: str | bytes, source: str) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from sms_dist.phases import Phase, Recipe
-from sms_dist.schedules.sparsity import num_kept
+from sms_dist.pruning.apportion import num_kept
 
 T = TypeVar("T")
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import data
 from data.dataset import DatasetInfo
 from sms_dist.config import Config
 from sms_dist.plan import Sizes
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # (model without options, C x H x W, classes) -> (prunable, other) parameters. Building a model to
 # count them takes seconds, most of them torch's import; a test holds this copy to the models.
@@ -30,19 +35,31 @@ def sizes(config: Config, info: DatasetInfo) -> Sizes:
 def num_parameters(config: Config, info: DatasetInfo) -> tuple[int, int]:
     """Prunable and other parameters of the model for the shapes of the data."""
     model = (config.model.name, info.input_shape, info.num_classes)
-    if model in FAMILIAR and not config.model.options:
+    if model in FAMILIAR and not config.model.options and not config.pruning.keep_dense:
         return FAMILIAR[model]
     return count_parameters(config, info)
 
 
 def count_parameters(config: Config, info: DatasetInfo) -> tuple[int, int]:
     """The same, by building the model without memory for its weights."""
-    from sms_dist import models
     from sms_dist.pruning.mask import prunable_names
 
-    shapes = models.build_on_meta(
+    model = _on_meta(config, info)
+    counts = {name: p.numel() for name, p in model.named_parameters()}
+    num_prunable = sum(counts[name] for name in prunable_names(model, config.pruning.keep_dense))
+    return num_prunable, sum(counts.values()) - num_prunable
+
+
+def prunable_shapes(config: Config, info: DatasetInfo) -> dict[str, tuple[int, ...]]:
+    """Of all weights that could be pruned, those that are to stay dense included."""
+    from sms_dist.pruning import mask
+
+    return mask.prunable_shapes(_on_meta(config, info))
+
+
+def _on_meta(config: Config, info: DatasetInfo) -> nn.Module:
+    from sms_dist import models
+
+    return models.build_on_meta(
         config.model, info.input_shape, info.num_classes, data_name=info.name
     )
-    counts = {name: p.numel() for name, p in shapes.named_parameters()}
-    num_prunable = sum(counts[name] for name in prunable_names(shapes))
-    return num_prunable, sum(counts.values()) - num_prunable

@@ -14,11 +14,6 @@ def fraction_per_phase(goal: float, num_phases: int) -> float:
     return float(1 - (1 - goal) ** (1 / num_phases))
 
 
-def num_kept(num_weights: int, sparsity: float) -> int:
-    """How many of the weights survive: exact, by rounding the number that goes."""
-    return num_weights - round(sparsity * num_weights)
-
-
 def cubic(goal: float, num_steps: int, initial: float = 0.0) -> list[float]:
     """Sparsities after each of `num_steps` pruning steps at equal intervals (GMP; Zhu & Gupta,
     2017): steep first, flat at the end."""

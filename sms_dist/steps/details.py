@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sms_dist.metrics.speedup import theoretical_speedup
 from sms_dist.pruning.mask import Mask, digest, num_surviving, sparsity
 from sms_dist.training.merge import Soup
 from sms_dist.training.workbench import Workbench
@@ -19,6 +20,7 @@ def details(bench: Workbench, merged: Soup, mask: Mask) -> Document:
         "surviving_weights": num_surviving(mask),
         "global_sparsity": removed / num_parameters,  # over all parameters, not the prunable only
         "layer_sparsities": {name: sparsity({name: kept}) for name, kept in mask.items()},
+        "theoretical_speedup": theoretical_speedup(bench.macs, mask),
         "coefficients": {str(i): value for i, value in merged.coefficients.items()},
         "distances": merged.distances,
         "mask_sha256": digest(mask),

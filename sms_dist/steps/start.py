@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from sms_dist.paths import MASK, METRICS, WEIGHTS
 from sms_dist.phases import Candidate, Phase
+from sms_dist.pruning.companions import companions
+from sms_dist.pruning.feasible import FILTERS
 from sms_dist.pruning.mask import Mask, apply_, full_mask
 from sms_dist.pruning.patterns import tighten
 from sms_dist.records import store
@@ -30,7 +32,7 @@ def common_start(bench: Workbench, phase: Phase, standing: Standing, dense: Dens
     """The start that all candidates share, unless each goes on from its own weights."""
     if not phase.has_fixed_mask:  # the rule does the pruning
         mask = full_mask(standing.state, bench.prunable)
-        return Start(phase, standing.state, mask, dense.history, distance=1.0)
+        return Start(phase, standing.state, mask, mask, dense.history, distance=1.0)
     if phase.begin != "rewind":
         return _pruned(bench, phase, standing.state, standing, dense)
     assert dense.kept is not None
@@ -60,8 +62,11 @@ def _pruned(
     mask = tighten(standing.state, standing.mask, phase.sparsity, bench.config.pruning)
     distance = _distance(bench, state, mask, phase.fraction)
     weights = {name: tensor.clone() for name, tensor in state.items()}
-    apply_(weights, mask)
-    return Start(phase, weights, mask, dense.history, distance)
+    held = mask
+    if bench.config.pruning.pattern == FILTERS:
+        held = companions(bench.new_model(), mask)
+    apply_(weights, held)
+    return Start(phase, weights, mask, held, dense.history, distance)
 
 
 def _distance(bench: Workbench, state: State, mask: Mask, fraction: float) -> float:

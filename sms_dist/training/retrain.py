@@ -13,7 +13,7 @@ from sms_dist.distributed.engines.base import Job
 from sms_dist.phases import Candidate, Phase
 from sms_dist.pruning.mask import Mask, num_weights
 from sms_dist.schedules.retraining import History
-from sms_dist.schedules.sparsity import num_kept
+from sms_dist.pruning.apportion import num_kept
 from sms_dist.sparse_rules import make_rule
 from sms_dist.sparse_rules.base import Rule, Setup
 from sms_dist.training.averaging import Average
@@ -30,6 +30,7 @@ class Start:
     phase: Phase
     state: State
     mask: Mask
+    held: Mask  # the mask, and what else is zero with it (biases of dead filters)
     history: History | None
     distance: float  # how far pruning moved the weights (ALLR)
 
@@ -62,7 +63,7 @@ def retrain(bench: Workbench, start: Start, candidate: Candidate, watcher: Watch
     if not _is_finite(bench, state, epochs):
         return Retrained(state, start.mask, epochs, is_finite=False)
     if rule is None:
-        assert_masked(state, start.mask)
+        assert_masked(state, start.held)
         return Retrained(state, start.mask, epochs, is_finite=True)
     weights, mask = rule.finish({name: state[name] for name in start.mask})
     latent = state if rule.keeps_latent else None
@@ -83,7 +84,7 @@ def _job(
     if decay is not None:
         optimizer = optimizer.model_copy(update={"weight_decay": decay})
     batch = config.data.batch_size
-    return Job(model, start.mask, bench.at.data, bench.at, config.engine, optimizer, batch, rule)
+    return Job(model, start.held, bench.at.data, bench.at, config.engine, optimizer, batch, rule)
 
 
 def _rule(start: Start, model: nn.Module, training: Training) -> Rule | None:

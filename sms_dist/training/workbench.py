@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from sms_dist.config import Config
 from sms_dist.distributed.collectives import together
 from sms_dist.distributed.topology import Topology
 from sms_dist.methods import recipe
+from sms_dist.metrics.speedup import macs
 from sms_dist.phases import Recipe
 from sms_dist.plan import check_pretrain_ranks
 from sms_dist.pruning.mask import prunable_names
@@ -31,6 +33,7 @@ class Workbench:
     loaders: data.Loaders
     parameters: tuple[str, ...]  # names, in the model's order
     prunable: tuple[str, ...]
+    macs: Mapping[str, int]  # of one input, by weight
     pretrain_ranks: int
 
     def new_model(self) -> nn.Module:
@@ -68,7 +71,8 @@ def set_up(config: Config, at: Topology) -> Workbench:
         info=dataset.info,
         loaders=loaders,
         parameters=tuple(name for name, _ in model.named_parameters()),
-        prunable=tuple(prunable_names(model)),
+        prunable=tuple(prunable_names(model, config.pruning.keep_dense)),
+        macs=macs(model, dataset.info.input_shape),
         pretrain_ranks=together(lambda: _pretrain_ranks(config, at, loaders), at.world, at.device),
     )
 

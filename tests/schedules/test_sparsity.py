@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sms_dist.schedules.sparsity import fraction_per_phase, geometric, num_kept
+from sms_dist.pruning.apportion import num_kept
+from sms_dist.schedules.sparsity import cubic, fraction_per_phase, fraction_pruned, geometric
 
 GOALS, PHASES = st.floats(0.01, 0.999), st.integers(1, 12)
 
@@ -66,3 +67,26 @@ def test_counts_fall_from_phase_to_phase_and_are_within_half_a_weight(num_weight
     assert counts == sorted(counts, reverse=True)
     for count, sparsity in zip(counts, sparsities, strict=True):
         assert abs(num_weights - count - sparsity * num_weights) <= 0.5
+
+
+def test_cubic_is_golden():
+    found = cubic(0.9, 5)
+    assert found == pytest.approx([0.4392, 0.7056, 0.8424, 0.8928, 0.9])
+    assert found[-1] == 0.9
+
+
+@given(st.floats(0.01, 0.999), st.integers(1, 50))
+def test_cubic_rises_steeply_first_and_ends_at_the_goal(goal, num_steps):
+    found = [0.0, *cubic(goal, num_steps)]
+    rises = [after - before for before, after in zip(found, found[1:], strict=False)]
+    assert found[-1] == goal
+    assert all(rise > 0 for rise in rises)
+    assert all(later <= earlier + 1e-12 for earlier, later in zip(rises, rises[1:], strict=False))
+
+
+def test_cubic_may_start_above_0():
+    assert cubic(0.9, 2, initial=0.5) == pytest.approx([0.9 - 0.4 / 8, 0.9])
+
+
+def test_the_fraction_pruned_is_of_what_remained():
+    assert fraction_pruned(0.5, 0.75) == 0.5
