@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from sms_dist.config import Above0, AtLeast0, Count, Section
 
 
@@ -19,9 +23,9 @@ class Dnw(Section):
 
 
 class Lc(Section):
-    mu: Above0 = 1e-3
+    mu: Above0 = 1e-2
     """weight of the penalty for what compression changes, at first"""
-    mu_growth: Above0 = 1.2
+    mu_growth: Annotated[float, Field(ge=1)] = 1.2
     """factor on mu at each compression"""
     epochs_per_compression: Count = 1
     """epochs of training from one compression to the next"""
