@@ -8,11 +8,11 @@ from typing import Any
 Document = Mapping[str, Any]  # a phase of summary.json
 
 # Mean distance of two candidates against earlier phases. WRN-20 on CIFAR-100, one shot: from 29.17
-# to 30.13 (by 3 %) between sparsities of 90 and 98 %, where soups work, then 32.95 (by 9 %) at 99 %,
-# where they begin to fail, and 39.41 (by 20 %) at 99.5 % (paper, table 18 and figure 4a).
+# to 30.13 (by 3 %) between sparsities of 90 and 98 %, where soups work; 32.95 (by 9 %) at 99 %,
+# where they begin to fail; 39.41 (by 20 %) at 99.5 % (paper, table 18 and figure 4a).
 JUMP = 1.06
-# The same, where the soup still gains on its candidates: allr chooses a learning rate for each phase,
-# and with it changes distances, twofold on the digits, without any harm; tenfold where they left.
+# The same where the soup gains on its candidates. allr chooses a learning rate for each phase, and
+# distances follow: on the digits they doubled without harm, and grew tenfold where soups failed.
 LEAP = 3.0
 # Candidates are a common part c plus parts of their own, of norm e and as good as orthogonal. Their
 # distance is sqrt(2) e, their norm sqrt(c^2 + e^2): at a ratio of 1 both parts weigh the same.
