@@ -40,14 +40,23 @@ class CandidateShards:
 
     def mix(self, coefficients: Sequence[float]) -> Tensor:
         """The packed soup, whole, on every rank. Every rank must call."""
-        at = self._at
-        column = torch.stack(gather(mix(self.shards, coefficients), at.candidate))
-        whole = torch.stack(gather(column, at.data), 1)
-        return whole.flatten()[: self.num_values]
+        return self._whole(mix(self.shards, coefficients)[None])[0]
+
+    def whole(self) -> Tensor:
+        """[m, num_values]: all candidates on every rank; for few questions about them needs the
+        memory that the slices save. Every rank must call."""
+        return self._whole(self.shards)
 
     def gram(self) -> Tensor:
         """Inner products between the candidates' packed weights. Every rank must call."""
         return sum_(gram(self.shards), self._at.world).cpu()
+
+    def _whole(self, slices: Tensor) -> Tensor:
+        """[rows, num_values] of the [rows, length] that each rank has. Every rank must call."""
+        at = self._at
+        column = torch.stack(gather(slices, at.candidate), 1)
+        whole = torch.stack(gather(column, at.data), 2)
+        return whole.flatten(1)[:, : self.num_values]
 
     def _column(self, flat: Tensor) -> Tensor:
         """[groups, length]: the slices of a packed vector that this rank's column takes care of."""

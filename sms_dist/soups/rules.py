@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-from sms_dist.config import lookup
+from sms_dist.config import SoupConfig, lookup
 
-Coefficients = list[float]
-Oracle = Callable[[Coefficients], float]  # the validation score of a soup; larger is better
-Rule = Callable[[Sequence[float], Oracle], Coefficients]
+Coefficients = list[float]  # of each candidate; none is negative, they add up to 1
+
+
+class Oracle(Protocol):
+    """What a rule may ask about soups that are not made yet."""
+
+    def accuracy(self, coefficients: Coefficients) -> float:
+        """On validation samples."""
+        ...
+
+    def objective(self, coefficients: Coefficients) -> tuple[float, list[float]]:
+        """What a learned rule makes small, and its derivative by each coefficient."""
+        ...
+
+
+Choose = Callable[[Sequence[float], Oracle, SoupConfig], Coefficients]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A function from the candidates' validation accuracies to coefficients, and what it needs."""
+
+    choose: Choose
+    needs_several: bool = False  # with a single candidate there is nothing to choose
+    needs_validation: bool = True
+    needs_teacher: bool = False  # its objective compares with the dense model
 
 
 def average(members: Sequence[int], num: int) -> Coefficients:
@@ -16,23 +42,59 @@ def average(members: Sequence[int], num: int) -> Coefficients:
     return [1 / len(members) if i in members else 0.0 for i in range(num)]
 
 
-def uniform(scores: Sequence[float], oracle: Oracle) -> Coefficients:
+def uniform(scores: Sequence[float], oracle: Oracle, config: SoupConfig) -> Coefficients:
     """The mean of all candidates."""
     return average(range(len(scores)), len(scores))
 
 
-def greedy(scores: Sequence[float], oracle: Oracle) -> Coefficients:
+def best(scores: Sequence[float], oracle: Oracle, config: SoupConfig) -> Coefficients:
+    """The best candidate alone; ties go to the lower index."""
+    return average([max(range(len(scores)), key=lambda i: scores[i])], len(scores))
+
+
+def greedy(scores: Sequence[float], oracle: Oracle, config: SoupConfig) -> Coefficients:
     """From the best candidate down, each joins if the soup with it scores at least as well."""
     order = sorted(range(len(scores)), key=lambda i: -scores[i])  # stable: ties by lower index
-    chosen, best = order[:1], scores[order[0]]
+    chosen, highest = order[:1], scores[order[0]]
     for candidate in order[1:]:
-        score = oracle(average([*chosen, candidate], len(scores)))
-        if score >= best:
-            chosen, best = [*chosen, candidate], score
+        score = oracle.accuracy(average([*chosen, candidate], len(scores)))
+        if score >= highest:
+            chosen, highest = [*chosen, candidate], score
     return average(chosen, len(scores))
 
 
-RULES: dict[str, Rule] = {"uniform": uniform, "greedy": greedy}
+def learned(scores: Sequence[float], oracle: Oracle, config: SoupConfig) -> Coefficients:
+    """The lowest objective that a descent from the mean on comes across (Wortsman et al., 2022).
+
+    Adam moves one number per candidate, whose softmax are the coefficients. The mean itself is
+    among those compared: the result is never worse.
+    """
+    import torch  # here, because a configuration is checked against the table below without it
+
+    num = len(scores)
+    lowest, chosen = math.inf, average(range(num), num)
+    if num == 1:
+        return chosen
+    logits = torch.zeros(num, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([logits], lr=config.learning_rate)
+    for _ in range(config.steps + 1):
+        coefficients = logits.softmax(0)
+        value, gradient = oracle.objective(coefficients.tolist())
+        if value < lowest:
+            lowest, chosen = value, coefficients.tolist()
+        optimizer.zero_grad()
+        coefficients.backward(torch.tensor(gradient, dtype=torch.float64))  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return chosen
+
+
+RULES: dict[str, Rule] = {
+    "uniform": Rule(uniform, needs_validation=False),
+    "best": Rule(best),
+    "greedy": Rule(greedy, needs_several=True),
+    "learned": Rule(learned, needs_several=True),
+    "distilled": Rule(learned, needs_several=True, needs_teacher=True),
+}
 
 
 def rule(name: str) -> Rule:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from typing import Any
 
-from torch import Tensor
-
-from sms_dist.distributed.candidate_shards import CandidateShards
 from sms_dist.pruning.mask import Mask
 from sms_dist.soups.diversity import distances
-from sms_dist.soups.packing import pack, unpack
-from sms_dist.soups.rules import Coefficients, Oracle, rule
-from sms_dist.training.evaluation import validated, with_batch_norm
+from sms_dist.soups.rules import rule
+from sms_dist.training.diagnostics import loss_barrier, pair_soups
+from sms_dist.training.mixer import Mixer
+from sms_dist.training.oracle import SoupOracle, View
 from sms_dist.training.workbench import State, Workbench
-
-SEGMENT_POINTS = (0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True)
@@ -26,6 +22,12 @@ class Soup:
     state: State
     coefficients: dict[int, float]  # of each candidate
     distances: dict[str, float]
+    pairs: list[dict[str, Any]]  # of soup.pairs: the soups of two candidates
+
+
+def as_mixed(state: State) -> State:
+    """The view of methods whose mixtures are models as they are."""
+    return state
 
 
 def merge(
@@ -35,48 +37,31 @@ def merge(
     own: Mapping[int, State],
     owners: Mapping[int, int],
     mask: Mask,
+    *,
+    view: View = as_mixed,
+    teacher: State | None = None,
+    test_accuracies: Mapping[int, float] | None = None,
 ) -> Soup:
     """The soup of the candidates in `scores` (validation accuracy by index). All ranks must call.
 
     `own` are the states of those that my group holds, `owners` the group of each, in index order.
+    Weights outside `mask` do not travel. `view` makes a model of a mixture before it is measured:
+    it keeps a weight or makes it zero, in a new state; the soup itself is returned unviewed.
+    `teacher` is the dense model, `test_accuracies` those of the candidates: for rules and
+    diagnostics that need them.
     """
-    template = bench.new_model()
-    names = [name for name, _ in template.named_parameters()]
-    like: State = template.state_dict()
-    packed = {i: pack(state, names, mask) for i, state in own.items() if i in owners}
-    num_values = sum(int(mask[n].sum()) if n in mask else like[n].numel() for n in names)
-    shards = CandidateShards(packed, owners, num_values, bench.at)
-
-    def mixed(coefficients: Sequence[float]) -> dict[str, Tensor]:
-        return unpack(shards.mix(coefficients), like, names, mask)
-
-    def score(coefficients: Coefficients) -> float:
-        return _validated(bench, mixed(coefficients))["validation_accuracy"]
-
-    coefficients = rule(rule_name)(list(scores.values()), score)
-    found = distances(shards.gram())
-    if bench.config.soup.loss_barrier and len(scores) > 1:
-
-        def loss(coefficients: Coefficients) -> float:
-            return _validated(bench, mixed(coefficients))["validation_loss"]
-
-        found["loss_barrier_max"] = _loss_barrier(len(scores), loss)
-    return Soup(mixed(coefficients), dict(zip(scores, coefficients, strict=True)), found)
-
-
-def _validated(bench: Workbench, weights: State) -> dict[str, float]:
-    model = with_batch_norm(bench, weights, bench.at.world)
-    return validated(bench, model, bench.at.world)
-
-
-def _loss_barrier(num: int, loss: Oracle) -> float:
-    """The largest excess of the validation loss on a segment between two candidates over the line
-    between their own losses."""
-    ends = [loss([float(i == j) for i in range(num)]) for j in range(num)]
-    excess = 0.0
-    for i, j in combinations(range(num), 2):
-        for t in SEGMENT_POINTS:
-            point = [0.0] * num
-            point[i], point[j] = 1 - t, t
-            excess = max(excess, loss(point) - (1 - t) * ends[i] - t * ends[j])
-    return excess
+    chosen, config, num = rule(rule_name), bench.config.soup, len(scores)
+    assert list(scores) == list(owners), (scores, owners)
+    assert teacher is not None or not chosen.needs_teacher, rule_name
+    mixer = Mixer(bench, own, owners, mask)
+    needs_teacher = chosen.needs_teacher and num > 1
+    oracle = SoupOracle(bench, mixer, view, teacher if needs_teacher else None)
+    coefficients = chosen.choose(list(scores.values()), oracle, config)
+    found, pairs = distances(mixer.gram()), []
+    if config.loss_barrier and num > 1:
+        found["loss_barrier_max"] = loss_barrier(oracle, num)
+    if config.pairs and num > 1:
+        assert test_accuracies is not None
+        pairs = pair_soups(oracle, list(scores), test_accuracies)
+    by_index = dict(zip(scores, coefficients, strict=True))
+    return Soup(mixer.mixed(coefficients), by_index, found, pairs)

@@ -1,4 +1,4 @@
-"""Distances between candidates: known figures in closed form."""
+"""Distances between candidates and overlap of masks: known figures in closed form."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sms_dist.soups.diversity import distances, gram
+from sms_dist.soups.diversity import distances, gram, mask_overlap, sparsity_lost
 
 
 def of(*candidates):
@@ -73,3 +73,49 @@ def test_inner_products_of_slices_add_up_to_those_of_the_whole(m, cuts, seed):
     assert gram(points).dtype == torch.float64
     direct = torch.cdist(points.double(), points.double())
     assert distances(parts)["l2_max"] == pytest.approx(float(direct.max()), abs=1e-6)
+
+
+def test_the_relative_distance_is_in_units_of_the_norm():
+    points = torch.eye(4, dtype=torch.float64)
+    assert distances(gram(points))["l2_relative"] == pytest.approx(math.sqrt(2))
+    assert distances(gram(7 * points))["l2_relative"] == pytest.approx(math.sqrt(2))
+    assert of([2.0, 0.0], [6.0, 0.0])["l2_relative"] == pytest.approx(4 / math.sqrt(12))
+
+
+def masks(*rows):
+    """Two tensors each, so that what is counted is all of them together."""
+    bits = [torch.tensor([c == "1" for c in row]) for row in rows]
+    return [{"a": row[:3], "b": row[3:].view(1, -1)} for row in bits]
+
+
+def test_overlap_is_intersection_over_union_of_all_weights_together():
+    found = mask_overlap(masks("11110000", "11001100", "11110000"))
+    assert found["iou_mean"] == pytest.approx((1 / 3 + 1 + 1 / 3) / 3)
+    assert found["iou_min"] == pytest.approx(1 / 3)
+    assert found["union_sparsity"] == pytest.approx(2 / 8)
+
+
+def test_what_the_average_of_differing_masks_loses_of_the_sparsity():
+    assert sparsity_lost(0.5, masks("11110000", "11001100")) == pytest.approx(0.25)
+    assert sparsity_lost(0.5, masks("11110000", "11110000")) == 0
+
+
+def test_equal_masks_overlap_wholly_and_disjoint_ones_not_at_all():
+    assert mask_overlap(masks("1010", "1010", "1010"))["iou_mean"] == 1
+    assert mask_overlap(masks("1100", "0011"))["iou_mean"] == 0
+
+
+def test_a_mask_overlaps_with_itself_alone_and_an_empty_one_with_an_empty_one():
+    assert mask_overlap(masks("1100")) == {"iou_mean": 1, "iou_min": 1, "union_sparsity": 0.5}
+    assert mask_overlap(masks("0000", "0000"))["iou_min"] == 1
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 5), st.integers(0, 1000))
+def test_a_union_is_never_sparser_than_any_of_its_masks(num, seed):
+    drawn = torch.rand(num, 2, 12, generator=torch.Generator().manual_seed(seed)) < 0.4
+    several = [{"a": a, "b": b} for a, b in drawn]
+    found = mask_overlap(several)
+    sparsities = [1 - float(mask.double().mean()) for mask in drawn]
+    assert found["union_sparsity"] <= min(sparsities) + 1e-12
+    assert 0 <= found["iou_min"] <= found["iou_mean"] <= 1

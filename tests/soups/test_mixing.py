@@ -80,3 +80,11 @@ def test_it_does_not_matter_in_which_order_the_candidates_of_a_group_come():
         shards = CandidateShards({i: stacked[i] for i in order}, owners, 50, HERE)
         soups.append(bits(shards.mix([0.4, 0.3, 0.2, 0.1])))
     assert soups == [bits(mix(stacked, [0.4, 0.3, 0.2, 0.1]))] * 24
+
+
+def test_gathered_candidates_are_whole_and_in_order():
+    stacked = candidates(3)
+    shards = CandidateShards(
+        {i: stacked[i] for i in (2, 0, 1)}, dict.fromkeys(range(3), 0), 50, HERE
+    )
+    assert torch.equal(shards.whole(), stacked)

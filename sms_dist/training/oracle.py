@@ -1,0 +1,113 @@
+"""What rules and diagnostics ask of soups: each measured by all ranks, batch norm recomputed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
+
+from sms_dist.distributed.parts import NUM_PARTS, sum_over_parts
+from sms_dist.training.evaluation import Metrics, measured, validated, with_batch_norm
+from sms_dist.training.mixer import Mixer
+from sms_dist.training.workbench import State, Workbench
+
+View = Callable[[State], State]
+Losses = Callable[[nn.Module, int], Iterator[Tensor]]  # of the batches of a part, summed over each
+
+
+class SoupOracle:
+    """Measures soups over all ranks, which must ask for the same ones in the same order.
+
+    A `view` makes a model of a mixture, into a new state: it keeps a weight or makes it zero.
+    The objective is the validation loss or, with a `teacher`, the divergence from that model.
+    """
+
+    def __init__(
+        self, bench: Workbench, mixer: Mixer, view: View, teacher: State | None = None
+    ) -> None:
+        self._bench, self._mixer, self._view = bench, mixer, view
+        self._losses = _cross_entropies(bench) if teacher is None else _divergences(bench, teacher)
+
+    def accuracy(self, coefficients: Sequence[float]) -> float:
+        """On validation samples."""
+        return self._validated(coefficients)["validation_accuracy"]
+
+    def loss(self, coefficients: Sequence[float]) -> float:
+        """On validation samples."""
+        return self._validated(coefficients)["validation_loss"]
+
+    def metrics(self, coefficients: Sequence[float]) -> Metrics:
+        """On validation and test samples."""
+        state = self._view(self._mixer.mixed(coefficients))
+        return measured(self._bench, state, self._bench.at.world)[1]
+
+    def objective(self, coefficients: Sequence[float]) -> tuple[float, list[float]]:
+        """The mean over validation samples, and its derivative by each coefficient.
+
+        The derivative takes batch norm's statistics for constants, and the choice of a view.
+        """
+        bench, mixer = self._bench, self._mixer
+        mixed = mixer.mixed(coefficients)
+        viewed = self._view(mixed)
+        kept = {name: viewed[name] == tensor for name, tensor in mixed.items()}
+        model = with_batch_norm(bench, viewed, bench.at.world)
+        mixer.gather()
+
+        def part(index: int) -> Tensor:
+            loss = _descend(model, self._losses(model, index))
+            if loss is None:
+                return torch.zeros(1 + mixer.num, dtype=torch.float64, device=bench.at.device)
+            gradient = {name: _gradient(p) * kept[name] for name, p in model.named_parameters()}
+            return torch.cat([loss[None], mixer.products(gradient)])
+
+        total = sum_over_parts(part, 1 + mixer.num, bench.at.world, bench.at.device)
+        value, *derivative = (total / bench.loaders.validation.num_samples).tolist()
+        return value, derivative
+
+    def _validated(self, coefficients: Sequence[float]) -> Metrics:
+        state, world = self._view(self._mixer.mixed(coefficients)), self._bench.at.world
+        return validated(self._bench, with_batch_norm(self._bench, state, world), world)
+
+
+def _descend(model: nn.Module, losses: Iterator[Tensor]) -> Tensor | None:
+    """The sum of the losses, float64, and its gradient in the model; None if there are none."""
+    model.zero_grad()
+    total = None
+    for loss in losses:
+        loss.backward()  # type: ignore[no-untyped-call]
+        total = loss.detach().double() + (0.0 if total is None else total)
+    return total
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
+def _cross_entropies(bench: Workbench) -> Losses:
+    def losses(model: nn.Module, index: int) -> Iterator[Tensor]:
+        for batch in bench.loaders.validation.part(index, NUM_PARTS):
+            yield cross_entropy(model(batch.inputs).float(), batch.targets, reduction="sum")
+
+    return losses
+
+
+def _divergences(bench: Workbench, teacher: State) -> Losses:
+    """KL(teacher || model) at temperature 1. Every rank must call."""
+    expert = with_batch_norm(bench, teacher, bench.at.world)
+
+    @cache  # the teacher looks at each batch once
+    def wanted(index: int) -> list[Tensor]:
+        with torch.no_grad():
+            batches = bench.loaders.validation.part(index, NUM_PARTS)
+            return [log_softmax(expert(batch.inputs).float(), 1) for batch in batches]
+
+    def losses(model: nn.Module, index: int) -> Iterator[Tensor]:
+        batches = bench.loaders.validation.part(index, NUM_PARTS)
+        for batch, target in zip(batches, wanted(index), strict=True):
+            found = log_softmax(model(batch.inputs).float(), 1)
+            yield kl_div(found, target, reduction="sum", log_target=True)
+
+    return losses

@@ -1,0 +1,107 @@
+"""Merges the same candidates, and measures their ensemble, on meshes of several shapes.
+
+The argument is a file, which gets name -> what each rank found, by mesh. "alone" is one process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+
+from sms_dist.config import Config
+from sms_dist.distributed import topology
+from sms_dist.distributed.collectives import gather_json
+from sms_dist.distributed.topology import Axis, Topology
+from sms_dist.pruning.mask import apply_
+from sms_dist.soups.rules import RULES
+from sms_dist.training.ensemble import ensemble
+from sms_dist.training.evaluation import measured
+from sms_dist.training.merge import merge
+from sms_dist.training.workbench import State, Workbench, set_up
+
+CONFIG = Config(
+    data={"name": "digits", "train_samples": 240, "validation": 0.3, "batch_size": 16},
+    model={"options": {"width": 4}},
+    soup={"steps": 4},
+    engine={"device": "cpu"},
+)
+MEASURED = CONFIG.model_copy(
+    update={"soup": CONFIG.soup.model_copy(update={"pairs": True, "loss_barrier": True})}
+)
+INDICES = (0, 1, 3)  # candidate 2 diverged; with four groups one holds none
+SCORES = {0: 0.02, 1: 0.02, 3: 0.01}
+at = topology.start(CONFIG.engine)
+single = Axis(None, 0, 1)
+alone = dataclasses.replace(at, world=single, data=single, candidate=single)
+
+
+def meshed(num_groups: int) -> Topology:
+    """The same ranks in another number of groups."""
+    shape = (num_groups, at.world.size // num_groups)
+    mesh = init_device_mesh("cpu", shape, mesh_dim_names=("candidate", "data"))
+    groups = {name: mesh.get_group(name) for name in ("candidate", "data")}
+    axes = {name: Axis(g, torch.distributed.get_rank(g), g.size()) for name, g in groups.items()}
+    return dataclasses.replace(at, **axes)
+
+
+def half(state: State) -> State:
+    """A view that takes further weights away."""
+    weight = state["classifier.weight"]
+    return state | {"classifier.weight": weight * (torch.arange(weight.shape[1]) % 2)}
+
+
+def random_mask(bench: Workbench) -> dict[str, Tensor]:
+    generator, like = torch.Generator().manual_seed(1), bench.new_model().state_dict()
+    return {n: torch.rand(like[n].shape, generator=generator) < 0.6 for n in bench.prunable}
+
+
+def candidate(bench: Workbench, seed: int) -> State:
+    generator, state = torch.Generator().manual_seed(seed), bench.new_model().state_dict()
+    for name in bench.parameters:
+        state[name] += 0.3 * torch.randn(state[name].shape, generator=generator)
+    return state
+
+
+def bits(state: State) -> str:
+    hasher = hashlib.sha256()
+    for tensor in state.values():
+        hasher.update(tensor.numpy().tobytes())
+    return hasher.hexdigest()
+
+
+def findings(bench: Workbench) -> dict[str, object]:
+    here = dataclasses.replace(bench, at=alone)
+    mask, owners = random_mask(bench), {i: i % bench.at.num_groups for i in INDICES}
+    states = {}
+    for i in INDICES:
+        state = candidate(here, i)
+        apply_(state, mask)
+        states[i], _ = measured(here, state, single)
+    own = {i: state for i, state in states.items() if owners[i] == bench.at.group}
+    arguments = (SCORES, own, owners, mask)
+    found: dict[str, object] = {"ensemble": ensemble(bench, own, owners)}
+    for name in RULES:
+        soup = merge(bench, name, *arguments, view=half, teacher=candidate(here, 3))
+        found[name] = [list(soup.coefficients.values()), bits(soup.state)]
+    asked, accuracies = dataclasses.replace(bench, config=MEASURED), dict.fromkeys(INDICES, 0.1)
+    soup = merge(asked, "uniform", *arguments, test_accuracies=accuracies)
+    return found | {"pairs": soup.pairs, "barrier": soup.distances["loss_barrier_max"]}
+
+
+whole = set_up(CONFIG, at)
+meshes = {"4x1": meshed(4), "2x2": meshed(2), "1x4": meshed(1), "alone": alone}
+here = {name: findings(dataclasses.replace(whole, at=mesh)) for name, mesh in meshes.items()}
+everyone = gather_json(here, at.world, at.device)
+if at.world.is_first:
+    Path(sys.argv[1]).write_text(json.dumps(everyone))
+topology.stop()
+sys.stdout.flush()
+os._exit(0)  # as launcher/main.py: the interpreter's teardown may abort

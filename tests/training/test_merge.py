@@ -1,0 +1,249 @@
+"""Merging: what rules ask is measured on models, and gradients by coefficients are true."""
+
+from itertools import combinations
+
+import pytest
+import torch
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
+
+from sms_dist.config import Config
+from sms_dist.distributed.topology import Axis, Topology
+from sms_dist.pruning.mask import apply_
+from sms_dist.soups.rules import RULES, average
+from sms_dist.training.diagnostics import loss_barrier
+from sms_dist.training.evaluation import measured
+from sms_dist.training.merge import as_mixed, merge
+from sms_dist.training.mixer import Mixer
+from sms_dist.training.oracle import SoupOracle
+from sms_dist.training.workbench import set_up
+
+ALONE, CPU = Axis(None, 0, 1), torch.device("cpu")
+HERE = Topology(ALONE, ALONE, ALONE, None, CPU)
+INDICES = (0, 2, 5)  # candidates that diverged are missing
+OWNERS = dict.fromkeys(INDICES, 0)
+SCORES = {0: 0.2, 2: 0.4, 5: 0.3}
+POINT = [0.5, 0.2, 0.3]
+
+
+def workbench(**soup):
+    return set_up(
+        Config(
+            data={"name": "digits", "train_samples": 300, "validation": 0.3, "batch_size": 32},
+            model={"options": {"width": 4}},
+            soup={"steps": 6, **soup},
+        ),
+        HERE,
+    )
+
+
+@pytest.fixture(scope="module")
+def bench():
+    return workbench()
+
+
+def random_mask(bench, seed):
+    generator, like = torch.Generator().manual_seed(seed), bench.new_model().state_dict()
+    return {
+        name: torch.rand(like[name].shape, generator=generator) < 0.7 for name in bench.prunable
+    }
+
+
+@pytest.fixture(scope="module")
+def mask(bench):
+    return random_mask(bench, 1)
+
+
+def near(bench, mask, seed, scale):
+    """A masked model some way from the initial one."""
+    generator, state = torch.Generator().manual_seed(seed), bench.new_model().state_dict()
+    for name in bench.parameters:
+        state[name] += scale * torch.randn(state[name].shape, generator=generator)
+    apply_(state, mask)
+    return state
+
+
+@pytest.fixture(scope="module")
+def candidates(bench, mask):
+    return {i: near(bench, mask, seed=i, scale=0.3) for i in INDICES}
+
+
+@pytest.fixture(scope="module")
+def teacher(bench):
+    return near(bench, {}, seed=9, scale=0.5)
+
+
+def half(state):
+    """A view that takes further weights away."""
+    state = dict(state)
+    weight = state["classifier.weight"]
+    state["classifier.weight"] = weight * (torch.arange(weight.shape[1]) % 2)
+    return state
+
+
+def mean(states):
+    return {name: sum(s[name] for s in states) / len(states) for name in states[0]}
+
+
+def double(state):
+    return {name: t.double() if t.is_floating_point() else t for name, t in state.items()}
+
+
+def plain_objective(bench, candidates, statistics, teacher, view):
+    """The objective as a function of coefficients, float64, in one piece; batch norm is fixed."""
+    batches = list(bench.loaders.validation.part(0, 1))
+    inputs = torch.cat([batch.inputs for batch in batches]).double()
+    targets = torch.cat([batch.targets for batch in batches])
+    model = bench.new_model().double().eval()
+    fixed = {n: t for n, t in double(statistics).items() if n not in bench.parameters}
+    parameters = [{n: double(s)[n] for n in bench.parameters} for s in candidates.values()]
+
+    def objective(coefficients):
+        pairs = list(zip(coefficients, parameters, strict=True))
+        mixed = {name: sum(c * p[name] for c, p in pairs) for name in bench.parameters}
+        outputs = functional_call(model, {**view(mixed), **fixed}, (inputs,))
+        if teacher is None:
+            return float(cross_entropy(outputs, targets))
+        expert = log_softmax(functional_call(model, double(teacher), (inputs,)), 1)
+        found = log_softmax(outputs, 1)
+        return float(kl_div(found, expert, reduction="batchmean", log_target=True))
+
+    return objective
+
+
+@pytest.mark.parametrize("view", [as_mixed, half])
+@pytest.mark.parametrize("is_distilled", [False, True])
+def test_the_gradient_by_the_coefficients_equals_finite_differences(
+    bench, mask, candidates, teacher, is_distilled, view
+):
+    mixer = Mixer(bench, candidates, OWNERS, mask)
+    expert = measured(bench, teacher, ALONE)[0] if is_distilled else None
+    oracle = SoupOracle(bench, mixer, view, teacher if is_distilled else None)
+    value, gradient = oracle.objective(POINT)
+    statistics, _ = measured(bench, view(mixer.mixed(POINT)), ALONE)
+    plain = plain_objective(bench, candidates, statistics, expert, view)
+    assert value == pytest.approx(plain(POINT), rel=1e-6)
+    differences = []
+    for i in range(3):
+        step = [1e-7 * (i == j) for j in range(3)]  # short: ReLUs have kinks
+        ahead, behind = ([p + s * d for p, d in zip(POINT, step, strict=True)] for s in (1, -1))
+        differences.append((plain(ahead) - plain(behind)) / 2e-7)
+    assert gradient == pytest.approx(differences, rel=1e-4, abs=1e-6)
+    assert max(map(abs, gradient)) > 0.01
+
+
+def test_the_learned_objective_is_the_validation_loss(bench, mask, candidates):
+    oracle = SoupOracle(bench, Mixer(bench, candidates, OWNERS, mask), as_mixed)
+    assert oracle.objective(POINT)[0] == pytest.approx(oracle.loss(POINT), rel=1e-6)
+    assert oracle.metrics(POINT)["validation_loss"] == oracle.loss(POINT)
+    assert oracle.metrics(POINT)["validation_accuracy"] == oracle.accuracy(POINT)
+
+
+def test_the_divergence_of_the_teacher_from_itself_is_zero(bench, teacher):
+    mixer = Mixer(bench, {0: teacher}, {0: 0}, {})
+    value, gradient = SoupOracle(bench, mixer, as_mixed, teacher).objective([1.0])
+    assert value == pytest.approx(0, abs=1e-6)
+    assert gradient == pytest.approx([0], abs=1e-5)
+
+
+def test_distilled_prefers_the_candidate_that_is_the_teacher(bench, candidates, teacher):
+    states = {0: candidates[0], 1: teacher, 2: candidates[2]}
+    scores, owners = dict.fromkeys(states, 0.5), dict.fromkeys(states, 0)
+    soup = merge(bench, "distilled", scores, states, owners, {}, teacher=teacher)
+    assert soup.coefficients[1] > 0.4
+    assert sum(soup.coefficients.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", ["learned", "distilled"])
+def test_a_learned_soup_is_never_worse_than_the_uniform_one_on_its_objective(
+    bench, mask, candidates, teacher, name
+):
+    prejudiced = candidates[2]["classifier.bias"] + 9 * (torch.arange(10) == 3)
+    states = candidates | {2: candidates[2] | {"classifier.bias": prejudiced}}
+    soup = merge(bench, name, SCORES, states, OWNERS, mask, teacher=teacher)
+    mixer = Mixer(bench, states, OWNERS, mask)
+    oracle = SoupOracle(bench, mixer, as_mixed, teacher if name == "distilled" else None)
+    found = oracle.objective(list(soup.coefficients.values()))[0]
+    assert found < oracle.objective(average(range(3), 3))[0]
+    assert min(soup.coefficients, key=soup.coefficients.__getitem__) == 2
+    assert min(soup.coefficients.values()) > 0
+    assert sum(soup.coefficients.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_soup_is_its_coefficients_times_its_candidates(bench, mask, candidates, teacher, name):
+    soup = merge(bench, name, SCORES, candidates, OWNERS, mask, teacher=teacher)
+    assert list(soup.coefficients) == list(INDICES)
+    assert list(soup.state) == list(bench.parameters)
+    for parameter, tensor in soup.state.items():
+        wanted = sum(c * candidates[i][parameter] for i, c in soup.coefficients.items())
+        torch.testing.assert_close(tensor, wanted)
+    assert all((soup.state[n][~kept] == 0).all() for n, kept in mask.items())
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_single_candidate_is_its_soup(bench, mask, candidates, teacher, name):
+    soup = merge(bench, name, {2: 0.1}, candidates, {2: 0}, mask, teacher=teacher)
+    assert soup.coefficients == {2: 1.0}
+    assert all(torch.equal(tensor, candidates[2][n]) for n, tensor in soup.state.items())
+
+
+def test_what_is_measured_is_the_view_and_what_is_returned_is_not(bench, mask, candidates):
+    seen = []
+
+    def nothing(state):
+        seen.append(state)
+        return {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+
+    scores = dict.fromkeys(INDICES, 0.0)  # models of zeros are as good: all may join
+    soup = merge(bench, "greedy", scores, candidates, OWNERS, mask, view=nothing)
+    assert list(soup.coefficients.values()) == pytest.approx([1 / 3] * 3)
+    assert len(seen) == 2
+    assert all((tensor != 0).any() for tensor in soup.state.values())
+    best = merge(bench, "greedy", dict.fromkeys(INDICES, 0.9), candidates, OWNERS, mask)
+    assert list(best.coefficients.values()) == [1.0, 0.0, 0.0]  # nobody reaches 90 %
+
+
+def test_soups_of_pairs_are_measured_and_compared_with_the_better_candidate(mask, candidates):
+    bench, accuracies = workbench(pairs=True), {0: 0.1, 2: 0.3, 5: 0.2}
+    soup = merge(bench, "uniform", SCORES, candidates, OWNERS, mask, test_accuracies=accuracies)
+    assert [pair["candidates"] for pair in soup.pairs] == [[0, 2], [0, 5], [2, 5]]
+    assert [pair["better_candidate"] for pair in soup.pairs] == [0.3, 0.2, 0.3]
+    for (i, j), pair in zip(combinations(INDICES, 2), soup.pairs, strict=True):
+        _, metrics = measured(bench, mean([candidates[i], candidates[j]]), ALONE)
+        for key in ("test_accuracy", "validation_accuracy", "test_loss"):
+            assert pair[key] == pytest.approx(metrics[key], abs=2e-3)
+
+
+def test_pairs_and_barrier_are_left_out_unless_asked_for(bench, mask, candidates):
+    soup = merge(bench, "uniform", SCORES, candidates, OWNERS, mask)
+    assert soup.pairs == []
+    assert "loss_barrier_max" not in soup.distances
+    assert soup.distances["l2_mean"] > 0
+
+
+def test_between_equal_candidates_there_is_no_barrier(mask, candidates):
+    bench, equal = workbench(loss_barrier=True), dict.fromkeys(INDICES, candidates[0])
+    soup = merge(bench, "uniform", SCORES, equal, OWNERS, mask)
+    assert soup.distances["loss_barrier_max"] == pytest.approx(0, abs=1e-6)
+
+
+class Ridge:
+    """A loss with a slope, and a ridge (or a valley) between the first two candidates."""
+
+    def __init__(self, height):
+        self.height = height
+
+    def loss(self, coefficients):
+        first, second, _ = coefficients
+        return 1 + 3 * first + 4 * self.height * first * second
+
+
+@pytest.mark.parametrize(("height", "barrier"), [(2.5, 2.5), (0.0, 0.0), (-2.5, 0.0)])
+def test_a_barrier_is_what_stands_above_the_line_between_two_candidates(height, barrier):
+    assert loss_barrier(Ridge(height), 3) == pytest.approx(barrier)
+
+
+def test_distilled_without_a_teacher_is_our_own_mistake(bench, mask, candidates):
+    with pytest.raises(AssertionError, match="distilled"):
+        merge(bench, "distilled", SCORES, candidates, OWNERS, mask)
