@@ -8,6 +8,7 @@ from sms_dist.distributed.engines import ENGINES
 from sms_dist.methods import recipe, starts_from_dense
 from sms_dist.phases import Phase, Recipe
 from sms_dist.pruning.allocation import ALLOCATIONS
+from sms_dist.pruning.apportion import num_kept
 from sms_dist.pruning.feasible import (
     DEFAULT_ALLOCATION,
     UNSTRUCTURED,
@@ -16,7 +17,6 @@ from sms_dist.pruning.feasible import (
 )
 from sms_dist.schedules.pretraining import pretraining_rates
 from sms_dist.schedules.retraining import RETRAINING
-from sms_dist.pruning.apportion import num_kept
 from sms_dist.sizes import num_parameters, prunable_shapes
 from sms_dist.soups.rules import RULES
 
@@ -31,6 +31,7 @@ def check(config: Config) -> Recipe:
     _check_names(config, requested)
     _check_history(config, requested)
     _check_engine(config, requested)
+    _check_rules(config, requested)
     _check_surviving(config, requested)
     _check_pattern(config, requested)
     return found

@@ -114,8 +114,8 @@ class PruningConfig(Section):
     """how the layers share the cut: global, uniform, uniform_plus, erk or lamp; other patterns than
     unstructured take the same fraction of every layer"""
     pattern: str = "unstructured"
-    """what goes together: unstructured (single weights), filters (whole ones of convolutions; linear
-    layers stay) or N:M such as 2:4 (N of M consecutive inputs stay; goal_sparsity is 1 - N/M)"""
+    """what goes together: unstructured (single weights), filters (of convolutions; linear layers
+    stay whole) or N:M such as 2:4 (N of M consecutive inputs stay; goal_sparsity is 1 - N/M)"""
     keep_dense: Names = ()
     """names of weights that are never pruned and not counted, e.g. [conv1.weight]"""
 

@@ -32,13 +32,18 @@ def run(bench: Workbench, book: Logbook) -> Document:
     standing = Standing(dense.state, full_mask(dense.state, bench.prunable))
     done: list[Document] = []
     for phase in bench.recipe.phases:
-        standing, document = _phase(bench, book, phase, standing, dense)
+        standing, document = _phase(bench, book, phase, standing, dense, done)
         done.append(document)
     return _finish(bench, book, run_summary(bench.config, dense.metrics, done))
 
 
 def _phase(
-    bench: Workbench, book: Logbook, phase: Phase, standing: Standing, dense: DenseModel
+    bench: Workbench,
+    book: Logbook,
+    phase: Phase,
+    standing: Standing,
+    dense: DenseModel,
+    earlier: list[Document],
 ) -> tuple[Standing, Document]:
     common = common_start(bench, phase, standing, dense)
     if is_stored(bench, book, phase):
@@ -50,7 +55,7 @@ def _phase(
         return common
 
     candidates = retrained(bench, book, phase, start_of)
-    return soup(bench, book, common, candidates, dense)
+    return soup(bench, book, common, candidates, dense, earlier)
 
 
 def _finish(bench: Workbench, book: Logbook, summary: Document) -> Document:

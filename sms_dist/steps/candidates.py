@@ -35,6 +35,15 @@ class Candidates:
     def finite(self) -> list[int]:
         return [i for i, document in self.documents.items() if not document["diverged"]]
 
+    @property
+    def finite_owners(self) -> dict[int, int]:
+        return {i: self.owners[i] for i in self.finite}
+
+    @property
+    def own(self) -> dict[int, Retrained]:
+        """Those of my group that did not diverge."""
+        return {i: self.held[i] for i in self.finite if i in self.held}
+
 
 StartOf = Callable[[Candidate], Start | None]  # None: it diverged in an earlier phase
 

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from sms_dist.distributed.collectives import from_first
 from sms_dist.metrics.speedup import theoretical_speedup
+from sms_dist.paths import MASK
+from sms_dist.phases import Phase
 from sms_dist.pruning.mask import Mask, digest, num_surviving, sparsity
+from sms_dist.records import store
+from sms_dist.records.logbook import Logbook
+from sms_dist.soups.diversity import mask_overlap
+from sms_dist.steps.candidates import Candidates
+from sms_dist.training.ensemble import ensemble
 from sms_dist.training.merge import Soup
 from sms_dist.training.workbench import Workbench
 
@@ -23,5 +31,33 @@ def details(bench: Workbench, merged: Soup, mask: Mask) -> Document:
         "theoretical_speedup": theoretical_speedup(bench.macs, mask),
         "coefficients": {str(i): value for i, value in merged.coefficients.items()},
         "distances": merged.distances,
+        **({"pairs": merged.pairs} if merged.pairs else {}),
         "mask_sha256": digest(mask),
     }
+
+
+def comparisons(bench: Workbench, book: Logbook, phase: Phase, candidates: Candidates) -> Document:
+    """What several candidates are without being averaged: an ensemble, masks that overlap.
+
+    Every rank must call.
+    """
+    found: Document = {}
+    several = len(candidates.finite) > 1
+    if several and bench.config.soup.ensemble:
+        own = {i: held.state for i, held in candidates.own.items()}
+        found["ensemble"] = ensemble(bench, own, candidates.finite_owners)
+    if several and phase.has_own_masks:
+        found["mask_overlap"] = from_first(
+            lambda: _overlap(book, phase, candidates), bench.at.world, bench.at.device
+        )
+    return found
+
+
+def _overlap(book: Logbook, phase: Phase, candidates: Candidates) -> Document:
+    """How alike the candidates' masks are, and the sparsity that their average has lost."""
+    folders = [book.paths.candidate(phase.index, i) for i in candidates.finite]
+    masks = [store.load_tensors(folder, MASK) for folder in folders]
+    overlap: Document = dict(mask_overlap(masks))
+    if phase.sparsity is not None:
+        overlap["sparsity_lost"] = phase.sparsity - overlap["union_sparsity"]
+    return overlap

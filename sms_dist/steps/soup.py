@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sms_dist.config_compare import fingerprint
@@ -12,9 +13,10 @@ from sms_dist.pruning.mask import Mask, digest, sparsity
 from sms_dist.records import store
 from sms_dist.records.logbook import Logbook
 from sms_dist.reports.summary import accuracies, phase_summary
+from sms_dist.soups.alarm import warnings
 from sms_dist.steps.candidates import Candidates
 from sms_dist.steps.dense import DenseModel
-from sms_dist.steps.details import details
+from sms_dist.steps.details import comparisons, details
 from sms_dist.steps.start import Standing
 from sms_dist.training.evaluation import measured
 from sms_dist.training.merge import Soup, merge
@@ -48,9 +50,17 @@ def stored_soup(
 
 
 def soup(
-    bench: Workbench, book: Logbook, start: Start, candidates: Candidates, dense: DenseModel
+    bench: Workbench,
+    book: Logbook,
+    start: Start,
+    candidates: Candidates,
+    dense: DenseModel,
+    earlier: Sequence[Document],
 ) -> tuple[Standing, Document]:
-    """Merge the candidates that did not diverge. Every rank must call."""
+    """Merge the candidates that did not diverge; `earlier` are the documents of the phases before.
+
+    Every rank must call.
+    """
     at, phase, k = bench.at, start.phase, start.phase.index
     book.at("soup", phase=k, candidate=None)
     _check_any_finite(phase, candidates)
@@ -58,13 +68,15 @@ def soup(
     agree(facts, at.world, at.device)
     everything = start.mask
     if phase.has_own_masks:
-        everything = union(bench, phase, [candidates.held[i].mask for i in _own(candidates)])
-    merged = _merged(bench, phase, candidates, everything)
+        everything = union(bench, phase, [held.mask for held in candidates.own.values()])
+    merged = _merged(bench, phase, candidates, everything, dense)
     weights, mask = settled(bench, phase, merged.state, everything)
     state, metrics = measured(bench, weights, at.world)
     assert_masked(state, mask)
     summary = phase_summary(k, sparsity(mask), metrics, list(candidates.documents.values()))
     document = summary | details(bench, merged, mask)
+    document |= comparisons(bench, book, phase, candidates)
+    document["warnings"] = warnings(document, earlier)
     standing = Standing(state, mask)
     tensors: dict[str, State | Mask] = {WEIGHTS: state, MASK: mask}
     if keeps_latent(phase):
@@ -76,11 +88,6 @@ def soup(
     return standing, document
 
 
-def _own(candidates: Candidates) -> list[int]:
-    """Those of my group that did not diverge."""
-    return [i for i in candidates.finite if i in candidates.held]
-
-
 def _check_any_finite(phase: Phase, candidates: Candidates) -> None:
     if not candidates.finite:
         raise ValueError(
@@ -89,12 +96,25 @@ def _check_any_finite(phase: Phase, candidates: Candidates) -> None:
         )
 
 
-def _merged(bench: Workbench, phase: Phase, candidates: Candidates, everything: Mask) -> Soup:
+def _merged(
+    bench: Workbench,
+    phase: Phase,
+    candidates: Candidates,
+    everything: Mask,
+    dense: DenseModel,
+) -> Soup:
     documents = candidates.documents
-    scores = {i: documents[i].get("validation_accuracy", 0.0) for i in candidates.finite}
-    owners = {i: candidates.owners[i] for i in candidates.finite}
-    own = {i: candidates.held[i].trained for i in _own(candidates)}
-    return merge(bench, phase.rule, scores, own, owners, everything)
+    return merge(
+        bench,
+        phase.rule,
+        scores={i: documents[i].get("validation_accuracy", 0.0) for i in candidates.finite},
+        own={i: held.trained for i, held in candidates.own.items()},
+        owners=candidates.finite_owners,
+        mask=everything,
+        view=lambda state: settled(bench, phase, state, everything)[0],
+        teacher=dense.state,
+        test_accuracies={i: documents[i]["test_accuracy"] for i in candidates.finite},
+    )
 
 
 def _record(
@@ -103,6 +123,8 @@ def _record(
     for found in candidates.documents.values():
         book.event("candidate", phase=document["phase"], **found)
     book.event("soup", **document)
+    for warning in document["warnings"]:
+        book.event("warning", phase=document["phase"], message=warning)
     if book.board:
         book.board.phase(
             document["phase"],

@@ -11,9 +11,9 @@ from sms_dist.distributed.collectives import sum_
 from sms_dist.distributed.engines import make_engine
 from sms_dist.distributed.engines.base import Job
 from sms_dist.phases import Candidate, Phase
+from sms_dist.pruning.apportion import num_kept
 from sms_dist.pruning.mask import Mask, num_weights
 from sms_dist.schedules.retraining import History
-from sms_dist.pruning.apportion import num_kept
 from sms_dist.sparse_rules import make_rule
 from sms_dist.sparse_rules.base import Rule, Setup
 from sms_dist.training.averaging import Average

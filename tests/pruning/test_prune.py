@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sms_dist.pruning.allocation import ALLOCATIONS, global_
+from sms_dist.pruning.apportion import num_kept
 from sms_dist.pruning.mask import apply_, full_mask, num_surviving, num_weights
 from sms_dist.pruning.prune import prune
-from sms_dist.pruning.apportion import num_kept
 from sms_dist.schedules.sparsity import geometric
 
 SHAPES = {"conv.weight": (4, 3, 3, 3), "fc1.weight": (20, 6), "fc2.weight": (10, 20)}

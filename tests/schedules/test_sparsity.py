@@ -78,10 +78,10 @@ def test_cubic_is_golden():
 @given(st.floats(0.01, 0.999), st.integers(1, 50))
 def test_cubic_rises_steeply_first_and_ends_at_the_goal(goal, num_steps):
     found = [0.0, *cubic(goal, num_steps)]
-    rises = [after - before for before, after in zip(found, found[1:], strict=False)]
+    rises = [after - before for before, after in pairwise(found)]
     assert found[-1] == goal
     assert all(rise > 0 for rise in rises)
-    assert all(later <= earlier + 1e-12 for earlier, later in zip(rises, rises[1:], strict=False))
+    assert all(later <= earlier + 1e-12 for earlier, later in pairwise(rises))
 
 
 def test_cubic_may_start_above_0():
