@@ -10,7 +10,7 @@ from data.dataset import DatasetInfo
 from sms_dist.checks import check
 from sms_dist.config import Config
 from sms_dist.plan import Plan, check_pretrain_ranks, deal, groups_of, make_plan
-from sms_dist.sizes import sizes
+from sms_dist.sizes import sizes, survivors
 
 
 @dataclass(frozen=True)
@@ -60,4 +60,5 @@ def planned(config: Config, num_ranks: int | None = None) -> Planned:
     groups = groups_of(ranks, config.engine.ranks_per_candidate)
     check_pretrain_ranks(config.pretrain.ranks, ranks)
     info = data.info(config.data)
-    return Planned(config, info, ranks, make_plan(recipe, groups, sizes(config, info)))
+    plan = make_plan(recipe, groups, sizes(config, info), survivors(config, info))
+    return Planned(config, info, ranks, plan)

@@ -21,7 +21,7 @@ from sms_dist.records.logbook import Logbook
 from sms_dist.records.run_folder import environment, open_run
 from sms_dist.records.store import is_complete
 from sms_dist.reports.table import run_table
-from sms_dist.sizes import sizes
+from sms_dist.sizes import sizes, survivors
 from sms_dist.training.dense_file import load_dense
 from sms_dist.training.rates import known_history
 from sms_dist.training.workbench import Workbench, set_up
@@ -57,7 +57,8 @@ class Session:
         recipe = check(config)
         at = topology.start(config.engine)
         bench = set_up(config, at)
-        plan = make_plan(recipe, at.num_groups, sizes(config, bench.info))
+        count = survivors(config, bench.info)
+        plan = make_plan(recipe, at.num_groups, sizes(config, bench.info), count)
         paths = RunPaths(folder)
         _check_dense(bench, paths)
         resumed = from_first(lambda: open_run(paths, config, environment()), at.world, at.device)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from sms_dist.phases import Phase, Recipe
 from sms_dist.pruning.apportion import num_kept
 
 T = TypeVar("T")
+Survivors = Callable[[float], int]  # sparsity -> weights
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,12 @@ class Plan:
         return document
 
 
-def make_plan(recipe: Recipe, num_groups: int, sizes: Sizes) -> Plan:
-    phases = tuple(_phase_plan(phase, num_groups, sizes) for phase in recipe.phases)
+def make_plan(
+    recipe: Recipe, num_groups: int, sizes: Sizes, survivors: Survivors | None = None
+) -> Plan:
+    """`survivors` says how many weights a sparsity leaves, where a pattern rounds it."""
+    count = survivors or partial(num_kept, sizes.num_prunable)
+    phases = tuple(_phase_plan(phase, num_groups, sizes, count) for phase in recipe.phases)
     return Plan(num_groups, sizes, recipe.dense_epochs, phases)
 
 
@@ -92,12 +98,12 @@ def soup_bytes(num_values: int, num_candidates: int, num_groups: int, itemsize: 
     return itemsize * (exchanged + gathered)
 
 
-def _phase_plan(phase: Phase, num_groups: int, sizes: Sizes) -> PhasePlan:
+def _phase_plan(phase: Phase, num_groups: int, sizes: Sizes, survivors: Survivors) -> PhasePlan:
     indices = [c.index for c in phase.candidates]
     waves = [indices[i : i + num_groups] for i in range(0, len(indices), num_groups)]
     surviving = sizes.num_prunable
     if phase.sparsity is not None:
-        surviving = num_kept(sizes.num_prunable, phase.sparsity)
+        surviving = survivors(phase.sparsity)
     return PhasePlan(
         phase,
         tuple(tuple(wave) for wave in waves),

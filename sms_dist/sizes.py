@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import data
 from data.dataset import DatasetInfo
 from sms_dist.config import Config
-from sms_dist.plan import Sizes
+from sms_dist.plan import Sizes, Survivors
+from sms_dist.pruning.apportion import num_kept
+from sms_dist.pruning.feasible import UNSTRUCTURED, num_expected, without
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,6 +33,16 @@ def sizes(config: Config, info: DatasetInfo) -> Sizes:
     """What the model and the data contribute; ValueError where they do not fit together."""
     num_train, _ = data.split_sizes(info, config.data)
     return Sizes(*num_parameters(config, info), -(-num_train // config.data.batch_size))
+
+
+def survivors(config: Config, info: DatasetInfo) -> Survivors:
+    """How many weights each sparsity leaves; patterns of several weights round it by layers."""
+    pruning = config.pruning
+    if pruning.pattern == UNSTRUCTURED:
+        return partial(num_kept, num_parameters(config, info)[0])
+    shapes = prunable_shapes(config, info)
+    cut = {name: shapes[name] for name in without(shapes, pruning.keep_dense)}
+    return lambda sparsity: num_expected(cut, sparsity, pruning)
 
 
 def num_parameters(config: Config, info: DatasetInfo) -> tuple[int, int]:

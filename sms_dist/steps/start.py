@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from sms_dist.paths import MASK, METRICS, WEIGHTS
 from sms_dist.phases import Candidate, Phase
-from sms_dist.pruning.companions import companions
-from sms_dist.pruning.feasible import FILTERS
 from sms_dist.pruning.mask import Mask, apply_, full_mask
 from sms_dist.pruning.patterns import tighten
 from sms_dist.records import store
@@ -16,6 +14,7 @@ from sms_dist.records.logbook import Logbook
 from sms_dist.schedules.retraining import relative_distance
 from sms_dist.steps.dense import DenseModel
 from sms_dist.training.retrain import Start
+from sms_dist.training.settle import held_with
 from sms_dist.training.workbench import State, Workbench
 
 
@@ -62,9 +61,7 @@ def _pruned(
     mask = tighten(standing.state, standing.mask, phase.sparsity, bench.config.pruning)
     distance = _distance(bench, state, mask, phase.fraction)
     weights = {name: tensor.clone() for name, tensor in state.items()}
-    held = mask
-    if bench.config.pruning.pattern == FILTERS:
-        held = companions(bench.new_model(), mask)
+    held = held_with(bench, mask)
     apply_(weights, held)
     return Start(phase, weights, mask, held, dense.history, distance)
 

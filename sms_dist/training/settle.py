@@ -8,6 +8,8 @@ import torch
 
 from sms_dist.distributed.collectives import agree, any_
 from sms_dist.phases import Phase
+from sms_dist.pruning.companions import companions
+from sms_dist.pruning.feasible import FILTERS
 from sms_dist.pruning.mask import Mask, apply_, digest, full_mask
 from sms_dist.pruning.patterns import tighten
 from sms_dist.sparse_rules import SPARSE_RULES
@@ -41,8 +43,15 @@ def settled(bench: Workbench, phase: Phase, state: State, everything: Mask) -> t
         return state, everything
     mask = tighten(state, everything, phase.sparsity, bench.config.pruning)
     weights = {name: tensor.clone() for name, tensor in state.items()}
-    apply_(weights, mask)
+    apply_(weights, held_with(bench, mask))
     return weights, mask
+
+
+def held_with(bench: Workbench, mask: Mask) -> Mask:
+    """The mask, and what is to be zero with it: what belongs to filters that are gone."""
+    if bench.config.pruning.pattern != FILTERS:
+        return mask
+    return companions(bench.new_model(), mask)
 
 
 def _nothing(bench: Workbench) -> Mask:
