@@ -1,6 +1,7 @@
 """DNW: compute with the largest weights of this very step, update all of them.
 
-Wortsman et al. 2019, Discovering Neural Wirings, with one ranking over all layers.
+Wortsman et al. 2019, Discovering Neural Wirings, with one ranking over all layers. As with
+DPF, gradients behind wholly pruned filters are large: clip them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """DPF: compute with the masked weights, update the dense ones, look again every few steps.
 
 Lin et al. 2020, Dynamic Model Pruning with Feedback. A pruned weight goes on receiving gradients,
-and returns when it has grown.
+and returns when it has grown. Where a whole filter is pruned, batch norm divides by almost nothing
+and these gradients are hundreds of times too large: such networks want clipped gradients.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def test_the_effective_weights_are_a_network_that_works(trained, name):
 def test_dpf_lets_pruned_weights_return(trained):
     masks = []
     result = train("dpf", epochs=2, watch=lambda rule, weights: masks.append(rule.mask))
-    pairs = list(itertools.pairwise(masks))
+    pairs = itertools.pairwise(masks)
     changes = [i for i, (a, b) in enumerate(pairs) if any(not a[n].equal(b[n]) for n in a)]
     assert changes == [14, 30]  # after the steps 16 and 32 of 44
     returned = sum(int((masks[-1][n] & ~masks[0][n]).sum()) for n in masks[0])
