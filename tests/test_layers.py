@@ -27,7 +27,7 @@ LAYERS = [
     {"sizes"},
     {"distributed"},
     {"training", "records", "reports", "export"},
-    {"steps", "checks"},
+    {"steps", "checks", "sweep"},
     {"experiment"},
     {"launcher"},
 ]

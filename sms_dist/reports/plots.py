@@ -95,7 +95,7 @@ def _panel(at: Axes, panel: Panel, looks: dict[str, tuple[str, str]]) -> None:
 @drawn.register
 def _curves(figure: Curves) -> Canvas:
     """Means with bands from the lowest to the highest seed, around a line at zero."""
-    canvas = Canvas(figsize=(5.0, 3.6), layout="constrained")
+    canvas = Canvas(figsize=(5.0, 4.0), layout="constrained")
     at: Axes = canvas.subplots()
     at.axhline(0, color=GREY, linestyle="--", linewidth=1)
     for (label, (color, marker)), points in zip(
