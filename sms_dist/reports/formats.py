@@ -66,16 +66,17 @@ def latex(table: Table) -> str:
 
 
 def _latex_heads(table: Table) -> Iterator[str]:
-    has_two = any(len(column.head) > 1 for column in table.columns)
-    if has_two:
-        cells, rules, first = [""], [], 2
-        for outer, group in _outer_groups(table.columns):
-            cells.append(rf"\multicolumn{{{len(group)}}}{{c}}{{{_tex(outer)}}}")
-            rules.append(rf"\cmidrule(lr){{{first}-{first + len(group) - 1}}}")
-            first += len(group)
+    """Outer heads above their columns; a head that has none below stands in the lower line."""
+    cells, rules, first = [""], [], 2
+    for outer, group in _outer_groups(table.columns):
+        is_outer = any(len(column.head) > 1 for column in group)
+        cells.append(rf"\multicolumn{{{len(group)}}}{{c}}{{{_tex(outer) if is_outer else ''}}}")
+        rules += [rf"\cmidrule(lr){{{first}-{first + len(group) - 1}}}"] if is_outer else []
+        first += len(group)
+    if rules:
         yield " & ".join(cells) + r" \\"
         yield " ".join(rules)
-    inner = [" ".join(column.head[1:] if has_two else column.head) for column in table.columns]
+    inner = [" ".join(column.head[1:] or column.head) for column in table.columns]
     yield " & ".join([_tex(table.stub), *map(_tex, inner)]) + r" \\"
 
 
@@ -119,7 +120,7 @@ def _tex(words: str) -> str:
     escaped = "".join(LATEX_SPECIAL.get(character, character) for character in words)
     for plain, typeset in LATEX_WORDS.items():
         escaped = escaped.replace(plain, typeset)
-    return re.sub(r"\bm = ", "$m$ = ", escaped)
+    return re.sub(r"\b([mn])(?= ?=)", r"$\1$", escaped)
 
 
 def csv_text(table: Table) -> str:

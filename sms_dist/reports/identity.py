@@ -43,10 +43,17 @@ def _matters(config: Config, key: str) -> bool:
     if section == "soup":
         return method.has_rule and (rest == "rule" or config.soup.rule in FITTED_RULES)
     if section == "candidates":
-        return method.candidates == "all" or (method.candidates == "count" and rest == "count")
+        return _candidates_matter(config, rest)
     if section in ("pruning", "retrain"):
         return config.method.name != "dense"
     return True
+
+
+def _candidates_matter(config: Config, key: str) -> bool:
+    concerned = facts(config.method.name).candidates
+    if key == "count":
+        return concerned != "none" and not config.candidates.count_per_phase
+    return concerned == "all" or (concerned == "count" and key == "count_per_phase")
 
 
 def key_of(values: Mapping[str, Any], wanted: Callable[[str], bool] = lambda key: True) -> str:

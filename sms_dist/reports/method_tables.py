@@ -12,7 +12,7 @@ from sms_dist.reports.collect import Run
 from sms_dist.reports.grid import Value, grouped, value
 from sms_dist.reports.layout import Column, Entry, Report, Row, Table, marked
 from sms_dist.reports.method_facts import facts, order
-from sms_dist.reports.phase_tables import m_head
+from sms_dist.reports.phase_tables import TOLD, m_head
 from sms_dist.reports.settings import per_setting, shared, variants
 
 TRAINING = (
@@ -92,7 +92,7 @@ def _across(runs: Sequence[Run], column: Callable[[Run], Any], head: Callable[[A
     told = shared(*SWA)
     rows = []
     for method, own in sorted(grouped(runs, lambda run: run.method).items(), key=_by_order):
-        parts = variants(own, lambda key: told(key) or key in ("method.name", "candidates.count"))
+        parts = variants(own, lambda key: told(key) or key in TOLD)
         for difference, part in parts:
             label = facts(method).label + (f" ({difference})" if difference else "")
             cells = [_accuracy([run for run in part if column(run) == key]) for key in keys]

@@ -69,7 +69,7 @@ def methods(runs: Sequence[Run]) -> Report:
         for mate, accuracy in zip(mates, best, strict=True):
             entries = mate.entries | {"accuracy": accuracy}
             rows.append(Row(mate.label, tuple(entries[name] for name in told)))
-    title, columns = _title(done), tuple(Column((name,)) for name in told)
+    title, columns = _title(done), tuple(Column(tuple(name.split(", "))) for name in told)
     table = Table(title, (), "method", columns, tuple(rows))
     words = (*caption.provenance(done), *WORDS, caption.n_sentence(table.usual_n))
     return Report((replace(table, caption=words),))
@@ -126,7 +126,7 @@ def _epochs(run: Run) -> dict[str, Entry]:
     each = sum(max(epochs, default=0) for epochs in phases)
     total = run.dense_epochs + sum(sum(epochs) for epochs in phases)
     return {
-        "epochs: dense": str(run.dense_epochs),
-        "of a candidate": str(each) if is_known else None,
-        "in all": str(total) if is_known else None,
+        "epochs, dense": str(run.dense_epochs),
+        "epochs, candidate": str(each) if is_known else None,
+        "epochs, all": str(total) if is_known else None,
     }

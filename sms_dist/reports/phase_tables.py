@@ -15,7 +15,8 @@ from sms_dist.reports.method_facts import facts, order, rule_order
 from sms_dist.reports.settings import per_setting, shared, variants
 
 METHODS = ("sms", "imp_m_times", "imp_reprune", "imp")
-TOLD = ("method.name", "soup.rule", "candidates.count")  # by rows and columns
+# What rows and columns tell of a run.
+TOLD = ("method.name", "soup.rule", "candidates.count", "candidates.count_per_phase")
 GOAL = "pruning.goal_sparsity"
 BEST = "The best candidate is the best on the test set: nobody can pick it in practice."
 Of = Callable[[PhaseResult], float | None]

@@ -56,7 +56,8 @@ def variants(runs: Sequence[Run], is_told: Keys) -> list[tuple[str, list[Run]]]:
 
 
 def _told(run: Run, keys: Sequence[str]) -> str:
-    found = run.identity
+    """What is empty needs no words."""
+    found = {key: value for key, value in run.identity.items() if value not in ({}, [])}
     return ", ".join(f"{_brief(key, keys)}={_plain(found[key])}" for key in keys if key in found)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import groupby
 
 from rich.box import SIMPLE_HEAD
@@ -16,7 +15,7 @@ from sms_dist.reports.grid import Value
 from sms_dist.reports.layout import Entry, Table, entry_text
 
 STYLES = {1: "bold", 2: "underline", 3: "italic"}
-PLAIN = {1: " *", 2: " (2nd)", 3: " (3rd)"}  # where there are no styles
+PLAIN = {1: "* ", 2: "(2nd) ", 3: "(3rd) "}  # where there are no styles
 UNLIMITED = 1000
 CAPTION_WIDTH = 100
 
@@ -43,44 +42,41 @@ def text(table: Table, width: int | None = None) -> str:
 
 
 def _parts(table: Table, console: Console) -> Iterator[RichTable]:
-    """The table, or one for each outer head if the console is too narrow for all."""
-    whole = _rich(table, table.usual_n, console.is_terminal)
-    if console.measure(whole).minimum <= console.width:
-        yield whole
-        return
-    start = 0
+    """As few tables as fit into the width; the columns of an outer head stay together."""
+    start = stop = 0
     for _, group in groupby(table.columns, lambda column: column.outer):
-        stop = start + len(list(group))
-        rows = tuple(replace(row, entries=row.entries[start:stop]) for row in table.rows)
-        part = replace(table, columns=table.columns[start:stop], rows=rows)
-        yield _rich(part, table.usual_n, console.is_terminal)
-        start = stop
+        following = stop + len(list(group))
+        if start < stop and not _fits(_rich(table, console, start, following), console.width):
+            yield _rich(table, console, start, stop)
+            start = stop
+        stop = following
+    yield _rich(table, console, start, stop)
 
 
-def _rich(table: Table, usual_n: int, is_terminal: bool) -> RichTable:
+def _fits(part: RichTable, width: int) -> bool:
+    return Console(width=UNLIMITED).measure(part).maximum <= width
+
+
+def _rich(table: Table, console: Console, start: int, stop: int) -> RichTable:
+    """The columns from `start` to before `stop`."""
     shown = RichTable(box=SIMPLE_HEAD, pad_edge=False)
     shown.add_column(table.stub, no_wrap=True)
-    for column in table.columns:
+    for column in table.columns[start:stop]:
         head = "\n".join(column.head).replace(" (", "\n(")
         shown.add_column(head, justify="right", no_wrap=True)
-    room = max((len(PLAIN.get(place, "")) for place in _places(table)), default=0)
     for number, row in enumerate(table.rows):
         following = table.rows[number + 1 : number + 2]
         is_last_of_block = bool(row.parent) and not any(below.parent for below in following)
-        entries = [_entry(entry, usual_n, is_terminal, room) for entry in row.entries]
+        found = row.entries[start:stop]
+        entries = [_entry(entry, table.usual_n, console.is_terminal) for entry in found]
         label = f"  {row.label}" if row.parent else row.label
         shown.add_row(Text(label), *entries, end_section=is_last_of_block)
     return shown
 
 
-def _places(table: Table) -> set[int]:
-    return {e.place for row in table.rows for e in row.entries if isinstance(e, Value)}
-
-
-def _entry(entry: Entry, usual_n: int, is_terminal: bool, room: int) -> Text:
-    """`room` for the mark that stands for a style, so that numbers stay below each other."""
+def _entry(entry: Entry, usual_n: int, is_terminal: bool) -> Text:
     shown = entry_text(entry, usual_n)
     place = entry.place if isinstance(entry, Value) else 0
     if is_terminal:
         return Text(shown, STYLES.get(place, ""))
-    return Text(shown + PLAIN.get(place, "").ljust(room))
+    return Text(PLAIN.get(place, "") + shown)  # in front: numbers stay below each other
