@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,6 +71,8 @@ def tasks(
         found.append(task)
     everything = [*dense.values(), *found]
     _check_folders(everything)
+    for root in {task.folder.parent for task in everything}:
+        _check_usable(root)
     for task in dense.values():
         state(task)
     return everything
@@ -122,3 +125,11 @@ def _check_folders(everything: Sequence[Task]) -> None:
                 f"two points have the run folder {task.folder}: {other.point.label}; and "
                 f"{task.point.label}; give each value once"
             )
+
+
+def _check_usable(root: Path) -> None:
+    """The folder can be made, or be written into."""
+    there = next(path for path in (root, *root.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        problem = "cannot be written into" if there.is_dir() else "is no folder"
+        raise ValueError(f"{there} {problem}; name another folder for the runs with --to")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -94,7 +95,7 @@ class Run:
             return ()
         return candidates.count_per_phase or (candidates.count,)
 
-    @property
+    @cached_property
     def identity(self) -> Identity:
         return identity(self.config)
 

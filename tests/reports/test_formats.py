@@ -14,7 +14,7 @@ from sms_dist.reports.terminal import text
 PHASE = "Sparsity 50.0% (phase 1)"
 TABLE = Table(
     title="digits_cnn on digits, goal 90%",
-    caption=("Mean ± deviation.", "n = 2 where nothing else is said."),
+    caption=("Mean ± deviation.", "n = 2 if nothing else is said."),
     stub="accuracy of",
     columns=(Column((PHASE, "m = 2")), Column((PHASE, "m = 3"))),
     rows=(
@@ -37,7 +37,7 @@ def test_markdown() -> None:
         "| IMP_mx | *80.00 ± 0.00* | 2.0 ± 0.2 |\n"
         "| IMP | 70.00 ± 1.23 | 70.00 ± 1.23 |\n"
         "\n"
-        "Mean ± deviation. n = 2 where nothing else is said.\n"
+        "Mean ± deviation. n = 2 if nothing else is said.\n"
     )
 
 
@@ -46,7 +46,7 @@ def test_latex() -> None:
         r"""% needs \usepackage{booktabs}
 \begin{table}
 \centering
-\caption{digits\_cnn on digits, goal 90\%. Mean $\pm$ deviation. $n$ = 2 where nothing else is said.}
+\caption{digits\_cnn on digits, goal 90\%. Mean $\pm$ deviation. $n$ = 2 if nothing else is said.}
 \begin{tabular}{lrr}
 \toprule
  & \multicolumn{2}{c}{Sparsity 50.0\% (phase 1)} \\
