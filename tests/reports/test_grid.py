@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sms_dist.reports.grid import Value, grouped, placed, value
@@ -41,6 +41,7 @@ def test_a_value_that_stands_alone_is_not_marked() -> None:
     assert placed([None, value([0.7])]) == [None, value([0.7])]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=8))
 def test_the_best_is_never_below_another(means: list[float]) -> None:
     marked = placed([value([mean]) for mean in means])
@@ -49,6 +50,7 @@ def test_the_best_is_never_below_another(means: list[float]) -> None:
     assert min(best) >= max(means) - 0.0001
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=8), st.floats(0, 1))
 def test_a_shift_moves_the_mean_and_leaves_the_deviation(
     numbers: list[float], shift: float
