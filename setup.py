@@ -32,6 +32,7 @@ REQUIRED = [
     "rich>=13",
     "scikit-learn>=1.4",  # the embedded digits
 ]
+PLOTS = ["matplotlib>=3.8"]
 EXTRAS = {
     "dev": [
         "pytest",
@@ -41,8 +42,9 @@ EXTRAS = {
         "mypy",
         "pre-commit",
         "types-PyYAML",
+        *PLOTS,
     ],
-    "plots": ["matplotlib"],
+    "plots": PLOTS,
 }
 
 setup(

@@ -11,8 +11,10 @@ from launcher.commands.data import data
 from launcher.commands.doctor import doctor
 from launcher.commands.export import export
 from launcher.commands.plan import plan
+from launcher.commands.report import report
 from launcher.commands.run import run
 from launcher.commands.submit import submit
+from launcher.commands.sweep import sweep
 from sms_dist import __version__
 
 BAD_INPUT = 2
@@ -45,7 +47,7 @@ def cli() -> None:
     """Sparse Model Soups: prune, retrain m copies side by side, average them, prune harder."""
 
 
-for verb in (plan, run, submit, export, doctor, data):
+for verb in (plan, run, sweep, submit, report, export, doctor, data):
     cli.add_command(verb)
 
 

@@ -28,7 +28,7 @@ LAYERS = [
     {"sizes"},
     {"distributed"},
     {"training", "records", "reports", "export"},
-    {"steps", "checks"},
+    {"steps", "checks", "sweep"},
     {"experiment"},
     {"launcher"},
 ]

@@ -14,23 +14,34 @@ def run_table(summary: Mapping[str, Any]) -> Table:
     """The phases of a summary.json; the best of the pruned models in a row is bold.
 
     A run with one candidate per phase has no soup to compare: one column with the method's name.
+    The ensemble is no single model and so out of the contest.
     """
     phases = summary.get("phases") or []
     if not phases:
         return _dense_table(summary)
     columns = _columns(summary["method"], phases)
+    has_ensemble = len(columns) > 1 and any(_nested(phase, "ensemble") for phase in phases)
+    has_dense = _is_fully_trained(summary.get("dense") or {})
+    others = ["ensemble"] * has_ensemble + ["dense"] * has_dense
     table = _table(summary, phases)
-    for name in ("phase", "sparsity", *columns, "dense"):
-        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("phase", "sparsity", *columns, *others):
+        table.add_column(name, justify="right")  # a head wraps where the terminal is narrow
     for phase in phases:
         pruned = [_accuracy(phase, key) for key in columns.values()]
+        sources = {"ensemble": phase, "dense": summary}
         table.add_row(
             str(phase["phase"]),
             percent(phase["sparsity"]),
             *_marked(pruned),
-            percent(_nested(summary, "dense")),
+            *(percent(_nested(sources[name], name)) for name in others),
         )
     return table
+
+
+def _is_fully_trained(dense: Mapping[str, Any]) -> bool:
+    """False where a method pruned before dense training had come to its end."""
+    trained, total = dense.get("epochs_trained"), dense.get("epochs_total")
+    return trained is None or total is None or trained >= total
 
 
 def percent(value: float | None) -> str:
@@ -77,11 +88,14 @@ def _marked(values: Sequence[float | None]) -> list[Text]:
 
 
 def _caption(phases: Sequence[Mapping[str, Any]]) -> Text | None:
-    """The candidates that diverged, by name."""
+    """The candidates that diverged, by name, and the warnings of the phases."""
     diverged = [
         f"candidate {candidate['index']} of phase {phase['phase']} (seed {candidate['seed']})"
         for phase in phases
         for candidate in phase["candidates"]
         if candidate.get("diverged")
     ]
-    return Text(f"diverged: {', '.join(diverged)}") if diverged else None
+    lines = [f"diverged: {', '.join(diverged)}"] if diverged else []
+    for phase in phases:
+        lines += [f"phase {phase['phase']}: {text}" for text in phase.get("warnings") or ()]
+    return Text("\n".join(lines)) if lines else None

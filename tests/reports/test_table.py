@@ -100,3 +100,43 @@ def test_what_is_missing_is_a_dash() -> None:
 def test_the_table_fits_into_80_columns() -> None:
     lines = shown(run_table(summary("sms", [phase(1, 0.93, [0.9, 0.8])]))).splitlines()
     assert len(lines) == 6
+
+
+def test_the_ensemble_stands_beside_the_soup_but_out_of_the_contest() -> None:
+    found = phase(1, 0.93, [0.91, 0.92]) | {"ensemble": {"test_accuracy": 0.94}}
+    table = run_table(summary("sms", [found, phase(2, 0.9, [0.88, 0.89])]))
+    assert columns(table)["ensemble"] == ["94.00%", "-"]
+    assert list(columns(table))[-2:] == ["ensemble", "dense"]
+    assert bold(table) == ["93.00%", "90.00%"]
+    assert max(map(len, shown(table).splitlines())) <= 80
+    assert "94.00%" in shown(table)
+
+
+def test_one_candidate_has_no_ensemble() -> None:
+    found = phase(1, 0.93, [0.93]) | {"ensemble": {"test_accuracy": 0.93}}
+    assert list(columns(run_table(summary("imp", [found])))) == [
+        "phase",
+        "sparsity",
+        "imp",
+        "dense",
+    ]
+
+
+def test_warnings_of_a_phase_stand_below_the_table() -> None:
+    found = phase(2, 0.93, [0.91, 0.92]) | {"warnings": ["left the basin", "and more"]}
+    text = shown(run_table(summary("sms", [phase(1, 0.93, [0.91, 0.92]), found])))
+    assert [line.strip() for line in text.splitlines()[-2:]] == [
+        "phase 2: left the basin",
+        "phase 2: and more",
+    ]
+
+
+def test_a_dense_model_that_was_not_fully_trained_is_no_column() -> None:
+    values = summary("gmp", [phase(1, 0.93, [0.93])])
+    dense = {"test_accuracy": 0.2, "epochs_total": 30}
+    names = {
+        trained: list(columns(run_table({**values, "dense": {**dense, "epochs_trained": trained}})))
+        for trained in (0, 29, 30)
+    }
+    assert names[30] == [*names[0], "dense"]
+    assert names[0] == names[29] == ["phase", "sparsity", "gmp"]

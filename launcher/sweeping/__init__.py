@@ -1,0 +1,1 @@
+"""A grid of experiments: thought through, shown, run side by side."""

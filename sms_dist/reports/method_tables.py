@@ -1,0 +1,120 @@
+"""Tables 2, 16, 17 of the paper and the general one: methods compared by their final models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+from sms_dist.reports import caption
+from sms_dist.reports.collect import Run
+from sms_dist.reports.grid import Value, grouped, value
+from sms_dist.reports.layout import Column, Entry, Report, Row, Table, marked
+from sms_dist.reports.method_facts import facts, order
+from sms_dist.reports.phase_tables import TOLD, m_head
+from sms_dist.reports.settings import per_setting, shared, variants
+
+TRAINING = (
+    *("bimp_sms", "bimp", "gmp_sms", "gmp", "dpf_sms", "dpf"),
+    *("gsm", "dnw", "lc", "dst", "str"),
+)
+SCHEDULES = ("ft", "lrw", "slr", "clr", "llr", "allr")
+SWA = ("retrain.swa_from", "retrain.swa_learning_rate")
+
+
+def during_training(runs: Sequence[Run]) -> Report:
+    """Table 2: methods x goal sparsities, accuracy and theoretical speedup.
+
+    As in the paper the best of several configurations of a method stands for it.
+    """
+
+    def must_agree(key: str) -> bool:
+        return key.startswith(("data.", "model.")) or key == "pretrain.epochs"
+
+    return per_setting(runs, must_agree, _during_training)
+
+
+def _during_training(runs: Sequence[Run]) -> Table:
+    goals = sorted({_goal(run) for run in runs})
+    methods = sorted({run.method for run in runs}, key=order)
+    best = {key: _best(runs, *key) for key in product(methods, goals)}
+    rows = [
+        Row(facts(m).label, tuple(v for goal in goals for v in best[m, goal][0])) for m in methods
+    ]
+    heads = [f"Sparsity {100 * goal:g}%" for goal in goals]
+    columns = tuple(Column((head, part)) for head in heads for part in ("accuracy", "speedup"))
+    words = ["Speedup: multiply-adds of the dense model over those of the pruned one."]
+    most = max(count for _, count in best.values())
+    if most > 1:
+        words.append(f"The best of up to {most} configurations of a method stands for it.")
+    return _table(runs, columns, marked(rows, places=3), *words)
+
+
+def _goal(run: Run) -> float:
+    """The goal; where a method does not control it, what it came to, to a percent."""
+    assert run.final is not None
+    return run.config.pruning.goal_sparsity or round(run.final.sparsity, 2)
+
+
+def _best(runs: Sequence[Run], method: str, goal: float) -> tuple[tuple[Entry, Entry], int]:
+    """Accuracy and speedup of the configuration with the best mean, and of how many it is."""
+    wanted = [run for run in runs if (run.method, _goal(run)) == (method, goal)]
+    parts = [part for _, part in variants(wanted, lambda key: False)]
+    found = [(_accuracy(part), _speedup(part)) for part in parts]
+    known = [(a, s) for a, s in found if a is not None]
+    if not known:
+        return (None, None), 0
+    return max(known, key=lambda pair: pair[0].mean), len(known)
+
+
+def over_m(runs: Sequence[Run]) -> Report:
+    """Table 16: IMP_mx and IMP with m phases, over m."""
+    return per_setting(
+        runs, shared(), lambda group: _across(group, lambda run: run.num_candidates, m_head)
+    )
+
+
+def over_schedules(runs: Sequence[Run]) -> Report:
+    """Table 17: IMP and IMP + SWA over the schedules of retraining."""
+
+    def place(run: Run) -> tuple[int, str]:
+        name = run.config.retrain.schedule
+        return SCHEDULES.index(name) if name in SCHEDULES else len(SCHEDULES), name
+
+    free = shared("retrain.schedule", *SWA)
+    return per_setting(runs, free, lambda group: _across(group, place, lambda key: key[1].upper()))
+
+
+def _across(runs: Sequence[Run], column: Callable[[Run], Any], head: Callable[[Any], str]) -> Table:
+    """A row per method, a column per value of something."""
+    keys = sorted({column(run) for run in runs})
+    told = shared(*SWA)
+    rows = []
+    for method, own in sorted(grouped(runs, lambda run: run.method).items(), key=_by_order):
+        parts = variants(own, lambda key: told(key) or key in TOLD)
+        for difference, part in parts:
+            label = facts(method).label + (f" ({difference})" if difference else "")
+            cells = [_accuracy([run for run in part if column(run) == key]) for key in keys]
+            rows.append(Row(label, tuple(cells)))
+    return _table(runs, tuple(Column((head(key),)) for key in keys), marked(rows))
+
+
+def _by_order(item: tuple[str, Any]) -> tuple[int, str]:
+    return order(item[0])
+
+
+def _table(
+    runs: Sequence[Run], columns: tuple[Column, ...], rows: tuple[Row, ...], *words: str
+) -> Table:
+    table = Table(caption.title(runs[0]), (), "method", columns, rows)
+    sentences = (*caption.provenance(runs), *words, caption.n_sentence(table.usual_n))
+    return replace(table, caption=sentences)
+
+
+def _accuracy(runs: Iterable[Run]) -> Value | None:
+    return value(run.final.soup.test_accuracy for run in runs if run.final)
+
+
+def _speedup(runs: Iterable[Run]) -> Value | None:
+    return value((run.final.theoretical_speedup for run in runs if run.final), "number")

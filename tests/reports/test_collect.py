@@ -1,0 +1,80 @@
+"""Facts about what is taken from a run's journal."""
+
+from __future__ import annotations
+
+import pytest
+from journals import events, one_shot, phase, run, two_phases
+
+from sms_dist.config import Config
+from sms_dist.reports.collect import collect, distinct
+from sms_dist.reports.identity import identity
+
+
+def test_a_run_has_its_phases_in_order_and_knows_its_end() -> None:
+    found = run(two_phases(0.9)[::-1])
+    assert [p.phase for p in found.phases] == [1, 2]
+    assert found.final is not None
+    assert found.final.soup.test_accuracy == pytest.approx(0.8)
+    assert found.final.num_weights == 1000
+    assert found.retrain_epochs == {1: (4, 4), 2: (4, 4)}
+    assert (found.dense, found.dense_epochs) == (0.95, 8)
+
+
+def test_an_unfinished_run_has_phases_but_no_final_model() -> None:
+    found = run(two_phases(0.9)[:1], is_done=False)
+    assert (len(found.phases), found.final) == (1, None)
+
+
+def test_a_phase_that_the_journal_missed_comes_from_the_summary() -> None:
+    first, second = two_phases(0.9)
+    lines = events([second], 0.95, 4, is_done=True)
+    found = collect("r", Config(), lines, {"phases": [first, second]})
+    assert [p.phase for p in found.phases] == [1, 2]
+
+
+def test_a_phase_told_twice_counts_once() -> None:
+    assert len(run([*one_shot(0.9), *one_shot(0.9)]).phases) == 1
+
+
+def test_a_number_of_the_wrong_kind_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^r: its results have soup.test_accuracy='high'"):
+        collect("r", Config(), events([phase(1, "high", [0.9])], 0.9, 1, True))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="candidate"):
+        collect("r", Config(), [{"event": "soup", "phase": 1, "sparsity": 0.5, "soup": {}}])
+
+
+def test_a_method_that_trains_from_scratch_has_the_dense_epochs_it_says() -> None:
+    lines = [{"event": "dense", "test_accuracy": 0.1, "epochs_trained": 0}]
+    assert collect("r", Config(), lines).dense_epochs == 0
+
+
+def test_weights_from_a_file_count_the_configured_epochs() -> None:
+    assert run([], "pretrain.from=x").dense_epochs == 8
+
+
+def test_candidates_do_not_matter_to_a_single_one() -> None:
+    def of(*settings: str) -> object:
+        return identity(run([], *settings).config)
+
+    assert of("method.name=imp", "candidates.count=5") == of("method.name=imp", "soup.rule=greedy")
+    assert of("method.name=sms", "candidates.count=5") != of("method.name=sms")
+    assert of("method.name=imp_m_times", "candidates.count=5") != of("method.name=imp_m_times")
+    vary = "candidates.vary={epochs: [1, 2, 3]}"
+    assert of("method.name=imp_m_times", vary) == of("method.name=imp_m_times")
+    assert of("method.name=new", vary) != of("method.name=new")
+
+
+def test_measurements_places_and_seeds_do_not_make_another_experiment() -> None:
+    settings = ("seed=3", "soup.pairs=true", "pretrain.from=x", "engine.name=deepspeed", "name=y")
+    assert identity(run([], *settings).config) == identity(run([]).config)
+    assert identity(run([], "engine.precision=bf16").config) != identity(run([]).config)
+
+
+def test_the_same_experiment_with_the_same_seed_counts_once() -> None:
+    imp = ("method.name=imp", "seed=1")
+    first = run(one_shot(0.9), *imp, "candidates.count=3", folder="a", is_done=False)
+    second = run(one_shot(0.9), *imp, "candidates.count=5", folder="b")
+    other = run(one_shot(0.9), "method.name=imp", "seed=2", folder="c")
+    kept, notes = distinct([first, second, other])
+    assert [r.folder for r in kept] == ["b", "c"]
+    assert notes == ["a is the same experiment as b: counted once"]

@@ -1,0 +1,131 @@
+"""Facts about the points of the figures, and about the files that are drawn."""
+
+from __future__ import annotations
+
+import re
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from journals import one_shot, phase, run, two_phases
+
+from sms_dist.reports.collect import Run
+from sms_dist.reports.figure_shapes import Curves, Panel, Point, Scatter
+from sms_dist.reports.figures import figures
+from sms_dist.reports.plots import draw
+
+ONE = "pruning.phases=1"
+
+
+def with_pairs(accuracies: list[float], *settings: str) -> Run:
+    """A soup of each two, one point above their mean."""
+    pairs: list[dict[str, Any]] = [
+        {"candidates": [i, j], "test_accuracy": (accuracies[i] + accuracies[j]) / 2 + 0.01}
+        for i, j in combinations(range(len(accuracies)), 2)
+    ]
+    found = phase(1, 0.9, accuracies, pairs=pairs)
+    return run([found], ONE, f"candidates.count={len(accuracies)}", *settings)
+
+
+def rounded(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    return [(round(x, 6), round(y, 6)) for x, y in points]
+
+
+def drawable(runs: list[Run]) -> dict[str, Any]:
+    return dict(figures(runs)[0])
+
+
+def test_pairs_are_soups_of_two_against_the_better_one() -> None:
+    seeds = with_pairs([0.8, 0.9, 0.6])
+    decay = with_pairs([0.7, 0.5], "candidates.vary={weight_decay: [1, 2]}")
+    figure = drawable([decay, seeds])["figure_3"]
+    assert isinstance(figure, Scatter)
+    assert figure.labels == ("random seed", "weight decay")
+    (panel,) = figure.panels
+    assert panel.title == "sparsity 50.0% (one shot)"
+    assert rounded(panel.points["random seed"]) == [(90, 86), (80, 71), (90, 76)]
+    assert rounded(panel.points["weight decay"]) == [(70, 61)]
+
+
+def test_a_soup_of_two_candidates_is_a_pair_itself() -> None:
+    runs = [run([phase(1, 0.9, [0.8, 0.85])], ONE, "candidates.count=2")]
+    assert rounded(drawable(runs)["figure_3"].panels[0].points["random seed"]) == [(85, 90)]
+    greedy = [run(one_shot(0.9), ONE, "candidates.count=2", "soup.rule=greedy")]
+    assert "figure_3" not in drawable(greedy)
+
+
+def test_each_phase_is_a_panel() -> None:
+    figure = drawable([run(two_phases(0.9), "candidates.count=2")])["figure_3"]
+    titles = [panel.title for panel in figure.panels]
+    assert titles == ["sparsity 50.0% (phase 1)", "sparsity 75.0% (phase 2)"]
+
+
+def test_the_curve_over_sparsity_is_an_envelope_with_extremes() -> None:
+    runs = []
+    for goal in (0.5, 0.75):
+        at = (ONE, f"pruning.goal_sparsity={goal}")
+        for seed, gain in enumerate((0.01, 0.03)):
+            runs.append(run(one_shot(0.8, gain), *at, f"seed={seed}", "retrain.schedule=llr"))
+            runs.append(run(one_shot(0.8, -0.01), *at, f"seed={seed}", "retrain.schedule=allr"))
+        runs.append(run(one_shot(0.8, 0.005), *at, "soup.rule=greedy"))
+    figure = drawable(runs)["figure_4a"]
+    assert list(figure.curves) == ["uniform", "greedy"]
+    for point, goal in zip(figure.curves["uniform"], (50, 75), strict=True):
+        assert point.x == goal
+        assert (point.mean, point.low, point.high) == pytest.approx((2, 1, 3))
+    assert figure.curves["greedy"][0].mean == pytest.approx(0.5)
+
+
+def test_the_curve_over_epochs_compares_equal_seeds_and_settings() -> None:
+    runs = []
+    for epochs in (2, 4):
+        for seed in (0, 1):
+            at = (ONE, f"retrain.epochs={epochs}", f"seed={seed}", "pruning.goal_sparsity=0.75")
+            runs.append(run(one_shot(0.8 + 0.1 * seed), *at))
+            rival = 0.79 + 0.1 * seed - epochs / 100
+            runs.append(run(one_shot(rival, 0, m=1), *at, "method.name=imp_m_times"))
+    alone = run(one_shot(0.1), ONE, "retrain.epochs=9", "pruning.goal_sparsity=0.75")
+    figure = drawable([*runs, alone])["figure_4b"]
+    assert list(figure.curves) == ["75%"]
+    assert [(p.x, round(p.mean, 6), round(p.high - p.low, 6)) for p in figure.curves["75%"]] == [
+        (2, 3, 0),
+        (4, 5, 0),
+    ]
+
+
+def test_what_cannot_be_drawn_says_what_it_needs() -> None:
+    made, missing = figures([run(two_phases(0.9, m=3), "candidates.count=3")])
+    assert made == {}
+    assert [note.partition(" is not drawn")[0] for note in missing] == [
+        *("figure 3", "figure 4a", "figure 4b"),
+    ]
+
+
+def test_runs_of_different_data_are_figures_of_their_own() -> None:
+    runs = [with_pairs([0.8, 0.9]), with_pairs([0.8, 0.9], "data.name=digits_distorted")]
+    assert list(drawable(runs)) == ["figure_3_1", "figure_3_2"]
+
+
+def curve(*ys: float) -> list[Point]:
+    return [Point(x, y, y - 1, y + 1) for x, y in enumerate(ys)]
+
+
+def test_a_scatter_is_drawn_with_its_text_as_text(tmp_path: Path) -> None:
+    points = {"random seed": [(80.0, 81.0)], "weight decay": [(79.0, 78.0), (82.0, 82.5)]}
+    panels = tuple(Panel(f"sparsity {n}0.0%", points) for n in range(1, 6))
+    png, svg = draw(Scatter("net on data", panels, tuple(points)), tmp_path / "figure_3")
+    assert png.read_bytes().startswith(b"\x89PNG")
+    texts = re.findall(r"<text[^>]*>([^<]+)</text>", svg.read_text())
+    assert texts.count("better of the two, test accuracy (%)") == 5
+    assert texts.count("soup of the two, test accuracy (%)") == 2  # rows of four panels
+    assert {"net on data", "sparsity 50.0%", "random seed", "weight decay", "no gain"} <= {*texts}
+
+
+def test_curves_are_drawn_and_the_same_again(tmp_path: Path) -> None:
+    figure = Curves("net on data", "sparsity (%)", "soup - best", "soup rule", {"a": curve(1, 2)})
+    files = [draw(figure, tmp_path / name) for name in ("one", "two")]
+    assert [file.name for file in files[0]] == ["one.png", "one.svg"]
+    texts = re.findall(r"<text[^>]*>([^<]+)</text>", files[0][1].read_text())
+    assert {"net on data", "sparsity (%)", "soup - best", "soup rule", "a"} <= {*texts}
+    assert files[0][1].read_bytes() == files[1][1].read_bytes()
