@@ -43,8 +43,8 @@ class CandidateShards:
         return self._whole(mix(self.shards, coefficients)[None])[0]
 
     def whole(self) -> Tensor:
-        """[m, num_values]: all candidates on every rank; for few questions about them needs the
-        memory that the slices save. Every rank must call."""
+        """[m, num_values]: every candidate on every rank, in the memory that slices otherwise save.
+        Every rank must call."""
         return self._whole(self.shards)
 
     def gram(self) -> Tensor:

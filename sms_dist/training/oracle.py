@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from sms_dist.distributed.parts import NUM_PARTS, sum_over_parts
+from sms_dist.training.batch_norm_gradient import follow_statistics_
 from sms_dist.training.evaluation import Metrics, measured, validated, with_batch_norm
 from sms_dist.training.mixer import Mixer
 from sms_dist.training.workbench import State, Workbench
@@ -47,13 +48,14 @@ class SoupOracle:
     def objective(self, coefficients: Sequence[float]) -> tuple[float, list[float]]:
         """The mean over validation samples, and its derivative by each coefficient.
 
-        The derivative takes batch norm's statistics for constants, and the choice of a view.
+        The derivative takes what a view chooses for given.
         """
         bench, mixer = self._bench, self._mixer
         mixed = mixer.mixed(coefficients)
         viewed = self._view(mixed)
         kept = {name: viewed[name] == tensor for name, tensor in mixed.items()}
         model = with_batch_norm(bench, viewed, bench.at.world)
+        follow_statistics_(model)
         mixer.gather()
 
         def part(index: int) -> Tensor:
