@@ -269,7 +269,8 @@ def test_a_candidate_that_diverges_is_reported_and_no_error(clip_norm):
     mask = random_mask(model)
     phase = recipe(config).phases[0]
     candidate = phase.candidates[0]
-    start = Start(phase, model.state_dict(), mask, History((1e38,), 1), distance=1.0)
+    history = History((1e38,), 1)
+    start = Start(phase, model.state_dict(), mask, mask, history, distance=1.0)
     apply_(start.state, mask)
     found = retrain(bench, start, candidate, Recorder())
     assert not found.is_finite

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sms_dist.sparse_rules.base import Rule
 
@@ -25,14 +25,15 @@ class Latent:
     @contextmanager
     def viewed(self) -> Iterator[None]:
         """Inside, the model holds the rule's view of the weights."""
-        with torch.no_grad():
-            saved = {name: weight.clone() for name, weight in self._weights.items()}
-            for name, view in self._rule.view(self._detached()).items():
-                self._weights[name].copy_(view)
+        weights = self._detached()
+        view = self._rule.view(weights)
+        if view is weights:
+            yield
+            return
+        saved = {name: weight.clone() for name, weight in weights.items()}
+        self._set(view)
         yield
-        with torch.no_grad():
-            for name, weight in self._weights.items():
-                weight.copy_(saved[name])
+        self._set(saved)
 
     def gradients_(self) -> None:
         """From those of the view to those of what is trained."""
@@ -45,5 +46,10 @@ class Latent:
     def after_step_(self) -> None:
         self._rule.after_step_(self._detached())
 
-    def _detached(self) -> dict[str, torch.Tensor]:
+    @torch.no_grad()
+    def _set(self, values: Mapping[str, Tensor]) -> None:
+        for name, weight in self._weights.items():
+            weight.copy_(values[name])
+
+    def _detached(self) -> dict[str, Tensor]:
         return {name: weight.detach() for name, weight in self._weights.items()}
