@@ -13,6 +13,7 @@ WHAT=$1 TO=$2 JOBS=${JOBS:-2}
 case $WHAT in
   digits)
     config=configs/digits_methods.yaml seeds=0,1,2
+    pruned=imp,imp_m_times,imp_m_phases,imp_reprune,imp_swa,sms,swamp,swamp_plus
     after=(pretrain.epochs=30 pretrain.keep_epoch=20)
     gsm=(pretrain.momentum=0.98 pretrain.weight_decay=5e-3)
     dst=(method.alpha=5e-3 pretrain.clip_norm=1.0)
@@ -20,6 +21,7 @@ case $WHAT in
     ;;
   cifar10)
     config=configs/cifar10_resnet20_methods_small.yaml seeds=0
+    pruned=imp,imp_m_times,imp_reprune,sms,swamp
     after=(pretrain.epochs=11 pretrain.keep_epoch=8)
     gsm=(pretrain.momentum=0.95 pretrain.weight_decay=2e-3)
     dst=(method.alpha=1e-4)
@@ -35,7 +37,7 @@ sweep() { # METHODS [SETTING...]
 }
 
 share=--share-dense folder=after
-sweep imp,imp_m_times,imp_m_phases,imp_reprune,imp_swa,sms,swamp,swamp_plus "${after[@]}"
+sweep "$pruned" "${after[@]}"
 folder=greedy sweep sms soup.rule=greedy "${after[@]}"
 share= folder=during
 sweep bimp,bimp_sms,gmp,gmp_sms,lc
