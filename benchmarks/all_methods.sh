@@ -22,7 +22,7 @@ case $WHAT in
   cifar10)
     config=configs/cifar10_resnet20_methods_small.yaml seeds=0
     pruned=imp,imp_m_times,imp_reprune,sms,swamp
-    after=(pretrain.epochs=11 pretrain.keep_epoch=8)
+    after=(pretrain.epochs=9 pretrain.keep_epoch=7)
     gsm=(pretrain.momentum=0.95 pretrain.weight_decay=2e-3)
     dst=(method.alpha=1e-4)
     str=(method.initial=-5)
