@@ -15,9 +15,9 @@ case $WHAT in
     config=configs/digits_methods.yaml seeds=0,1,2
     pruned=imp,imp_m_times,imp_m_phases,imp_reprune,imp_swa,sms,swamp,swamp_plus
     after=(pretrain.epochs=30 pretrain.keep_epoch=20)
-    gsm=(pretrain.momentum=0.98 pretrain.weight_decay=5e-3)
+    gsm=(pretrain.momentum=0.95)
     dst=(method.alpha=5e-3 pretrain.clip_norm=1.0)
-    str=(method.initial=-2.5 pretrain.weight_decay=5e-4)
+    str=(method.initial=-2.2)
     ;;
   cifar10)
     config=configs/cifar10_resnet20_methods_small.yaml seeds=0

@@ -166,7 +166,7 @@ def test_stop_file_of_an_earlier_run_is_removed(tmp_path: Path) -> None:
         ("nods: 2", "nods is not a key, did you mean nodes"),
         ("nodes: 0", "nodes=0 should be greater than or equal to 1"),
         ("nodes: two", "nodes='two' should be a valid integer"),
-        ("time_limit: 12:00:00", "time_limit=43200 should be a valid string; write it in quotes"),
+        ("time_limit: 43200", "time_limit=43200 should be a valid string; write it in quotes"),
         ("time_limit: soon", "time_limit='soon' "),
         ("environment: {A: 1}", "environment.A=1 should be a valid string; write it in quotes"),
         ("environment: {a-b: x}", "environment has 'a-b', which cannot name a variable"),
