@@ -20,6 +20,7 @@ from launcher import examination
 from launcher.cli import cli
 from launcher.commands import run
 from launcher.plan_table import bytes_text
+from sms_dist.config_file import load
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
@@ -106,8 +107,10 @@ def test_version_is_the_packages() -> None:
     assert call("--version").stdout == f"sms-dist, version {__version__}\n"
 
 
-def test_neither_help_nor_plans_import_torch() -> None:
-    plans = [("plan", "--config", str(path), "--ranks", "2") for path in CONFIGS]
+def test_neither_help_nor_unstructured_plans_import_torch() -> None:
+    # What whole filters leave depends on the layers' shapes, for which the model is built.
+    plain = [path for path in CONFIGS if load(path).pruning.pattern == "unstructured"]
+    plans = [("plan", "--config", str(path), "--ranks", "2") for path in plain]
     done = without({"torch", "deepspeed"}, ("--help",), ("plan", "--help"), ("plan",), *plans)
     assert done.returncode == 0, done.stderr
 

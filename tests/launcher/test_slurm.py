@@ -30,7 +30,7 @@ def script(cluster: ClusterConfig | None = None, **changes: Any) -> str:
     """A script for a GPU cluster, with some of its inputs replaced."""
     inputs: dict[str, Any] = {
         "job_name": "cifar10_sms",
-        "config_path": Path("configs/cifar10_resnet18_sms.yaml"),
+        "config_path": Path("configs/table_05_cifar10_resnet18.yaml"),
         "run_dir": Path("runs/cifar10_sms"),
         "settings": ["seed=1", "candidates.vary={weight_decay: [1e-4, 5e-4, 1e-3]}"],
         "repository": Path("/home/me/sms_dist"),
