@@ -14,7 +14,8 @@ from data import index
 from data.cifar import CIFAR10, CIFAR100
 from data.dataset import Dataset, DatasetInfo, Source
 from data.digits import DIGITS, DIGITS_DISTORTED
-from sms_dist.config import DataConfig, lookup
+from sms_dist.config import DataConfig
+from sms_dist.lookup import lookup
 
 if TYPE_CHECKING:
     import torch

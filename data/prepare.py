@@ -8,7 +8,7 @@ from pathlib import Path
 from data import DATASETS, index, shards
 from data.cifar import samples
 from data.writer import sha256, write
-from sms_dist.config import lookup
+from sms_dist.lookup import lookup
 
 
 def prepare(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from data import DATASETS
-from sms_dist.config import Config, lookup
+from sms_dist.config import Config
 from sms_dist.distributed.engines import ENGINES
+from sms_dist.lookup import lookup
 from sms_dist.methods import recipe, starts_from_dense
 from sms_dist.phases import Phase, Recipe
 from sms_dist.pruning.allocation import ALLOCATIONS

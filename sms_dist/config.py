@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 
-T = TypeVar("T")
+from sms_dist.lookup import lookup
+
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Above0 = Annotated[float, Field(gt=0)]
@@ -61,8 +61,7 @@ class PretrainConfig(Section):
     history: Literal["recorded", "config"] = "recorded"
     """where `from` has no history.json: config takes this section for how it was pretrained"""
     keep_epoch: Natural | None = None
-    """keep the weights after this epoch as well, for methods that rewind (null: as the method
-    needs)"""
+    """also keep the weights after this epoch, to rewind to (null: as the method needs)"""
     ranks: Count | None = None
     """ranks that pretrain as one data-parallel group (null: all the batch feeds); fixes the bits"""
     epochs: Natural = 30
@@ -106,8 +105,7 @@ class MethodConfig(Section):
 
 class PruningConfig(Section):
     goal_sparsity: Annotated[float, Field(gt=0, lt=1)] | None = 0.9
-    """fraction of the prunable weights removed at the end (null: for methods that do not control
-    it)"""
+    """fraction of the prunable weights removed at the end (null: where it cannot be controlled)"""
     phases: Count = 3
     """prune-retrain phases; each removes the same fraction of what remains"""
     allocation: str = "global"
@@ -250,17 +248,3 @@ class Config(Section):
         for i, changes in enumerate(candidates.overrides):
             for key in changes:
                 lookup(RetrainConfig.model_fields, key, f"candidates.overrides[{i}]")
-
-
-def lookup(table: Mapping[str, T], key: str, field: str) -> T:
-    """table[key]; else a ValueError that names the field and the legal keys."""
-    if key in table:
-        return table[key]
-    legal = ", ".join(sorted(table))
-    raise ValueError(f"{field}={key} is not known{nearest(key, table)}; legal: {legal}")
-
-
-def nearest(word: str, legal: Iterable[str]) -> str:
-    """ ", did you mean X?" for the legal word closest to a misspelt one, else nothing."""
-    match = difflib.get_close_matches(word, list(legal), n=1, cutoff=0.5)
-    return f", did you mean {match[0]}?" if match else ""

@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from sms_dist.config import Config, nearest
+from sms_dist.config import Config
+from sms_dist.lookup import nearest
 
 MAX_BYTES = 1 << 20
 # (tag, form, first characters): 1e-4 is a number, in files read and written (YAML 1.1: 1.0e-4).

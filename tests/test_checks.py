@@ -62,6 +62,10 @@ def test_a_good_configuration_gives_the_recipe_of_its_method(method: str) -> Non
         ("method.name=gmp pretrain.from=x", "method.name=gmp prunes while it trains"),
         ("method.name=gmp pretrain.epochs=3", "pretrain.epochs=3 is the whole training of method"),
         ("method.name=bimp pretrain.epochs=4", "1 are left for pruning.phases=3"),
+        (
+            "method.name=imp_reprune candidates.count_per_phase=[2,3,3]",
+            "their number must not rise",
+        ),
         ("method.name=swamp retrain.epochs=31", "replays the last of them; lower it"),
         ("method.name=swamp pretrain.keep_epoch=3", "rewinds to epoch 20"),
         ("pretrain.keep_epoch=31", "pretrain.keep_epoch=31 is after the 30 epochs"),

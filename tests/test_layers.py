@@ -16,6 +16,7 @@ LAYERS = [
         "config",
         "config_file",
         "config_compare",
+        "lookup",
         "paths",
         "randomness",
         "vision",

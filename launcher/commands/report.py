@@ -46,7 +46,7 @@ def report(
     runs' journals and configurations is read.
     """
     from launcher.run_folders import read_runs
-    from sms_dist.config import lookup
+    from sms_dist.lookup import lookup
     from sms_dist.reports.formats import FORMATS
     from sms_dist.reports.paper_tables import make
 

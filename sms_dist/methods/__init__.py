@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sms_dist.config import Config, lookup
+from sms_dist.config import Config
+from sms_dist.lookup import lookup
 from sms_dist.methods.bimp import BimpKeys, bimp, bimp_sms
 from sms_dist.methods.dense import dense
 from sms_dist.methods.dnw import dnw

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from sms_dist.config import ModelConfig, lookup
+from sms_dist.config import ModelConfig
+from sms_dist.lookup import lookup
 from sms_dist.models.digits_cnn import digits_cnn
 from sms_dist.models.resnet18 import resnet18
 from sms_dist.models.resnet_cifar import resnet20

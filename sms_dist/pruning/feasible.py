@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from math import prod
 
-from sms_dist.config import PruningConfig, nearest
+from sms_dist.config import PruningConfig
+from sms_dist.lookup import nearest
 from sms_dist.pruning.apportion import num_kept
 from sms_dist.pruning.shares import Shapes, check_one_each, is_convolution, uniform_plus
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sms_dist.config import PruningConfig, lookup
+from sms_dist.config import PruningConfig
+from sms_dist.lookup import lookup
 from sms_dist.pruning.allocation import ALLOCATIONS
 from sms_dist.pruning.apportion import num_kept
 from sms_dist.pruning.feasible import UNSTRUCTURED, n_of_m

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sms_dist.config import lookup
+from sms_dist.lookup import lookup
 from sms_dist.reports import method_tables, overview, phase_tables
 from sms_dist.reports.collect import Run
 from sms_dist.reports.layout import Report

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from sms_dist.config import PretrainConfig, lookup
+from sms_dist.config import PretrainConfig
+from sms_dist.lookup import lookup
 
 Body = Callable[[PretrainConfig, int, int], list[float]]  # (config, epochs, steps per epoch)
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from sms_dist.config import lookup
+from sms_dist.lookup import lookup
 
 
 @dataclass(frozen=True)

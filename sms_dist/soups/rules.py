@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sms_dist.config import SoupConfig, lookup
+from sms_dist.config import SoupConfig
+from sms_dist.lookup import lookup
 
 Coefficients = list[float]  # of each candidate; none is negative, they add up to 1
 

@@ -31,7 +31,8 @@ def dense_model(bench: Workbench, book: Logbook) -> DenseModel:
     folder = book.paths.dense
     is_stored = from_first(lambda: store.is_complete(folder), bench.at.world, bench.at.device)
     dense = _stored(bench, book) if is_stored else _made_and_stored(bench, book)
-    if book.board:
+    is_trained = dense.metrics.get("epochs_trained") == dense.metrics.get("epochs_total")
+    if book.board and is_trained:  # else it is only where the method begins
         book.board.dense(dense.metrics["test_accuracy"])
     return dense
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from sms_dist.config import lookup
+from sms_dist.lookup import lookup
 
 if TYPE_CHECKING:  # a configuration is checked against the table below without paying for torch
     from sms_dist.distributed.engines.base import Engine, Job
