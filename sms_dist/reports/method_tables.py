@@ -36,9 +36,10 @@ def during_training(runs: Sequence[Run]) -> Report:
 
 
 def _during_training(runs: Sequence[Run]) -> Table:
-    goals = sorted({_goal(run) for run in runs})
+    placed = _by_goal(runs)
+    goals = sorted({goal for _, goal in placed})
     methods = sorted({run.method for run in runs}, key=order)
-    best = {key: _best(runs, *key) for key in product(methods, goals)}
+    best = {key: _best(placed.get(key, [])) for key in product(methods, goals)}
     rows = [
         Row(facts(m).label, tuple(v for goal in goals for v in best[m, goal][0])) for m in methods
     ]
@@ -51,16 +52,26 @@ def _during_training(runs: Sequence[Run]) -> Table:
     return _table(runs, columns, marked(rows, places=3), *words)
 
 
-def _goal(run: Run) -> float:
-    """The goal; where a method does not control it, what it came to, to a percent."""
-    assert run.final is not None
-    return run.config.pruning.goal_sparsity or round(run.final.sparsity, 2)
+def _by_goal(runs: Sequence[Run]) -> dict[tuple[str, float], list[list[Run]]]:
+    """(method, goal) -> the seeds of each configuration.
+
+    Where a method does not control its sparsity, its seeds' mean, to a percent, stands for a goal.
+    """
+    found: dict[tuple[str, float], list[list[Run]]] = {}
+    for (method, goal), own in grouped(runs, _asked).items():
+        for _, part in variants(own, lambda key: False):
+            reached = [run.final.sparsity for run in part if run.final]
+            place = goal or round(sum(reached) / len(reached), 2)
+            found.setdefault((method, place), []).append(part)
+    return found
 
 
-def _best(runs: Sequence[Run], method: str, goal: float) -> tuple[tuple[Entry, Entry], int]:
+def _asked(run: Run) -> tuple[str, float]:
+    return run.method, run.config.pruning.goal_sparsity or 0.0
+
+
+def _best(parts: Sequence[Sequence[Run]]) -> tuple[tuple[Entry, Entry], int]:
     """Accuracy and speedup of the configuration with the best mean, and of how many it is."""
-    wanted = [run for run in runs if (run.method, _goal(run)) == (method, goal)]
-    parts = [part for _, part in variants(wanted, lambda key: False)]
     found = [(_accuracy(part), _speedup(part)) for part in parts]
     known = [(a, s) for a, s in found if a is not None]
     if not known:

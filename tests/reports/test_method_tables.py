@@ -63,6 +63,17 @@ def test_table_2_shows_the_best_configuration_by_its_mean() -> None:
     assert "The best of up to 2 configurations of a method stands for it." in table.caption
 
 
+def test_seeds_of_a_method_without_a_goal_stand_in_one_column_of_table_2() -> None:
+    def seed(number: int, kept: int) -> Run:
+        found = phase(1, 0.8 + 0.1 * number, [0.8], kept, theoretical_speedup=2.0)
+        words = ("method.name=str", "pruning.goal_sparsity=null", f"seed={number}")
+        return run([found], *words)
+
+    (table,) = make("2", [seed(0, 512), seed(1, 488)]).tables  # of 1000: 48.8 and 51.2 %
+    assert rows(table) == {"STR": ["85.00 ± 7.07", "2.0 ± 0.0"]}
+    assert table.columns[0].head == ("Sparsity 50%", "accuracy")
+
+
 def test_table_16_has_m_as_columns() -> None:
     runs = []
     for m in (3, 5):
