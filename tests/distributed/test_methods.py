@@ -19,6 +19,7 @@ SETTINGS = {
     "str": ("pruning.goal_sparsity=null", "method.initial=-3"),
 }
 WITH_SOUPS = ["imp_reprune", "swamp", "bimp_sms", "gmp_sms", "dpf_sms"]
+RULES = ["dpf_sms", "gsm", "dnw", "lc", "dst", "str"]
 NUM_PRUNABLE = 6152
 
 
@@ -70,6 +71,14 @@ def two_groups(tmp_path_factory):
 def one_group(tmp_path_factory):
     folder = tmp_path_factory.mktemp("group")
     start_several(runs(folder, WITH_SOUPS, "pretrain.ranks=1"), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shared_batches(tmp_path_factory):
+    """Every sparse training rule with two ranks for a candidate, which share its batches."""
+    folder = tmp_path_factory.mktemp("shared")
+    start_several(runs(folder, RULES, "engine.ranks_per_candidate=2"), folder, ranks=2)
     return folder
 
 
@@ -125,6 +134,15 @@ def test_a_method_that_is_killed_and_started_again_ends_in_the_same_bits(whole, 
 def test_two_groups_give_the_bits_of_one(one_group, two_groups, method):
     assert len(all_weights(one_group / method)) >= 4
     assert all_weights(one_group / method) == all_weights(two_groups / method)
+
+
+@pytest.mark.parametrize("method", RULES)
+def test_two_ranks_of_a_candidate_train_as_one_would(whole, shared_batches, method):
+    """Ranks of a group with different masks would have been an error; rounding differs."""
+    one, two = (mask(folder / method / "phase_1" / "soup") for folder in (whole, shared_batches))
+    both = sum(int((one[name] & two[name]).sum()) for name in one)
+    either = sum(int((one[name] | two[name]).sum()) for name in one)
+    assert both / either > 0.5  # unrelated masks of a tenth of the weights: 0.05
 
 
 def test_the_runs_of_imp_reprune_have_masks_of_their_own_inside_that_of_the_phase_before(whole):
