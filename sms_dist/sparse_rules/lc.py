@@ -21,15 +21,16 @@ class Lc(MagnitudeRule):
         setup: Setup,
         *,
         mu: float,
-        mu_growth: float,
+        final_mu: float,
         epochs_per_compression: int,
     ) -> None:
         super().__init__(setup)
         self.mu = mu
         self.theta = masked(weights, largest(weights, self.num_kept))
         self.multipliers = {name: torch.zeros_like(theta) for name, theta in self.theta.items()}
-        self._growth = mu_growth
         self._steps_per_compression = epochs_per_compression * setup.steps_per_epoch
+        num_compressions = setup.num_steps // self._steps_per_compression
+        self._growth = (final_mu / mu) ** (1 / max(1, num_compressions - 1))
         self._num_steps = 0
 
     @torch.no_grad()

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
 from sms_dist.config import Above0, AtLeast0, Count, Section
 
 
@@ -25,8 +21,9 @@ class Dnw(Section):
 class Lc(Section):
     mu: Above0 = 1e-2
     """weight of the penalty for what compression changes, at first"""
-    mu_growth: Annotated[float, Field(ge=1)] = 1.2
-    """factor on mu at each compression"""
+    final_mu: Above0 = 1.0
+    """the same at the end; mu grows by equal factors at the compressions, however long training is
+    (the learning rate times mu must stay well below 4)"""
     epochs_per_compression: Count = 1
     """epochs of training from one compression to the next"""
 

@@ -25,8 +25,8 @@ def random_tensors(seed, decimals=3):
     }
 
 
-def make(name, weights, num_kept=30, steps_per_epoch=5, **options):
-    setup = Setup(num_kept, 4 * steps_per_epoch, steps_per_epoch)
+def make(name, weights, num_kept=30, steps_per_epoch=5, epochs=4, **options):
+    setup = Setup(num_kept, epochs * steps_per_epoch, steps_per_epoch)
     return make_rule(SparseTraining(name, options), weights, setup)
 
 
@@ -125,7 +125,7 @@ def test_lc_adds_the_derivative_of_the_penalty(seed, mu):
 
 def test_lc_compresses_after_so_many_epochs():
     weights = random_tensors(0)
-    rule = make("lc", weights, steps_per_epoch=3, epochs_per_compression=2, mu=0.1, mu_growth=2.0)
+    rule = make("lc", weights, steps_per_epoch=3, epochs_per_compression=2, mu=0.1, final_mu=0.2)
     assert torch.equal(flat(rule.theta), flat(masked(weights, largest(weights, 30))))
     weights = random_tensors(1)
     for _ in range(5):
@@ -144,11 +144,22 @@ def test_lc_compresses_after_so_many_epochs():
     assert torch.equal(flat(rule.theta), flat(masked(shifted, largest(shifted, 30))))
 
 
+def test_the_penalty_of_lc_reaches_its_end_however_long_training_is():
+    for epochs in (2, 5, 60):
+        rule, seen = make("lc", random_tensors(0), steps_per_epoch=1, epochs=epochs), []
+        for _ in range(epochs):
+            seen.append(rule.mu)
+            rule.after_step_(random_tensors(1))
+        assert seen[0] == 0.01
+        assert seen[-1] == pytest.approx(1.0)
+        assert seen == sorted(seen)
+
+
 def test_lc_solves_a_quadratic_problem_under_the_constraint():
     """min ||w - c||^2 / 2 with 30 weights: the 30 largest of c, unchanged, the others 0."""
     target = random_tensors(5)
     weights = random_tensors(6)
-    rule = make("lc", weights, steps_per_epoch=50, mu=0.05, mu_growth=1.3)
+    rule = make("lc", weights, steps_per_epoch=50, epochs=30, mu=0.05, final_mu=100.0)
     distances = []
     for step in range(1500):
         gradients = {name: w - target[name] for name, w in weights.items()}

@@ -81,7 +81,7 @@ def test_exact_rules_keep_the_largest_weights_of_all_layers(name):
         ("dpf", {"refresh": 1.5}, "method.refresh=1.5"),
         ("gsm", {"momentum": 0.9}, "method.momentum is not a key"),
         ("lc", {"mu": 0.0}, "method.mu=0.0 should be greater than 0"),
-        ("lc", {"mu_growth": 0.9}, "method.mu_growth=0.9 should be greater than or equal to 1"),
+        ("lc", {"final_mu": -0.9}, "method.final_mu=-0.9 should be greater than 0"),
         ("dst", {"alpha": -1.0}, "method.alpha=-1.0"),
         ("str", {"initial": "low"}, "method.initial='low'"),
     ],

@@ -64,7 +64,7 @@ def test_lc_draws_the_weights_to_their_compressed_copy():
         norm = sum(w.square().sum() for w in weights.values())
         distances.append(float((squares / norm).sqrt()))
 
-    train("lc", {"mu": 0.01, "mu_growth": 1.5}, epochs=10, sparsity=0.9, watch=watch)
+    train("lc", {"mu": 0.01, "final_mu": 0.4}, epochs=10, sparsity=0.9, watch=watch)
     assert distances[-1] < 0.25 * distances[0]
 
 
