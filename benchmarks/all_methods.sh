@@ -13,7 +13,7 @@ WHAT=$1 TO=$2 JOBS=${JOBS:-2}
 case $WHAT in
   digits)
     config=configs/digits_methods.yaml seeds=0,1,2
-    pruned=imp,imp_m_times,imp_m_phases,imp_reprune,imp_swa,sms,swamp,swamp_plus
+    pruned=imp,imp_m_times,imp_m_phases,imp_reprune,imp_swa,swamp,swamp_plus
     after=(pretrain.epochs=30 pretrain.keep_epoch=20)
     gsm=(pretrain.momentum=0.95)
     dst=(method.alpha=1.5e-3 pretrain.clip_norm=1.0)
@@ -21,7 +21,7 @@ case $WHAT in
     ;;
   cifar10)
     config=configs/cifar10_resnet20_methods_small.yaml seeds=0
-    pruned=imp,imp_m_times,imp_reprune,sms,swamp
+    pruned=imp,imp_m_times,imp_reprune,swamp
     after=(pretrain.epochs=9 pretrain.keep_epoch=7)
     gsm=(pretrain.momentum=0.95 pretrain.weight_decay=2e-3)
     dst=(method.alpha=1e-4)
@@ -38,7 +38,7 @@ sweep() { # METHODS [SETTING...]
 
 share=--share-dense folder=after
 sweep "$pruned" "${after[@]}"
-folder=greedy sweep sms soup.rule=greedy "${after[@]}"
+sweep sms soup.rule=uniform,greedy "${after[@]}"
 share= folder=during
 sweep bimp,bimp_sms,gmp,gmp_sms,lc
 sweep dpf,dpf_sms,dnw pretrain.clip_norm=1.0
