@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sms_dist.reports import caption
 from sms_dist.reports.collect import PhaseResult, Run
 from sms_dist.reports.grid import grouped, placed, value
 from sms_dist.reports.layout import Column, Entry, Report, Row, Table
-from sms_dist.reports.method_facts import facts, order
+from sms_dist.reports.method_facts import facts, order, rule_order
 from sms_dist.reports.settings import variants
 
 TOLD = (
@@ -77,13 +78,16 @@ def methods(runs: Sequence[Run]) -> Report:
 
 def _experiments(runs: Sequence[Run]) -> Iterator[Experiment]:
     named = grouped(runs, _names)
-    for key in sorted(named, key=repr):  # a goal may be missing
+    for key in sorted(named):
         for difference, part in variants(named[key], TOLD.__contains__):
             yield Experiment(part, difference)
 
 
-def _names(run: Run) -> tuple[object, ...]:
-    return (*Experiment([run], "").rival, order(run.method), run.rule, run.num_candidates)
+def _names(run: Run) -> tuple[Any, ...]:
+    """What parts experiments, in the order of the rows; methods without a goal come last."""
+    config, goal = run.config, Experiment([run], "").rival[-1]
+    place = (config.data.name, config.model.name, goal is None, goal or 0.0)
+    return (*place, order(run.method), rule_order(run.rule), run.num_candidates)
 
 
 def _without_empty(entries: Sequence[dict[str, Entry]]) -> list[str]:
