@@ -16,8 +16,8 @@ case $WHAT in
     pruned=imp,imp_m_times,imp_m_phases,imp_reprune,imp_swa,swamp,swamp_plus
     after=(pretrain.epochs=30 pretrain.keep_epoch=20)
     gsm=(pretrain.momentum=0.95)
-    dst=(method.alpha=1.5e-3 pretrain.clip_norm=1.0)
-    str=(method.initial=-4)
+    dst=(method.alpha=3e-3 pretrain.clip_norm=1.0)
+    str=(method.initial=-2.5)
     ;;
   cifar10)
     config=configs/cifar10_resnet20_methods_small.yaml seeds=0
