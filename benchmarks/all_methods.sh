@@ -45,4 +45,4 @@ sweep dpf,dpf_sms,dnw pretrain.clip_norm=1.0
 sweep gsm "${gsm[@]}"
 sweep dst pruning.goal_sparsity=null "${dst[@]}"
 sweep str pruning.goal_sparsity=null "${str[@]}"
-sms-dist report "$TO" --format markdown --out "$TO/report" --plot
+sms-dist report "$TO" --format markdown --out "$TO/report"

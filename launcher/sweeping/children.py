@@ -16,6 +16,7 @@ from typing import Literal
 from launcher.commands.run import command
 from launcher.sweeping.tasks import Task, state
 
+STOPS = (signal.SIGTERM, signal.SIGHUP)  # as good as Ctrl-C
 STOPPED = 75  # a run's exit status: on request, can go on
 SECONDS_TO_STOP = 60
 SECONDS_BETWEEN_LOOKS = 0.05
@@ -165,7 +166,8 @@ def _termination_as_interrupt() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    old = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    heard = [n for n in STOPS if signal.getsignal(n) is not signal.SIG_IGN]  # nohup: not SIGHUP
+    old = {number: signal.signal(number, interrupt) for number in heard}
     try:
         yield
     finally:
