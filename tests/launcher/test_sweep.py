@@ -153,11 +153,14 @@ def test_ctrl_c_stops_the_children_and_says_how_to_go_on(tmp_path: Path) -> None
     process = started(*arguments, "--to", tmp_path)
     log = tmp_path / "seed0" / "logs" / "sweep.log"
     deadline = time.monotonic() + 60
-    while not (log.is_file() and "pretrain" in log.read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    output = process.communicate(timeout=60)[0]
+    try:
+        while not (log.is_file() and "pretrain" in log.read_text()):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=60)[0]
+    finally:
+        process.terminate()  # a failure must not leave 500 epochs behind
     assert process.returncode == 75, output
     assert "1 stopped, 1 not started" in output
     assert "the same command goes on" in output
