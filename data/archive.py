@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from data.decode import AGAIN
 from data.members import check_member
 
-AGAIN = "copy it again or write new shards with `sms-dist data prepare`"
 BLOCK = 512  # a header, and what contents are padded to
 _NAME = re.compile(r"((?:.*/|)[^./][^.]*)\.([^/]+)")  # key and extension; hidden files have no key
 _META = re.compile(r"__[^/]*__($|/)")  # WebDataset's notes about the shard

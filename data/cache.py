@@ -8,6 +8,7 @@ import io
 import os
 import shutil
 import socket
+import tempfile
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +18,7 @@ from typing import Any, BinaryIO
 from filelock import FileLock
 
 from data import remote
-from data.archive import AGAIN
+from data.decode import AGAIN
 
 FOLDER = ".cache"
 BLOCK = 1 << 20
@@ -82,7 +83,6 @@ def once(target: Path, fill: Fill) -> Path:
     """The file, written by `fill` if it does not exist; it appears complete or not at all."""
     if target.exists():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.parent / f".{target.name}.lock"):
         if not target.exists():  # else another process made it meanwhile
             for leftover in target.parent.glob(f".{target.name}.*.partial"):
@@ -142,5 +142,10 @@ class _Summed(io.RawIOBase):
 
 
 def _is_writable(folder: Path) -> bool:
-    existing = next(p for p in (folder, *folder.resolve().parents) if p.exists())
-    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    """Tried out: permissions say little on network file systems, and to root."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
