@@ -29,8 +29,8 @@ from sms_dist.distributed.parts import sum_over_parts
 from sms_dist.distributed.topology import Axis, first_ranks
 from sms_dist.soups.diversity import gram
 from sms_dist.soups.mixing import mix
-from sms_dist.training.batch_norm import recompute_
 from sms_dist.tasks import make_task
+from sms_dist.training.batch_norm import recompute_
 from sms_dist.training.evaluation import evaluate
 
 at = topology.start(EngineConfig(ranks_per_candidate=int(sys.argv[1]), device="cpu"))
