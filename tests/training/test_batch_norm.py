@@ -7,6 +7,7 @@ from torch.optim.swa_utils import update_bn
 
 from data.augment import crop_flip
 from data.dataset import Split
+from data.pixels import Pixels
 from data.resident import Resident
 from sms_dist.distributed.topology import Axis
 from sms_dist.randomness import stream
@@ -22,7 +23,7 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def loader(augment=None):
-    return Resident(SPLIT, 16, (0.4,), (0.3,), augment, CPU)
+    return Resident(SPLIT, 16, Pixels((0.4,), (0.3,), CPU), augment, CPU)
 
 
 def new_model(dropout=0.0, momentum=0.1):

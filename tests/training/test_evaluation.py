@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy
 
 import data
 from data.dataset import Split
+from data.pixels import Pixels
 from data.resident import Resident
 from sms_dist.config import Config, DataConfig
 from sms_dist.distributed.parts import NUM_PARTS
@@ -27,7 +28,7 @@ def split_of(num):
 
 
 def loader(num, batch_size):
-    return Resident(split_of(num), batch_size, (0.5,), (0.25,), None, CPU)
+    return Resident(split_of(num), batch_size, Pixels((0.5,), (0.25,), CPU), None, CPU)
 
 
 class Recording(nn.Module):

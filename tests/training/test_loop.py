@@ -9,6 +9,7 @@ from torch import nn
 
 import data
 from data.dataset import Split
+from data.pixels import Pixels
 from data.resident import Resident
 from sms_dist.config import Config, DataConfig, EngineConfig, PretrainConfig
 from sms_dist.distributed.engines import make_engine
@@ -33,8 +34,7 @@ LABELS = (PIXELS[:, :12].sum(1) > PIXELS[:, 12:24].sum(1)).long()
 LOADER = Resident(
     Split((PIXELS * 256).to(torch.uint8).view(-1, 1, 6, 6), LABELS),
     BATCH,
-    (0.5,),
-    (0.3,),
+    Pixels((0.5,), (0.3,), CPU),
     None,
     CPU,
 )
