@@ -19,6 +19,8 @@ State = dict[str, Tensor]
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # keys of what training programs save
 PREFIXES = ("module.", "_orig_mod.", "model.")  # of models that were wrapped when they were saved
+# What torch.load raises for files that are damaged, or something else.
+_UNREADABLE = (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError)
 # Older files have none, and only batch norm without momentum looks at them.
 OPTIONAL = ".num_batches_tracked"
 
@@ -96,7 +98,7 @@ def _file(path: Path, place: str) -> State:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except safetensors.SafetensorError as error:
         raise ValueError(f"{place} is no safetensors file: {error}") from None
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
+    except _UNREADABLE as error:
         raise ValueError(
             f"{place} is no state dict of tensors ({_first_line(error)}); save model.state_dict(), "
             "not the model, or a .safetensors file"
