@@ -25,12 +25,12 @@ def defocus_blur(images: Tensor, severity: int, draw: Draw) -> Tensor:
 
 
 def glass_blur(images: Tensor, severity: int, draw: Draw) -> Tensor:
-    """Constants: sigma, furthest move of a pixel, times that all are moved."""
+    """Constants: sigma, reach, repetitions."""
     small = ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2))
     large = ((0.7, 1, 2), (0.9, 2, 1), (1.0, 2, 3), (1.1, 3, 2), (1.5, 4, 2))
     sigma, reach, times = level(images, severity, small, large)
     blurred = filters.gaussian(images.float(), sigma).floor()
-    return filters.gaussian(filters.picked(blurred, _shuffled(images, reach, times, draw)), sigma)
+    return filters.gaussian(filters.picked(blurred, _scattered(images, reach, times, draw)), sigma)
 
 
 def motion_blur(images: Tensor, severity: int, draw: Draw) -> Tensor:
@@ -56,25 +56,23 @@ def zoom_blur(images: Tensor, severity: int, draw: Draw) -> Tensor:
     return blurred.permute(2, 3, 0, 1)
 
 
-def _shuffled(images: Tensor, reach: int, times: int, draw: Draw) -> Tensor:
-    """Places (N x H x W) after each pixel has been swapped in turn with a random near one.
+def _scattered(images: Tensor, reach: int, times: int, draw: Draw) -> Tensor:
+    """Places (N x H x W) after each pixel in turn has become a copy of a random near one.
 
-    One pixel after the other, as published, but of all images at once.
+    One pixel after the other, of all images at once. The authors' code means to swap the two, but
+    NumPy's views make it a copy; so are the published images.
     """
     num_images, (height, width) = len(images), images.shape[2:]
-    swaps = [
+    order = [
         y * width + x
         for y in range(height - reach, reach, -1)
         for x in range(width - reach, reach, -1)
     ] * times
-    moves = (draw(2 * len(swaps)) * (2 * reach)).long() - reach  # -reach ... reach - 1
+    moves = (draw(2 * len(order)) * (2 * reach)).long() - reach  # -reach ... reach - 1
     moves = moves[:, ::2] * width + moves[:, 1::2]
     offsets = np.ascontiguousarray(moves.T.numpy())
     places = np.repeat(np.arange(height * width)[:, None], num_images, axis=1)
     image = np.arange(num_images)
-    for here, offset in zip(swaps, offsets, strict=True):
-        there = offset + here
-        kept = places[here].copy()
-        places[here] = places[there, image]
-        places[there, image] = kept
+    for here, offset in zip(order, offsets, strict=True):
+        places[here] = places[offset + here, image]
     return torch.from_numpy(places.T.reshape(num_images, height, width))

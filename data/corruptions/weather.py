@@ -11,7 +11,7 @@ from data.corruptions.textures import fractal_side, normal, plasma
 
 LUMA = (0.299, 0.587, 0.114)
 ICE = (200.0, 225.0, 255.0)  # RGB
-WATER = (238.0, 238.0, 175.0)
+WATER = (175.0, 238.0, 238.0)
 MUD = (63.0, 42.0, 20.0)
 
 
@@ -120,8 +120,8 @@ def _crystals(draw: Draw, height: int, width: int) -> Tensor:
     side = fractal_side(height, width)
     first, second = draw(2 * side**2).chunk(2, dim=1)
     rough, fine = plasma(first, side, 2.0), plasma(second, side, 1.5)
-    veins = 1 - ((rough - fine).abs() * 4).clamp(max=1)
-    ice = 0.25 * rough + 0.35 * fine + 0.6 * veins * fine
+    veins = 1 - ((rough - fine).abs() * 6).clamp(max=1)
+    ice = rough * 0.3 + fine * 0.3 + veins * 0.4 + 0.2
     return ice[:, :height, :width].clamp(max=1)
 
 
