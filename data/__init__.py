@@ -1,27 +1,22 @@
-"""Data sets by name: what a plan needs to know of them, how they are read, split and loaded.
+"""Data sets by name: what a plan needs to know of them, and how they are opened.
 
-Nothing here imports torch before a data set is read.
+Nothing here imports torch before a data set is opened.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from data import index
+from data import index, subgroups
 from data.cifar import CIFAR10, CIFAR100
 from data.dataset import Dataset, DatasetInfo, Source
 from data.digits import DIGITS, DIGITS_DISTORTED
+from data.division import split_sizes
 from sms_dist.config import DataConfig
 from sms_dist.lookup import lookup
 
-if TYPE_CHECKING:
-    import torch
-
-    from data.dataset import Split
-    from data.resident import Resident
+__all__ = ["DATASETS", "Dataset", "DatasetInfo", "Source", "info", "load", "split_sizes"]
 
 DATASETS: dict[str, Source] = {
     "digits": DIGITS,
@@ -31,56 +26,17 @@ DATASETS: dict[str, Source] = {
 }
 
 
-@dataclass(frozen=True)
-class Loaders:
-    """The splits of a data set on the device."""
-
-    train: Resident
-    validation: Resident
-    test: Resident
-
-
 def info(config: DataConfig) -> DatasetInfo:
-    """The facts of the configured data set, after data.train_samples; no image is read."""
-    return _shortened(_stored(config), config)
-
-
-def split_sizes(info: DatasetInfo, config: DataConfig) -> tuple[int, int]:
-    """Training and validation samples; validation takes whole groups."""
-    num_groups = info.num_train // info.group
-    validation = (
-        min(round(config.validation * info.num_train / info.group), num_groups) * info.group
-    )
-    if validation == info.num_train:
-        raise ValueError(
-            f"data.validation={config.validation} of {info.num_train} training samples"
-            " leaves none to train on; lower it or raise data.train_samples"
-        )
-    return info.num_train - validation, validation
+    """The facts of the configured data set, after data.train_samples; no sample is read."""
+    known = _shortened(_stored(config), config)
+    return subgroups.named(known, config.subgroups)
 
 
 def load(config: DataConfig) -> Dataset:
-    """The configured data set in memory; the validation samples are the same for every seed."""
-    known = _stored(config)
-    facts = _shortened(known, config)
-    _, num_validation = split_sizes(facts, config)
-    whole = DATASETS[config.name].read(config.path, known, facts.num_train)
-    train, validation = _divided(whole.train, num_validation, facts.group)
-    augment = whole.augment if config.augment else None
-    return dataclasses.replace(
-        whole, info=facts, train=train, validation=validation, augment=augment
-    )
-
-
-def loaders(dataset: Dataset, batch_size: int, device: torch.device) -> Loaders:
-    """All splits as resident loaders; only the training one augments."""
-    from data.resident import Resident
-
-    def resident(split: Split) -> Resident:
-        augment = dataset.augment if split is dataset.train else None
-        return Resident(split, batch_size, dataset.mean, dataset.std, augment, device)
-
-    return Loaders(resident(dataset.train), resident(dataset.validation), resident(dataset.test))
+    """The configured data set; the validation samples are the same for every seed."""
+    facts = info(config)
+    split_sizes(facts, config)  # before anything is read
+    return lookup(DATASETS, config.name, "data.name").open(config, facts)
 
 
 def _stored(config: DataConfig) -> DatasetInfo:
@@ -99,16 +55,3 @@ def _shortened(info: DatasetInfo, config: DataConfig) -> DatasetInfo:
             " training samples; lower it, or leave it out to use them all"
         )
     return dataclasses.replace(info, num_train=wanted)
-
-
-def _divided(split: Split, num_validation: int, group: int) -> tuple[Split, Split]:
-    """Training and validation samples, each in stored order; consecutive groups stay together."""
-    import torch
-
-    from sms_dist.randomness import stream
-
-    chosen = stream(0, "validation split").permutation(len(split) // group)
-    is_validation = torch.zeros(len(split), dtype=torch.bool)
-    for offset in range(group):
-        is_validation[chosen[: num_validation // group] * group + offset] = True
-    return split.select(~is_validation), split.select(is_validation)

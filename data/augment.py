@@ -14,15 +14,20 @@ PADDING = 4
 MAX_ANGLE = math.radians(15)
 
 
-def crop_flip(images: Tensor, sample_ids: Tensor, stream: Stream) -> Tensor:
+def crop_flip(
+    images: Tensor, targets: Tensor, sample_ids: Tensor, stream: Stream
+) -> tuple[Tensor, Tensor]:
     """A crop out of the image padded with 4 zeros, half of them mirrored: pixels move, exactly."""
-    return _crop_flip(images, stream.uniform(sample_ids, 3))
+    return _crop_flip(images, stream.uniform(sample_ids, 3)), targets
 
 
-def crop_flip_rotate(images: Tensor, sample_ids: Tensor, stream: Stream) -> Tensor:
+def crop_flip_rotate(
+    images: Tensor, targets: Tensor, sample_ids: Tensor, stream: Stream
+) -> tuple[Tensor, Tensor]:
     """`crop_flip`, then a rotation within +-15 degrees (bilinear, zeros outside, rounded)."""
     draws = stream.uniform(sample_ids, 4)
-    return _rotate(_crop_flip(images, draws), (draws[:, 3] * 2 - 1) * MAX_ANGLE)
+    turned = _rotate(_crop_flip(images, draws), (draws[:, 3] * 2 - 1) * MAX_ANGLE)
+    return turned, targets
 
 
 def _crop_flip(images: Tensor, draws: Tensor) -> Tensor:

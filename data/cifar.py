@@ -6,11 +6,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from data.dataset import Dataset, DatasetInfo, Source, Split
+from data.dataset import DatasetInfo, Source, Split
+from sms_dist.config import DataConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from data.resident import Images
     from data.shards import Sample
 
 SplitName = Literal["train", "test"]
@@ -30,26 +32,28 @@ train trout tulip turtle wardrobe whale willow_tree wolf woman worm
 FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}  # torchvision's
 
 
-def read_cifar10(path: str | None, info: DatasetInfo, num_train: int) -> Dataset:
+def open_cifar10(config: DataConfig, info: DatasetInfo) -> Images:
     """3x32x32, ten classes."""
     from data.augment import crop_flip
+    from data.resident import in_memory
 
-    train, test = _read(path, info, num_train)
-    return Dataset(info, train, train.first(0), test, MEAN, STD, crop_flip)
+    train, test = _read(config, info)
+    return in_memory(train, test, info, config, MEAN, STD, crop_flip)
 
 
-def read_cifar100(path: str | None, info: DatasetInfo, num_train: int) -> Dataset:
+def open_cifar100(config: DataConfig, info: DatasetInfo) -> Images:
     """3x32x32, a hundred classes, rotated while training."""
     from data.augment import crop_flip_rotate
+    from data.resident import in_memory
 
-    train, test = _read(path, info, num_train)
-    return Dataset(info, train, train.first(0), test, MEAN_100, STD_100, crop_flip_rotate)
+    train, test = _read(config, info)
+    return in_memory(train, test, info, config, MEAN_100, STD_100, crop_flip_rotate)
 
 
 _INFO = DatasetInfo("cifar10", 50_000, 10_000, (3, 32, 32), tuple(CLASSES.split()))
 _INFO_100 = DatasetInfo("cifar100", 50_000, 10_000, (3, 32, 32), tuple(CLASSES_100.split()))
-CIFAR10 = Source(_INFO, read_cifar10, is_embedded=False)
-CIFAR100 = Source(_INFO_100, read_cifar100, is_embedded=False)
+CIFAR10 = Source(_INFO, open_cifar10, is_embedded=False)
+CIFAR100 = Source(_INFO_100, open_cifar100, is_embedded=False)
 
 
 def samples(folder: Path, info: DatasetInfo, split: SplitName) -> Iterator[Sample]:
@@ -64,7 +68,8 @@ def samples(folder: Path, info: DatasetInfo, split: SplitName) -> Iterator[Sampl
     return _from_shards(folder, info, split)
 
 
-def _read(path: str | None, info: DatasetInfo, num_train: int) -> tuple[Split, Split]:
+def _read(config: DataConfig, info: DatasetInfo) -> tuple[Split, Split]:
+    path = config.path
     if path is None:
         raise ValueError(
             f"data.name={info.name} needs data.path: a folder of WebDataset shards,"
@@ -72,11 +77,11 @@ def _read(path: str | None, info: DatasetInfo, num_train: int) -> tuple[Split, S
         )
     folder = Path(path)
     train = samples(folder, info, "train")
-    if num_train < info.num_train:
-        train = islice(train, num_train)  # later shards are not opened
+    if config.train_samples:
+        train = islice(train, info.num_train)  # later shards are not opened
     test = samples(folder, info, "test")
     return (
-        _gather(train, num_train, info, f"data.path={path}: train"),
+        _gather(train, info.num_train, info, f"data.path={path}: train"),
         _gather(test, info.num_test, info, f"data.path={path}: test"),
     )
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from data.dataset import Dataset, DatasetInfo, Source, Split
+from data.dataset import DatasetInfo, Source, Split
+from sms_dist.config import DataConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from data.resident import Images
 
 NUM_TRAIN, NUM_TEST = 1437, 360
 TRAIN_COPIES, TEST_COPIES = 2, 8
@@ -23,25 +26,28 @@ LOWEST, HIGHEST = (
 CLASSES = tuple("0123456789")
 
 
-def read_digits(path: str | None, info: DatasetInfo, num_train: int) -> Dataset:
+def open_digits(config: DataConfig, info: DatasetInfo) -> Images:
     """1437 training and 360 test digits, 1x8x8."""
-    train, test = _plain()
-    return Dataset(info, train.first(num_train), train.first(0), test, (0.2878,), (0.3541,), None)
+    from data.resident import in_memory
+
+    return in_memory(*_plain(), info, config, (0.2878,), (0.3541,))
 
 
-def read_digits_distorted(path: str | None, info: DatasetInfo, num_train: int) -> Dataset:
+def open_digits_distorted(config: DataConfig, info: DatasetInfo) -> Images:
     """Each training digit distorted twice, each test digit eight times, 1x12x12."""
+    from data.resident import in_memory
+
     train, test = (
         _distorted(split, copies, name)
         for split, copies, name in zip(
             _plain(), (TRAIN_COPIES, TEST_COPIES), ("train", "test"), strict=True
         )
     )
-    return Dataset(info, train.first(num_train), train.first(0), test, (0.4198,), (0.1440,), None)
+    return in_memory(train, test, info, config, (0.4198,), (0.1440,))
 
 
 DIGITS = Source(
-    DatasetInfo("digits", NUM_TRAIN, NUM_TEST, (1, 8, 8), CLASSES), read_digits, is_embedded=True
+    DatasetInfo("digits", NUM_TRAIN, NUM_TEST, (1, 8, 8), CLASSES), open_digits, is_embedded=True
 )
 DIGITS_DISTORTED = Source(
     DatasetInfo(
@@ -52,7 +58,7 @@ DIGITS_DISTORTED = Source(
         CLASSES,
         group=TRAIN_COPIES,
     ),
-    read_digits_distorted,
+    open_digits_distorted,
     is_embedded=True,
 )
 
@@ -69,7 +75,7 @@ def _plain() -> tuple[Split, Split]:
     everything = Split(pixels.view(-1, 1, 8, 8), torch.from_numpy(labels).long())
     shuffled = everything.select(stream(0, "digits split").permutation(len(everything)))
     is_test = torch.zeros(len(shuffled), dtype=torch.bool)
-    is_test[torch.argsort(shuffled.labels, stable=True)[::5]] = True
+    is_test[torch.argsort(shuffled.targets, stable=True)[::5]] = True
     return shuffled.select(~is_test), shuffled.select(is_test)
 
 
@@ -89,7 +95,7 @@ def _distorted(split: Split, copies: int, name: str) -> Split:
     images = _warp(split.images[origin, 0].double() / 240, affine)
     images = images + NOISE * _normal(noise).view_as(images)
     levels = (images - LOWEST) / (HIGHEST - LOWEST) * 255
-    return Split(levels.round().clamp(0, 255).to(torch.uint8)[:, None], split.labels[origin])
+    return Split(levels.round().clamp(0, 255).to(torch.uint8)[:, None], split.targets[origin])
 
 
 def _warp(images: Tensor, affine: Tensor) -> Tensor:

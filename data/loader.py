@@ -1,21 +1,25 @@
-"""What training and evaluation ask of a data loader, wherever the images lie."""
+"""What training and evaluation ask of a data loader, wherever the samples lie."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from data.pixels import Pixels
 from sms_dist.randomness import Stream
 
 
 class Batch(NamedTuple):
     """One rank's share of a step."""
 
-    inputs: Tensor  # float32, normalised
-    targets: Tensor  # int64
-    size: int  # samples of the step over all ranks of the group: the divisor of a summed loss
+    inputs: tuple[Tensor, ...]  # what the model's forward takes; images float32, normalised
+    targets: Tensor  # classes, masks or tokens
+    size: int  # samples of the step over all ranks of the group
+    weight: float  # what a summed loss is divided by: those samples, or their tokens
+    subgroups: Tensor | None = None  # int64, of each sample
 
 
 class Loader(Protocol):
@@ -43,3 +47,13 @@ class Loader(Protocol):
     def part(self, index: int, num_parts: int, batch_size: int | None = None) -> Iterator[Batch]:
         """One of several readers' batches, in stored order, not augmented; there may be none."""
         ...
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """The splits of a data set."""
+
+    train: Loader
+    validation: Loader
+    test: Loader
+    pixels: Pixels | None = None  # of images: how inputs were made of them

@@ -47,7 +47,7 @@ def check(folder: Path) -> list[str]:
 
 
 def _problem(
-    folder: Path, facts: index.ShardFacts, input_shape: tuple[int, int, int], num_classes: int
+    folder: Path, facts: index.ShardFacts, input_shape: tuple[int, ...], num_classes: int
 ) -> str | None:
     path = folder / facts.file
     if not path.is_file():

@@ -23,7 +23,7 @@ _DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error, ValueError)
 _UNDECODABLE = (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error)
 
 
-def read(path: Path, input_shape: tuple[int, int, int], num_classes: int) -> Iterator[Sample]:
+def read(path: Path, input_shape: tuple[int, ...], num_classes: int) -> Iterator[Sample]:
     """The samples of one shard in stored order; ValueError names the file and its fault."""
     for members in _members(path):
         key = members["__key__"]
@@ -49,7 +49,7 @@ def _members(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _image(
-    members: Mapping[str, Any], input_shape: tuple[int, int, int], place: str
+    members: Mapping[str, Any], input_shape: tuple[int, ...], place: str
 ) -> NDArray[np.uint8]:
     channels, height, width = input_shape
     data = next((members[extension] for extension in IMAGES if extension in members), None)

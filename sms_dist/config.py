@@ -18,6 +18,8 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Integers = Annotated[tuple[int, ...], Strict(False)]
 Counts = Annotated[tuple[Count, ...], Strict(False)]
 Names = Annotated[tuple[str, ...], Strict(False)]
+Size = Annotated[tuple[Count, Count], Strict(False)]
+Pair = Annotated[tuple[str, str], Strict(False)]
 Overrides = Annotated[tuple[dict[str, Any], ...], Strict(False)]
 
 
@@ -35,9 +37,12 @@ class Section(BaseModel):
 
 class DataConfig(Section):
     name: str = "digits_distorted"
-    """digits, digits_distorted, cifar10 or cifar100"""
+    """see [data sets](data.md); `card`: shards of your own, described by their card.yaml"""
     path: str | None = None
-    """folder of WebDataset shards or torchvision folder; the digits are embedded and need none"""
+    """folder of shards, or of the data set as it is downloaded; the digits are embedded and need
+    none"""
+    loader: Literal["resident", "streaming"] = "resident"
+    """resident: all samples lie on the device; streaming: they are read while training"""
     batch_size: Count = 16
     """samples per optimizer step of a candidate, all its ranks together"""
     train_samples: Count | None = None
@@ -46,13 +51,51 @@ class DataConfig(Section):
     """fraction of the training samples kept for validation"""
     augment: bool = True
     """the data set's own augmentation while training (the digits have none)"""
+    size: Size | None = None
+    """height and width to which images are scaled when they are read (null: the data set's)"""
+    target: str | None = None
+    """celeba: the attribute to predict"""
+    subgroup: str | None = None
+    """celeba: the attribute whose combinations with the target are measured apart"""
+    subgroups: dict[str, list[str]] = {}
+    """measure the recall of groups of classes, e.g. {animals: [cat, dog], things: [car]}"""
+    corruptions: str | None = None
+    """also measure dense models and soups on corrupted test images: a CIFAR-C or ImageNet-C folder,
+    or `generated`"""
+    max_length: Count = 128
+    """translation: tokens of a sentence, its end included"""
+    max_length_policy: Literal["stop", "cut", "skip"] = "stop"
+    """translation: what happens to training sentences that are longer"""
+    vocabulary: str = "bytes"
+    """translation: bytes, or a SentencePiece model file"""
+    languages: Pair = ("en", "de")
+    """translation: from and to, as the files are named"""
+    num_beams: Count = 1
+    """translation: beams of the search when measuring BLEU (1: greedy)"""
+    workers: Natural = 0
+    """streaming: processes that read and decode, of each rank (0: the rank itself)"""
+    prefetch: Count = 4
+    """streaming: batches that each worker prepares ahead"""
+    shuffle_shards: Count | None = None
+    """streaming: so many shards are mixed at a time, for slow disks (null: the order is that of
+    the resident loader, over all samples)"""
+    max_bad_samples: Natural = 0
+    """streaming: damaged samples to leave out, on each rank, before it stops"""
+    cache: str | None = None
+    """streaming: folder for unpacked or fetched shards (null: beside the shards)"""
+    remote: bool = False
+    """allow shards that are addressed by URL or by `pipe:` commands, which run in a shell"""
 
 
 class ModelConfig(Section):
     name: str = "digits_cnn"
-    """digits_cnn, resnet20, resnet18 or wrn20"""
+    """see [models](models.md); `package.module:function`: your own; `timm:NAME`: one of timm's"""
     options: dict[str, Any] = {}
     """keyword arguments of the model's build function"""
+    weights: str | None = None
+    """weights to begin pretraining with: a safetensors or state-dict file"""
+    weights_except: Names = ()
+    """names in that file that are left out, such as those of another classifier"""
 
 
 class PretrainConfig(Section):
@@ -116,6 +159,8 @@ class PruningConfig(Section):
     stay whole) or N:M such as 2:4 (N of M consecutive inputs stay; goal_sparsity is 1 - N/M)"""
     keep_dense: Names = ()
     """names of weights that are never pruned and not counted, e.g. [conv1.weight]"""
+    embeddings: bool = False
+    """embeddings are pruned and counted as well"""
 
 
 class RetrainConfig(Section):
@@ -153,6 +198,9 @@ class SoupConfig(Section):
     rule: str = "uniform"
     """uniform, greedy, best (single), learned (coefficients by validation loss) or distilled
     (coefficients by distillation from the dense model)"""
+    score: str | None = None
+    """metric on validation samples by which rules compare, e.g. loss (null: that of the task:
+    accuracy, miou or bleu)"""
     steps: Count = 30
     """learned and distilled: gradient steps on the coefficients"""
     learning_rate: Above0 = 0.1
@@ -176,6 +224,8 @@ class EngineConfig(Section):
     """CPU threads of a rank; fixed because it decides bits"""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """of forward and backward; masters stay fp32 (fp16: cuda only)"""
+    channels_last: bool = False
+    """memory layout of images and convolutions, faster on many devices"""
     accumulation: Count = 1
     """micro-batches per optimizer step; the batch size stays the same"""
     zero_stage: Literal[0, 1, 2, 3] = 0

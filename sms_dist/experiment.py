@@ -34,7 +34,7 @@ def run(bench: Workbench, book: Logbook) -> Document:
     for phase in bench.recipe.phases:
         standing, document = _phase(bench, book, phase, standing, dense, done)
         done.append(document)
-    return _finish(bench, book, run_summary(bench.config, dense.metrics, done))
+    return _finish(bench, book, run_summary(bench.config, bench.task.score, dense.metrics, done))
 
 
 def _phase(

@@ -26,7 +26,7 @@ LAYERS = [
     {"sparse_rules"},
     {"methods", "plan"},
     {"models", "data", "metrics"},
-    {"sizes"},
+    {"tasks", "sizes"},
     {"distributed"},
     {"training", "records", "reports", "export"},
     {"steps", "checks", "sweep"},

@@ -116,12 +116,12 @@ def _lit(drops: Tensor) -> Tensor:
 
 
 def _crystals(draw: Draw, height: int, width: int) -> Tensor:
-    """Ice on a window, 0 ... 1, N x H x W: veins where two clouds meet, on patches of rime."""
+    """Ice on a window, 0 ... 1, N x H x W: veins along the contours of a cloud."""
     side = fractal_side(height, width)
     first, second = draw(2 * side**2).chunk(2, dim=1)
-    rough, fine = plasma(first, side, 2.0), plasma(second, side, 1.5)
-    veins = 1 - ((rough - fine).abs() * 6).clamp(max=1)
-    ice = rough * 0.3 + fine * 0.3 + veins * 0.4 + 0.2
+    rough, fine = plasma(first, side, 1.7), plasma(second, side, 1.4)
+    veins = ((rough * 5 + fine) % 1 * 2 - 1).abs()
+    ice = rough * 0.25 + fine * 0.3 + veins * veins * veins * 0.45 + 0.15
     return ice[:, :height, :width].clamp(max=1)
 
 

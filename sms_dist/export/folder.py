@@ -25,7 +25,7 @@ class Description(Section):
 
     model: ModelConfig
     data: str
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     classes: list[str]
     sparsity: float  # of the prunable weights before channels were taken out
     test_accuracy: float | None

@@ -12,13 +12,13 @@ class Score:
     name: str
     label: str
     larger_is_better: bool = True
-    scale: int = 100
+    scale: float = 100.0
 
 
 _ALL = (
     Score("accuracy", "accuracy"),
     Score("top5_accuracy", "top-5 accuracy"),
-    Score("loss", "loss", larger_is_better=False, scale=1),
+    Score("loss", "loss", larger_is_better=False, scale=1.0),
     Score("ece", "ECE", larger_is_better=False),
     Score("worst_class_accuracy", "worst-class accuracy"),
     Score("balanced_accuracy", "balanced accuracy"),
@@ -26,7 +26,7 @@ _ALL = (
     Score("balanced_subgroup_recall", "balanced sub-group recall"),
     Score("miou", "mIoU"),
     Score("worst_class_iou", "worst-class IoU"),
-    Score("bleu", "BLEU", scale=1),
+    Score("bleu", "BLEU", scale=1.0),
     Score("token_accuracy", "token accuracy"),
     Score("ood_accuracy", "OOD accuracy"),
     Score("ood_miou", "OOD mIoU"),

@@ -37,7 +37,7 @@ MODELS: dict[str, ModelFamily] = {
 
 def build(
     config: ModelConfig,
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     num_classes: int,
     *,
     seed: int,
@@ -54,7 +54,7 @@ def build(
 
 
 def build_on_meta(
-    config: ModelConfig, input_shape: tuple[int, int, int], num_classes: int, *, data_name: str
+    config: ModelConfig, input_shape: tuple[int, ...], num_classes: int, *, data_name: str
 ) -> nn.Module:
     """The model's shapes and names without memory for its weights."""
     family = _checked(config, input_shape, data_name)
@@ -62,7 +62,7 @@ def build_on_meta(
         return family.build(input_shape, num_classes, **config.options)
 
 
-def _checked(config: ModelConfig, input_shape: tuple[int, int, int], data_name: str) -> ModelFamily:
+def _checked(config: ModelConfig, input_shape: tuple[int, ...], data_name: str) -> ModelFamily:
     """The family, once it is known to take these images and options."""
     family = lookup(MODELS, config.name, "model.name")
     if not _fits(family, input_shape):
@@ -89,7 +89,7 @@ def _check_options(config: ModelConfig, family: ModelFamily) -> None:
             )
 
 
-def _fits(family: ModelFamily, input_shape: tuple[int, int, int]) -> bool:
+def _fits(family: ModelFamily, input_shape: tuple[int, ...]) -> bool:
     pairs = zip(family.input_shape, input_shape, strict=True)
     return all(wanted is None or wanted == given for wanted, given in pairs)
 

@@ -12,14 +12,20 @@ DETAILS = ("epochs", "retrain")  # of candidates: in their own metrics.json and 
 
 
 def phase_summary(
-    phase: int, sparsity: float, soup: Mapping[str, float], candidates: Sequence[Document]
+    phase: int,
+    sparsity: float,
+    score: str,
+    soup: Mapping[str, float],
+    candidates: Sequence[Document],
 ) -> Document:
-    """Best and mean are test accuracies of the candidates that did not diverge."""
-    found = [c["test_accuracy"] for c in candidates if not c["diverged"]]
+    """`score` names the metric that counts: best and mean are those of the candidates on test
+    samples, without the ones that diverged."""
+    found = [c[f"test_{score}"] for c in candidates if not c["diverged"]]
     brief = [{key: c[key] for key in c if key not in DETAILS} for c in candidates]
     return {
         "phase": phase,
         "sparsity": sparsity,
+        "score": score,
         "soup": dict(soup),
         "candidates": brief,
         "best_candidate": max(found),
@@ -27,7 +33,9 @@ def phase_summary(
     }
 
 
-def run_summary(config: Config, dense: Document, phases: Sequence[Document]) -> Document:
+def run_summary(
+    config: Config, score: str, dense: Document, phases: Sequence[Document]
+) -> Document:
     """The whole run; `final` is the last soup, or the dense model where nothing was pruned."""
     brief = {key: value for key, value in dense.items() if key not in DETAILS}
     final = phases[-1]["soup"] if phases else brief
@@ -35,6 +43,7 @@ def run_summary(config: Config, dense: Document, phases: Sequence[Document]) -> 
         "name": config.name,
         "method": config.method.name,
         "seed": config.seed,
+        "score": score,
         "goal_sparsity": config.pruning.goal_sparsity,
         "dense": brief,
         "phases": list(phases),
@@ -42,10 +51,10 @@ def run_summary(config: Config, dense: Document, phases: Sequence[Document]) -> 
     }
 
 
-def accuracies(phase: Mapping[str, Any]) -> dict[str, float]:
-    """The test accuracies of a phase that stand in one chart."""
+def test_scores(phase: Mapping[str, Any]) -> dict[str, float]:
+    """Of a phase: what stands in one chart."""
     return {
-        "soup": phase["soup"]["test_accuracy"],
+        "soup": phase["soup"][f"test_{phase['score']}"],
         "best_candidate": phase["best_candidate"],
         "mean_candidate": phase["mean_candidate"],
     }

@@ -35,12 +35,13 @@ def warnings(phase: Document, earlier: Sequence[Document]) -> list[str]:
     finite = [found for found in phase["candidates"] if not found["diverged"]]
     if len(finite) < 2:
         return []
-    split = "validation" if "validation_accuracy" in phase["soup"] else "test"
-    reached = phase["soup"][f"{split}_accuracy"]
-    accuracies = [found[f"{split}_accuracy"] for found in finite]
-    gains = reached >= sum(accuracies) / len(accuracies)
+    score = phase["score"]
+    split = "validation" if f"validation_{score}" in phase["soup"] else "test"
+    reached = phase["soup"][f"{split}_{score}"]
+    scores = [found[f"{split}_{score}"] for found in finite]
+    gains = reached >= sum(scores) / len(scores)
     signs = (
-        _below_the_worst(split, reached, min(accuracies)),
+        _below_the_worst(f"{split} {score}", reached, min(scores)),
         _jump(phase["distances"], earlier, LEAP if gains else JUMP),
         _far(phase["distances"]),
         _barrier(phase["distances"], finite),
@@ -48,12 +49,12 @@ def warnings(phase: Document, earlier: Sequence[Document]) -> list[str]:
     return [f"phase {phase['phase']}: {sign}" for sign in signs if sign is not None]
 
 
-def _below_the_worst(split: str, reached: float, worst: float) -> str | None:
+def _below_the_worst(metric: str, reached: float, worst: float) -> str | None:
     if reached >= worst:
         return None
     return (
-        f"the soup's {split} accuracy of {reached:.2%} is below that of its worst candidate, "
-        f"{worst:.2%}, so that averaging harms, as it does when candidates end in different "
+        f"the soup's {metric} of {reached:.4g} is below that of its worst candidate, "
+        f"{worst:.4g}, so that averaging harms, as it does when candidates end in different "
         f"basins; {LONGER}, {SMALLER}, {SLOWER}, or {CHOOSY}"
     )
 

@@ -16,8 +16,8 @@ Coefficients = list[float]  # of each candidate; none is negative, they add up t
 class Oracle(Protocol):
     """What a rule may ask about soups that are not made yet."""
 
-    def accuracy(self, coefficients: Coefficients) -> float:
-        """On validation samples."""
+    def score(self, coefficients: Coefficients) -> float:
+        """On validation samples: the larger the better."""
         ...
 
     def objective(self, coefficients: Coefficients) -> tuple[float, list[float]]:
@@ -30,7 +30,7 @@ Choose = Callable[[Sequence[float], Oracle, SoupConfig], Coefficients]
 
 @dataclass(frozen=True)
 class Rule:
-    """A function from the candidates' validation accuracies to coefficients, and what it needs."""
+    """A function from the candidates' validation scores to coefficients, and what it needs."""
 
     choose: Choose
     needs_several: bool = False  # with a single candidate there is nothing to choose
@@ -58,7 +58,7 @@ def greedy(scores: Sequence[float], oracle: Oracle, config: SoupConfig) -> Coeff
     order = sorted(range(len(scores)), key=lambda i: -scores[i])  # stable: ties by lower index
     chosen, highest = order[:1], scores[order[0]]
     for candidate in order[1:]:
-        score = oracle.accuracy(average([*chosen, candidate], len(scores)))
+        score = oracle.score(average([*chosen, candidate], len(scores)))
         if score >= highest:
             chosen, highest = [*chosen, candidate], score
     return average(chosen, len(scores))

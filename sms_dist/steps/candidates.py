@@ -15,7 +15,8 @@ from sms_dist.plan import deal
 from sms_dist.pruning.mask import sparsity
 from sms_dist.records import store
 from sms_dist.records.logbook import Logbook
-from sms_dist.training.evaluation import Metrics, measured
+from sms_dist.tasks.base import Metrics
+from sms_dist.training.evaluation import measured
 from sms_dist.training.retrain import Retrained, Start, retrain
 from sms_dist.training.workbench import State, Workbench
 
@@ -88,7 +89,7 @@ def _made(
         result = replace(result, state=state)
     if result.is_finite and phase.has_own_masks:
         metrics = {"sparsity": sparsity(result.mask), **metrics}
-    document = _document(candidate, result, metrics) | {"seconds": watcher.close(metrics)}
+    document = _document(bench, candidate, result, metrics) | {"seconds": watcher.close(metrics)}
     if bench.at.is_leader:
         store.save(book.paths.candidate(k, i), _tensors(phase, result), {METRICS: document})
     return result, document
@@ -106,13 +107,15 @@ def _tensors(phase: Phase, result: Retrained) -> dict[str, dict[str, Tensor]]:
     return files
 
 
-def _document(candidate: Candidate, result: Retrained, metrics: dict[str, float]) -> Document:
+def _document(
+    bench: Workbench, candidate: Candidate, result: Retrained, metrics: Metrics
+) -> Document:
     return {
         "index": candidate.index,
         "seed": candidate.seed,
         "retrain": candidate.retrain.model_dump(),
         "diverged": not result.is_finite,
-        "test_accuracy": None,
+        f"test_{bench.task.score}": None,
         **metrics,
         "epochs": [asdict(epoch) for epoch in result.epochs],
     }

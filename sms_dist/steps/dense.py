@@ -33,7 +33,7 @@ def dense_model(bench: Workbench, book: Logbook) -> DenseModel:
     dense = _stored(bench, book) if is_stored else _made_and_stored(bench, book)
     is_trained = dense.metrics.get("epochs_trained") == dense.metrics.get("epochs_total")
     if book.board and is_trained:  # else it is only where the method begins
-        book.board.dense(dense.metrics["test_accuracy"])
+        book.board.dense(dense.metrics[f"test_{bench.task.score}"])
     return dense
 
 

@@ -12,7 +12,7 @@ from sms_dist.phases import Phase
 from sms_dist.pruning.mask import Mask, digest, sparsity
 from sms_dist.records import store
 from sms_dist.records.logbook import Logbook
-from sms_dist.reports.summary import accuracies, phase_summary
+from sms_dist.reports.summary import phase_summary, test_scores
 from sms_dist.soups.alarm import warnings
 from sms_dist.steps.candidates import Candidates
 from sms_dist.steps.dense import DenseModel
@@ -73,7 +73,8 @@ def soup(
     weights, mask = settled(bench, phase, merged.state, everything)
     state, metrics = measured(bench, weights, at.world)
     assert_masked(state, mask)
-    summary = phase_summary(k, sparsity(mask), metrics, list(candidates.documents.values()))
+    found = list(candidates.documents.values())
+    summary = phase_summary(k, sparsity(mask), bench.task.score, metrics, found)
     document = summary | details(bench, merged, mask)
     document |= comparisons(bench, book, phase, candidates)
     document["warnings"] = warnings(document, earlier)
@@ -107,13 +108,13 @@ def _merged(
     return merge(
         bench,
         phase.rule,
-        scores={i: documents[i].get("validation_accuracy", 0.0) for i in candidates.finite},
+        scores={i: bench.comparable(documents[i]) for i in candidates.finite},
         own={i: held.trained for i, held in candidates.own.items()},
         owners=candidates.finite_owners,
         mask=everything,
         view=lambda state: settled(bench, phase, state, everything)[0],
         teacher=dense.state,
-        test_accuracies={i: documents[i]["test_accuracy"] for i in candidates.finite},
+        test_scores={i: documents[i][f"test_{bench.task.score}"] for i in candidates.finite},
     )
 
 
@@ -128,7 +129,7 @@ def _record(
     if book.board:
         book.board.phase(
             document["phase"],
-            accuracies(document),
+            test_scores(document),
             document["sparsity"],
             document["layer_sparsities"],
             document["distances"],

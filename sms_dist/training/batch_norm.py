@@ -32,7 +32,7 @@ def recompute_(model: nn.Module, loader: Loader, axis: Axis, device: torch.devic
     def part(index: int) -> Tensor:
         total = torch.zeros(num_values, dtype=torch.float64, device=device)
         for batch in loader.part(index, NUM_PARTS):
-            model(batch.inputs)
+            model(*batch.inputs)
             total += torch.cat([*_statistics(layers), total.new_ones(1)])
         return total
 

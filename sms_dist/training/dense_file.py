@@ -8,6 +8,7 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 
+from sms_dist.models.state import bare_state
 from sms_dist.paths import HISTORY, KEPT, WEIGHTS
 from sms_dist.schedules.pretraining import pretraining_rates
 from sms_dist.schedules.retraining import History
@@ -24,7 +25,7 @@ def load_dense(bench: Workbench) -> Dense:
         loaded = safetensors.torch.load_file(file, device=str(bench.at.device))
     except safetensors.SafetensorError as error:
         raise ValueError(f"pretrain.from={file} is no safetensors file: {error}") from None
-    state = bench.new_model().state_dict()
+    state = bare_state(bench.new_model())
     _check(str(file), loaded, state, bench.config.model.name)
     history = _history(bench, file.parent / HISTORY)
     return Dense(full_precision(state | loaded), history, [], _kept(bench, file.parent))

@@ -26,9 +26,9 @@ def loss_barrier(oracle: SoupOracle, num: int) -> float:
 
 
 def pair_soups(
-    oracle: SoupOracle, indices: Sequence[int], test_accuracies: Mapping[int, float]
+    oracle: SoupOracle, indices: Sequence[int], test_scores: Mapping[int, float]
 ) -> list[dict[str, Any]]:
-    """Of every two candidates: their mean's metrics, and the better one's test accuracy.
+    """Of every two candidates: their mean's metrics, and the better one's test score.
 
     `indices` name the oracle's candidates, in its order. Every rank must call.
     """
@@ -36,6 +36,6 @@ def pair_soups(
     for i, j in combinations(range(len(indices)), 2):
         pair = [indices[i], indices[j]]
         metrics = oracle.metrics(average([i, j], len(indices)))
-        better = max(test_accuracies[index] for index in pair)
+        better = max(test_scores[index] for index in pair)
         found.append({"candidates": pair, **metrics, "better_candidate": better})
     return found

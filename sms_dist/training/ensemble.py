@@ -13,7 +13,7 @@ from sms_dist.distributed.collectives import sum_
 from sms_dist.distributed.parts import NUM_PARTS
 from sms_dist.distributed.topology import Axis
 from sms_dist.soups.rules import average
-from sms_dist.training.evaluation import Metrics
+from sms_dist.tasks.base import Metrics
 from sms_dist.training.workbench import State, Workbench
 
 # Of a class that no candidate believes in: the logarithm of 0 is no number for a report.
@@ -51,7 +51,7 @@ def probabilities(model: nn.Module, loader: Loader, num_classes: int, axis: Axis
 
     @torch.no_grad()
     def part(index: int) -> Tensor:
-        outputs = [model(batch.inputs).float() for batch in loader.part(index, NUM_PARTS)]
+        outputs = [model(*batch.inputs).float() for batch in loader.part(index, NUM_PARTS)]
         return torch.cat([torch.empty(0, num_classes, device=device), *outputs]).softmax(1)
 
     return _one_below_the_other(part, num_classes, axis, device)

@@ -8,11 +8,10 @@ from torch import Tensor, nn
 from data.loader import Loader
 from sms_dist.distributed.parts import NUM_PARTS, sum_over_parts
 from sms_dist.distributed.topology import Axis
+from sms_dist.models.state import bare_state
+from sms_dist.tasks.base import Metrics, Task
 from sms_dist.training.batch_norm import recompute_
-from sms_dist.training.meter import Meter
 from sms_dist.training.workbench import State, Workbench
-
-Metrics = dict[str, float]
 
 
 def measured(bench: Workbench, state: State, axis: Axis) -> tuple[State, Metrics]:
@@ -22,10 +21,11 @@ def measured(bench: Workbench, state: State, axis: Axis) -> tuple[State, Metrics
     with the same state; the bits do not depend on their number.
     """
     model = with_batch_norm(bench, state, axis)
-    metrics = {f"test_{k}": v for k, v in evaluate(model, bench.loaders.test, axis).items()}
+    found = evaluate(bench.task, model, bench.loaders.test, axis)
+    metrics = {f"test_{name}": value for name, value in found.items()}
     if bench.loaders.validation.num_samples:
         metrics |= validated(bench, model, axis)
-    return {name: t.detach().clone() for name, t in model.state_dict().items()}, metrics
+    return {name: tensor.clone() for name, tensor in bare_state(model).items()}, metrics
 
 
 def with_batch_norm(bench: Workbench, state: State, axis: Axis) -> nn.Module:
@@ -37,21 +37,20 @@ def with_batch_norm(bench: Workbench, state: State, axis: Axis) -> nn.Module:
 
 def validated(bench: Workbench, model: nn.Module, axis: Axis) -> Metrics:
     """Validation metrics of a model as it is. Every rank of the axis must call."""
-    result = evaluate(model, bench.loaders.validation, axis)
+    result = evaluate(bench.task, model, bench.loaders.validation, axis)
     return {f"validation_{k}": v for k, v in result.items()}
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, loader: Loader, axis: Axis) -> Metrics:
-    """Accuracy and mean loss over all samples. Every rank of the axis must call."""
+def evaluate(task: Task, model: nn.Module, loader: Loader, axis: Axis) -> Metrics:
+    """The task's metrics over all samples. Every rank of the axis must call."""
     device = next(model.parameters()).device
     model.eval()
 
     def part(index: int) -> Tensor:
-        meter = Meter(0.0, device)
+        totals = torch.zeros(task.num_totals, dtype=torch.float64, device=device)
         for batch in loader.part(index, NUM_PARTS):
-            meter.loss(model(batch.inputs), batch.targets)
-        return meter.totals
+            totals += task.totals(model, batch)
+        return totals
 
-    loss, correct, count = sum_over_parts(part, 3, axis, device).tolist()
-    return {"accuracy": correct / count, "loss": loss / count}
+    return task.metrics(sum_over_parts(part, task.num_totals, axis, device))

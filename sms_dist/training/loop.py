@@ -12,6 +12,7 @@ from data.loader import Loader
 from sms_dist.distributed.engines.base import Engine
 from sms_dist.distributed.topology import Axis
 from sms_dist.randomness import stream
+from sms_dist.tasks.base import Task
 from sms_dist.training.meter import Meter
 
 
@@ -44,6 +45,7 @@ class Training:
     purpose: str
     phase: int
     label_smoothing: float
+    task: Task
     device: torch.device
 
 
@@ -62,7 +64,7 @@ def train(
     num_steps = job.loader.num_steps
     epochs: list[Epoch] = []
     for epoch in range(len(job.rates) // num_steps):
-        meter = Meter(job.label_smoothing, job.device)
+        meter = Meter(job.task, job.label_smoothing, job.device)
         rates = job.rates[epoch * num_steps : (epoch + 1) * num_steps]
         _run_epoch(engine, job, epoch, rates, axis, meter, watcher)
         average = meter.average_over(axis)
@@ -92,5 +94,5 @@ def _run_epoch(
     for step, (batch, rate) in enumerate(zip(batches, rates, strict=True)):
         dropout = stream(job.seed, f"{job.purpose} dropout", *address, step, axis.rank)
         torch.manual_seed(dropout.key)
-        engine.step(batch.inputs, batch.targets, batch.size, rate, meter.loss)
+        engine.step(batch.inputs, batch.targets, batch.weight, rate, meter.loss)
         watcher.step(epoch + 1, step + 1, meter, batch.size)

@@ -40,14 +40,14 @@ def merge(
     *,
     view: View = as_mixed,
     teacher: State | None = None,
-    test_accuracies: Mapping[int, float] | None = None,
+    test_scores: Mapping[int, float] | None = None,
 ) -> Soup:
-    """The soup of the candidates in `scores` (validation accuracy by index). All ranks must call.
+    """The soup of the candidates in `scores` (comparable, by index). All ranks must call.
 
     `own` are the states of those that my group holds, `owners` the group of each, in index order.
     Weights outside `mask` do not travel. `view` makes a model of a mixture before it is measured:
     it keeps a weight or makes it zero, in a new state; the soup itself is returned unviewed.
-    `teacher` is the dense model, `test_accuracies` those of the candidates: for rules and
+    `teacher` is the dense model, `test_scores` those of the candidates: for rules and
     diagnostics that need them.
     """
     chosen, config, num = rule(rule_name), bench.config.soup, len(scores)
@@ -61,7 +61,7 @@ def merge(
     if config.loss_barrier and num > 1:
         found["loss_barrier_max"] = loss_barrier(oracle, num)
     if config.pairs and num > 1:
-        assert test_accuracies is not None
-        pairs = pair_soups(oracle, list(scores), test_accuracies)
+        assert test_scores is not None
+        pairs = pair_soups(oracle, list(scores), test_scores)
     by_index = dict(zip(scores, coefficients, strict=True))
     return Soup(mixer.mixed(coefficients), by_index, found, pairs)

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from sms_dist.distributed.collectives import sum_
 from sms_dist.distributed.topology import Axis
+from sms_dist.tasks.base import Outputs, Task
 
 
 @dataclass(frozen=True)
 class Average:
-    """Means over samples."""
+    """Means over what a loss is divided by, and over predictions."""
 
     loss: float
     accuracy: float
@@ -26,20 +26,19 @@ class Average:
 
 
 class Meter:
-    """Cross-entropy summed over samples; totals stay on the device until somebody asks."""
+    """A task's loss; its totals stay on the device until somebody asks."""
 
-    def __init__(self, label_smoothing: float, device: torch.device) -> None:
-        self._label_smoothing = label_smoothing
-        self.totals = torch.zeros(3, dtype=torch.float64, device=device)
+    def __init__(self, task: Task, label_smoothing: float, device: torch.device) -> None:
+        self._task, self._label_smoothing = task, label_smoothing
+        self.totals = torch.zeros(4, dtype=torch.float64, device=device)
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        value = cross_entropy(
-            outputs.float(), targets, reduction="sum", label_smoothing=self._label_smoothing
-        )
-        correct = (outputs.detach().argmax(1) == targets).sum()
+    def loss(self, outputs: Outputs, targets: Tensor) -> Tensor:
+        value = self._task.loss(outputs, targets, self._label_smoothing)
+        right, count = self._task.correct(outputs, targets)
         self.totals[0] += value.detach()
-        self.totals[1] += correct
-        self.totals[2] += len(targets)
+        self.totals[1] += right
+        self.totals[2] += count
+        self.totals[3] += self._task.weight(targets)
         return value
 
     def average(self) -> Average:
@@ -52,5 +51,5 @@ class Meter:
 
 
 def _average(totals: Tensor) -> Average:
-    loss, correct, count = totals.tolist()
-    return Average(loss / max(count, 1), correct / max(count, 1))
+    loss, right, count, weight = totals.tolist()
+    return Average(loss / max(weight, 1), right / max(count, 1))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sms_dist.distributed.candidate_shards import CandidateShards
+from sms_dist.models.state import bare_state
 from sms_dist.pruning.mask import Mask
 from sms_dist.soups.packing import pack, unpack
 from sms_dist.training.workbench import State, Workbench
@@ -23,7 +24,7 @@ class Mixer:
         """`own` are the states of those that my group holds, `owners` the group of each, in index
         order. Every rank must call."""
         self._names, self._mask = list(bench.parameters), mask
-        self._like: State = bench.new_model().state_dict()
+        self._like: State = bare_state(bench.new_model())
         like, names = self._like, self._names
         packed = {i: pack(state, names, mask) for i, state in own.items() if i in owners}
         num_values = sum(int(mask[n].sum()) if n in mask else like[n].numel() for n in names)

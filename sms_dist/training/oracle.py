@@ -7,16 +7,17 @@ from functools import cache
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from sms_dist.distributed.parts import NUM_PARTS, sum_over_parts
+from sms_dist.tasks.base import Metrics
 from sms_dist.training.batch_norm_gradient import follow_statistics_
-from sms_dist.training.evaluation import Metrics, measured, validated, with_batch_norm
+from sms_dist.training.evaluation import measured, validated, with_batch_norm
 from sms_dist.training.mixer import Mixer
 from sms_dist.training.workbench import State, Workbench
 
 View = Callable[[State], State]
-Losses = Callable[[nn.Module, int], Iterator[Tensor]]  # of the batches of a part, summed over each
+# Of the batches of a part: weight and summed loss of each.
+Losses = Callable[[nn.Module, int], Iterator[tuple[float, Tensor]]]
 
 
 class SoupOracle:
@@ -32,9 +33,9 @@ class SoupOracle:
         self._bench, self._mixer, self._view = bench, mixer, view
         self._losses = _cross_entropies(bench) if teacher is None else _divergences(bench, teacher)
 
-    def accuracy(self, coefficients: Sequence[float]) -> float:
-        """On validation samples."""
-        return self._validated(coefficients)["validation_accuracy"]
+    def score(self, coefficients: Sequence[float]) -> float:
+        """On validation samples: the larger the better."""
+        return self._bench.comparable(self._validated(coefficients))
 
     def loss(self, coefficients: Sequence[float]) -> float:
         """On validation samples."""
@@ -59,14 +60,15 @@ class SoupOracle:
         mixer.gather()
 
         def part(index: int) -> Tensor:
-            loss = _descend(model, self._losses(model, index))
-            if loss is None:
-                return torch.zeros(1 + mixer.num, dtype=torch.float64, device=bench.at.device)
+            found = _descend(model, self._losses(model, index))
+            if found is None:
+                return torch.zeros(2 + mixer.num, dtype=torch.float64, device=bench.at.device)
             gradient = {name: _gradient(p) * kept[name] for name, p in model.named_parameters()}
-            return torch.cat([loss[None], mixer.products(gradient)])
+            return torch.cat([found, mixer.products(gradient)])
 
-        total = sum_over_parts(part, 1 + mixer.num, bench.at.world, bench.at.device)
-        value, *derivative = (total / bench.loaders.validation.num_samples).tolist()
+        total = sum_over_parts(part, 2 + mixer.num, bench.at.world, bench.at.device)
+        weight, value, *derivative = (total / total[0]).tolist()
+        assert weight == 1, weight
         return value, derivative
 
     def _validated(self, coefficients: Sequence[float]) -> Metrics:
@@ -74,13 +76,15 @@ class SoupOracle:
         return validated(self._bench, with_batch_norm(self._bench, state, world), world)
 
 
-def _descend(model: nn.Module, losses: Iterator[Tensor]) -> Tensor | None:
-    """The sum of the losses, float64, and its gradient in the model; None if there are none."""
+def _descend(model: nn.Module, losses: Iterator[tuple[float, Tensor]]) -> Tensor | None:
+    """The sums of weights and losses, float64, the gradient of the latter in the model; None if
+    there are none."""
     model.zero_grad()
     total = None
-    for loss in losses:
+    for weight, loss in losses:
         loss.backward()  # type: ignore[no-untyped-call]
-        total = loss.detach().double() + (0.0 if total is None else total)
+        pair = torch.stack([loss.new_tensor(weight).double(), loss.detach().double()])
+        total = pair + (0.0 if total is None else total)
     return total
 
 
@@ -89,9 +93,9 @@ def _gradient(parameter: Tensor) -> Tensor:
 
 
 def _cross_entropies(bench: Workbench) -> Losses:
-    def losses(model: nn.Module, index: int) -> Iterator[Tensor]:
+    def losses(model: nn.Module, index: int) -> Iterator[tuple[float, Tensor]]:
         for batch in bench.loaders.validation.part(index, NUM_PARTS):
-            yield cross_entropy(model(batch.inputs).float(), batch.targets, reduction="sum")
+            yield batch.weight, bench.task.loss(model(*batch.inputs), batch.targets)
 
     return losses
 
@@ -104,12 +108,12 @@ def _divergences(bench: Workbench, teacher: State) -> Losses:
     def wanted(index: int) -> list[Tensor]:
         with torch.no_grad():
             batches = bench.loaders.validation.part(index, NUM_PARTS)
-            return [log_softmax(expert(batch.inputs).float(), 1) for batch in batches]
+            return [expert(*batch.inputs) for batch in batches]
 
-    def losses(model: nn.Module, index: int) -> Iterator[Tensor]:
+    def losses(model: nn.Module, index: int) -> Iterator[tuple[float, Tensor]]:
         batches = bench.loaders.validation.part(index, NUM_PARTS)
         for batch, target in zip(batches, wanted(index), strict=True):
-            found = log_softmax(model(batch.inputs).float(), 1)
-            yield kl_div(found, target, reduction="sum", log_target=True)
+            outputs = model(*batch.inputs)
+            yield batch.weight, bench.task.divergence(outputs, target, batch.targets)
 
     return losses

@@ -10,6 +10,7 @@ from sms_dist.distributed.collectives import broadcast_state_
 from sms_dist.distributed.engines import make_engine
 from sms_dist.distributed.engines.base import Job
 from sms_dist.distributed.topology import Axis, first_ranks
+from sms_dist.models.state import bare_state
 from sms_dist.schedules.pretraining import pretraining_rates
 from sms_dist.schedules.retraining import History
 from sms_dist.training.loop import Epoch, Training, Watcher, train
@@ -34,7 +35,7 @@ def pretrain(bench: Workbench, watcher: Watcher) -> Dense:
     history = History(tuple(rates), recipe.pretrain.epochs) if rates else None
     axis = first_ranks(at, bench.pretrain_ranks)
     model = bench.new_model()
-    state, kept = _copy(model.state_dict()), _copy(model.state_dict())
+    state, kept = _copy(bare_state(model)), _copy(bare_state(model))
     epochs: list[Epoch] = []
     if axis is not None and recipe.dense_epochs:
         rates = rates[: recipe.dense_epochs * num_steps]
@@ -71,6 +72,7 @@ def _trained(
         purpose="pretrain",
         phase=0,
         label_smoothing=pretrain.label_smoothing,
+        task=bench.task,
         device=bench.at.device,
     )
     epochs = train(engine, training, axis, watcher, keep)

@@ -10,6 +10,7 @@ from torch import nn
 from sms_dist.distributed.collectives import sum_
 from sms_dist.distributed.engines import make_engine
 from sms_dist.distributed.engines.base import Job
+from sms_dist.models.state import bare_state
 from sms_dist.phases import Candidate, Phase
 from sms_dist.pruning.apportion import num_kept
 from sms_dist.pruning.mask import Mask, num_weights
@@ -52,7 +53,7 @@ class Retrained:
 def retrain(bench: Workbench, start: Start, candidate: Candidate, watcher: Watcher) -> Retrained:
     """Train one candidate on my group. Every rank of the group must call; no other takes part."""
     model = bench.load(start.state)
-    before = {name: t.detach().clone() for name, t in model.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in bare_state(model).items()}
     training = _training(bench, start, candidate)
     rule = _rule(start, model, training)
     engine = make_engine(_job(bench, start, candidate, model, rule))
@@ -108,6 +109,7 @@ def _training(bench: Workbench, start: Start, candidate: Candidate) -> Training:
         purpose="retrain",
         phase=phase.index,
         label_smoothing=bench.config.pretrain.label_smoothing,
+        task=bench.task,
         device=bench.at.device,
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from sms_dist.distributed.collectives import agree, any_
+from sms_dist.models.state import bare_state
 from sms_dist.phases import Phase
 from sms_dist.pruning.companions import companions
 from sms_dist.pruning.feasible import FILTERS
@@ -29,7 +30,7 @@ def union(bench: Workbench, phase: Phase, own: Sequence[Mask]) -> Mask:
     facts = {f"mask {i} of my group": digest(mask) for i, mask in enumerate(own)}
     agree(facts, bench.at.data, bench.at.device)
     if keeps_latent(phase):
-        return full_mask(bench.new_model().state_dict(), bench.prunable)
+        return full_mask(bare_state(bench.new_model()), bench.prunable)
     together = {
         name: torch.stack([mask[name] for mask in own]).any(0) if own else nothing
         for name, nothing in _nothing(bench).items()
@@ -55,5 +56,5 @@ def held_with(bench: Workbench, mask: Mask) -> Mask:
 
 
 def _nothing(bench: Workbench) -> Mask:
-    state = bench.new_model().state_dict()
+    state = bare_state(bench.new_model())
     return {name: torch.zeros_like(state[name], dtype=torch.bool) for name in bench.prunable}

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import data
 from data.dataset import DatasetInfo
+from data.loader import Loaders
 from sms_dist import models
 from sms_dist.config import Config
 from sms_dist.distributed.collectives import together
 from sms_dist.distributed.topology import Topology
 from sms_dist.methods import recipe
+from sms_dist.metrics.scores import SCORES
 from sms_dist.metrics.speedup import macs
 from sms_dist.phases import Recipe
 from sms_dist.plan import check_pretrain_ranks
 from sms_dist.pruning.mask import prunable_names
+from sms_dist.tasks import make_task
+from sms_dist.tasks.base import Task
 
 FEW_SAMPLES = 4  # of a batch, below which a rank is not worth its communication
 State = dict[str, Tensor]  # of the bare model: parameters and buffers
@@ -30,7 +35,8 @@ class Workbench:
     recipe: Recipe
     at: Topology
     info: DatasetInfo
-    loaders: data.Loaders
+    loaders: Loaders
+    task: Task
     parameters: tuple[str, ...]  # names, in the model's order
     prunable: tuple[str, ...]
     macs: Mapping[str, int]  # of one input, by weight
@@ -45,7 +51,18 @@ class Workbench:
             seed=self.config.seed,
             data_name=self.info.name,
         )
+        if self.config.engine.channels_last:
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.to(self.at.device)
+
+    def comparable(self, metrics: Mapping[str, Any]) -> float:
+        """The metric by which candidates are compared, of validation samples: larger is better.
+
+        0 where there are none; then nothing is compared.
+        """
+        score = SCORES[self.config.soup.score or self.task.score]
+        value: float = metrics.get(f"validation_{score.name}", 0.0)
+        return value if score.larger_is_better else -value
 
     def load(self, state: State) -> nn.Module:
         """The bare model with these tensors; buffers that the state lacks are new."""
@@ -62,7 +79,7 @@ def set_up(config: Config, at: Topology) -> Workbench:
     """Read the data on every rank, where a mistake of one is a mistake of all. All must call."""
     dataset = together(lambda: data.load(config.data), at.world, at.device)
     model = together(lambda: _on_meta(config, dataset.info), at.world, at.device)
-    loaders = data.loaders(dataset, config.data.batch_size, at.device)
+    loaders = dataset.loaders(config.data.batch_size, at.device)
     together(lambda: _check_share(config, loaders, at.data.size), at.world, at.device)
     return Workbench(
         config=config,
@@ -70,8 +87,9 @@ def set_up(config: Config, at: Topology) -> Workbench:
         at=at,
         info=dataset.info,
         loaders=loaders,
+        task=make_task(dataset.info, config.data),
         parameters=tuple(name for name, _ in model.named_parameters()),
-        prunable=tuple(prunable_names(model, config.pruning.keep_dense)),
+        prunable=tuple(prunable_names(model, config.pruning.keep_dense, config.pruning.embeddings)),
         macs=macs(model, dataset.info.input_shape),
         pretrain_ranks=together(lambda: _pretrain_ranks(config, at, loaders), at.world, at.device),
     )
@@ -88,7 +106,7 @@ def _on_meta(config: Config, info: DatasetInfo) -> nn.Module:
     )
 
 
-def _pretrain_ranks(config: Config, at: Topology, loaders: data.Loaders) -> int:
+def _pretrain_ranks(config: Config, at: Topology, loaders: Loaders) -> int:
     """As configured; else all ranks, as far as a batch feeds each with a few samples."""
     wanted = config.pretrain.ranks
     if wanted is None:
@@ -99,7 +117,7 @@ def _pretrain_ranks(config: Config, at: Topology, loaders: data.Loaders) -> int:
     return wanted
 
 
-def _check_share(config: Config, loaders: data.Loaders, num_ranks: int) -> None:
+def _check_share(config: Config, loaders: Loaders, num_ranks: int) -> None:
     """Every rank must get a sample for every micro-batch of every step."""
     smallest = _smallest_step(loaders)
     if smallest < num_ranks * config.engine.accumulation:
@@ -110,5 +128,5 @@ def _check_share(config: Config, loaders: data.Loaders, num_ranks: int) -> None:
         )
 
 
-def _smallest_step(loaders: data.Loaders) -> int:
+def _smallest_step(loaders: Loaders) -> int:
     return loaders.train.num_samples // loaders.train.num_steps

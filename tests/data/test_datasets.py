@@ -40,7 +40,7 @@ def test_the_facts_agree_with_what_is_read(name):
     assert pixels.mean().item() == pytest.approx(read.mean[0], abs=1e-4)
     assert pixels.std().item() == pytest.approx(read.std[0], abs=1e-4)
     for split in (read.train, read.test):
-        counts = split.labels.bincount(minlength=10).float() / len(split)
+        counts = split.targets.bincount(minlength=10).float() / len(split)
         assert counts.min() > 0.09
 
 
@@ -55,7 +55,7 @@ def test_the_distorted_digits_are_the_same_everywhere(loaded):
     digest = hashlib.sha256()
     whole = data.load(distorted(validation=0.0))
     for split in (whole.train, whole.test):
-        digest.update(split.images.numpy().tobytes() + split.labels.numpy().tobytes())
+        digest.update(split.images.numpy().tobytes() + split.targets.numpy().tobytes())
     assert digest.hexdigest()[:16] == "c40ee75f8cde3bb4"
 
 
@@ -155,7 +155,7 @@ def test_a_torchvision_folder_is_read_after_its_checksums(tmp_path, monkeypatch,
     path = str(tmp_path if has_parent else folder)
     found = read(path, facts, 3)
     assert np.array_equal(found.train.images.numpy().reshape(3, -1), pixels[:3])
-    assert found.test.labels.tolist() == [4]
+    assert found.test.targets.tolist() == [4]
     (folder / "train_list").write_bytes(b"changed")
     with pytest.raises(ValueError, match="incomplete or damaged"):
         read(path, facts, 3)
@@ -169,4 +169,4 @@ def test_real_cifar10_shards_are_read():
     assert read.train.images.shape[1:] == (3, 32, 32)
     means = (read.train.images.double() / 255).mean(dim=(0, 2, 3)).tolist()
     assert means == pytest.approx(read.mean, abs=0.01)
-    assert read.test.labels.bincount().min() > 900
+    assert read.test.targets.bincount().min() > 900

@@ -59,7 +59,7 @@ def test_what_is_written_is_read_back_unchanged(folder):
     read = data.load(config(folder, validation=0.0))
     assert np.array_equal(read.train.images.numpy(), PIXELS[:9])
     assert np.array_equal(read.test.images.numpy(), PIXELS[9:])
-    assert read.train.labels.tolist() == list(range(9))
+    assert read.train.targets.tolist() == list(range(9))
     assert check(folder) == []
 
 

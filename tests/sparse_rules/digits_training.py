@@ -35,17 +35,17 @@ class Digits:
         digits = load_digits()
         order = torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(0))
         self.images = torch.tensor(digits.images, dtype=torch.float32)[order, None] / 8 - 1
-        self.labels = torch.tensor(digits.target)[order]
+        self.targets = torch.tensor(digits.target)[order]
 
     def batches(self, epoch: int):
         generator = torch.Generator().manual_seed(epoch)
         for chosen in torch.randperm(TRAIN, generator=generator).split(BATCH):
-            yield self.images[chosen], self.labels[chosen]
+            yield self.images[chosen], self.targets[chosen]
 
     @torch.no_grad()
     def accuracy(self, model) -> float:
         answers = model.eval()(self.images[TRAIN:]).argmax(1)
-        return float((answers == self.labels[TRAIN:]).float().mean())
+        return float((answers == self.targets[TRAIN:]).float().mean())
 
 
 def train(

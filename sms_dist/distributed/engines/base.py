@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,8 @@ from sms_dist.distributed.topology import Axis, Topology
 from sms_dist.pruning.mask import Mask
 from sms_dist.sparse_rules.base import Rule
 
-Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) -> summed over the samples
+Inputs = tuple[Tensor, ...]
+Loss = Callable[[Any, Tensor], Tensor]  # (outputs, targets) -> summed
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -49,8 +50,11 @@ class Engine(Protocol):
     so they and their optimizer state stay exactly zero, in the masters too.
     """
 
-    def step(self, inputs: Tensor, targets: Tensor, size: int, rate: float, loss: Loss) -> None:
-        """One optimizer step on my share of a batch of `size` samples at the given rate."""
+    def step(self, inputs: Inputs, targets: Tensor, weight: float, rate: float, loss: Loss) -> None:
+        """One optimizer step at the given rate on my share of a batch.
+
+        The losses of all ranks are summed and divided by `weight`.
+        """
 
     def weights(self) -> dict[str, Tensor]:
         """The fp32 parameters under the bare model's names, whole, on every rank of the axis."""
@@ -89,9 +93,9 @@ def make_optimizer(job: Job) -> torch.optim.Optimizer:
 
 
 def micro_batches(
-    inputs: Tensor, targets: Tensor, num: int
-) -> Iterator[tuple[Tensor, Tensor, bool]]:
+    inputs: Inputs, targets: Tensor, num: int
+) -> Iterator[tuple[Inputs, Tensor, bool]]:
     """My share of a batch in `num` nearly equal pieces, and whether it is the last of them."""
-    pieces = zip(inputs.tensor_split(num), targets.tensor_split(num), strict=True)
-    for i, (piece, wanted) in enumerate(pieces, 1):
-        yield piece, wanted, i == num
+    pieces = zip(*(tensor.tensor_split(num) for tensor in (*inputs, targets)), strict=True)
+    for i, (*piece, wanted) in enumerate(pieces, 1):
+        yield tuple(piece), wanted, i == num

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sms_dist.distributed.engines.base import Job, Loss, hold_mask, make_optimizer, micro_batches
+from sms_dist.distributed.engines.base import (
+    Inputs,
+    Job,
+    Loss,
+    hold_mask,
+    make_optimizer,
+    micro_batches,
+)
 from sms_dist.distributed.engines.latent import Latent
 
 
@@ -23,20 +30,20 @@ class DdpEngine:
         self._optimizer = make_optimizer(job)
         self._scaler = torch.amp.GradScaler(enabled=job.dtype is torch.float16)
 
-    def step(self, inputs: Tensor, targets: Tensor, size: int, rate: float, loss: Loss) -> None:
+    def step(self, inputs: Inputs, targets: Tensor, weight: float, rate: float, loss: Loss) -> None:
         self._optimizer.zero_grad(set_to_none=True)
         with self._latent.viewed() if self._latent else nullcontext():
-            self._backward(inputs, targets, size, loss)
+            self._backward(inputs, targets, weight, loss)
         self._apply(rate)
 
-    def _backward(self, inputs: Tensor, targets: Tensor, size: int, loss: Loss) -> None:
-        # DDP takes the mean over ranks; wanted is the sum over the samples of all ranks / size.
-        scale = self._job.axis.size / size
+    def _backward(self, inputs: Inputs, targets: Tensor, weight: float, loss: Loss) -> None:
+        # DDP takes the mean over ranks; wanted is the sum over all ranks / weight.
+        scale = self._job.axis.size / weight
         pieces = micro_batches(inputs, targets, self._job.engine.accumulation)
         for piece, wanted, is_last in pieces:
             with self._silent_unless(is_last):
                 with self._autocast():
-                    value = loss(self._model(piece), wanted)
+                    value = loss(self._model(*piece), wanted)
                 self._scaler.scale(value * scale).backward()  # type: ignore[no-untyped-call]
 
     def weights(self) -> dict[str, Tensor]:

@@ -13,7 +13,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sms_dist.distributed.engines.base import Job, Loss, hold_mask, make_optimizer, micro_batches
+from sms_dist.distributed.engines.base import (
+    Inputs,
+    Job,
+    Loss,
+    hold_mask,
+    make_optimizer,
+    micro_batches,
+)
 
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -79,15 +86,14 @@ class DeepSpeedEngine:
                 dist_init_required=False,
             )
 
-    def step(self, inputs: Tensor, targets: Tensor, size: int, rate: float, loss: Loss) -> None:
+    def step(self, inputs: Inputs, targets: Tensor, weight: float, rate: float, loss: Loss) -> None:
         for group in self._engine.optimizer.param_groups:
             group["lr"] = rate
-        scale = self._job.axis.size / size  # as in DDP: DeepSpeed takes the mean over ranks
+        scale = self._job.axis.size / weight  # as in DDP: DeepSpeed takes the mean over ranks
         pieces = micro_batches(inputs, targets, self._job.engine.accumulation)
         for piece, wanted, is_last in pieces:
             self._engine.set_gradient_accumulation_boundary(is_last)
-            outputs = self._engine(piece.to(self._job.dtype))
-            value = loss(outputs.float(), wanted) * scale
+            value = loss(self._engine(*self._as_computed(piece)), wanted) * scale
             self._engine.backward(value, scale_wrt_gas=False)
             self._engine.step()
 
@@ -104,6 +110,11 @@ class DeepSpeedEngine:
     def close(self) -> None:
         self._engine.destroy()
         del self._engine
+
+    def _as_computed(self, inputs: Inputs) -> Inputs:
+        """Numbers in the precision of the forward pass; tokens stay what they are."""
+        dtype = self._job.dtype
+        return tuple(t.to(dtype) if t.is_floating_point() else t for t in inputs)
 
     def _masters_of_stage_0(self) -> dict[Tensor, Tensor]:
         """Low-precision parameter -> fp32 master, where the optimizer keeps them as lists."""
