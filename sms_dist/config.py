@@ -62,6 +62,8 @@ class DataConfig(Section):
     corruptions: str | None = None
     """also measure dense models and soups on corrupted test images: a CIFAR-C or ImageNet-C folder,
     or `generated`"""
+    corrupt_candidates: bool = False
+    """measure the candidates on them as well"""
     max_length: Count = 128
     """translation: tokens of a sentence, its end included"""
     max_length_policy: Literal["stop", "cut", "skip"] = "stop"

@@ -67,7 +67,9 @@ def count_parameters(config: Config, info: DatasetInfo) -> tuple[int, int]:
 
     model = _on_meta(config, info)
     counts = {name: p.numel() for name, p in model.named_parameters()}
-    num_prunable = sum(counts[name] for name in prunable_names(model, config.pruning.keep_dense))
+    pruning = config.pruning
+    names = prunable_names(model, pruning.keep_dense, pruning.embeddings)
+    num_prunable = sum(counts[name] for name in names)
     return num_prunable, sum(counts.values()) - num_prunable
 
 
@@ -75,7 +77,7 @@ def prunable_shapes(config: Config, info: DatasetInfo) -> dict[str, tuple[int, .
     """Of all weights that could be pruned, those that are to stay dense included."""
     from sms_dist.pruning import mask
 
-    return mask.prunable_shapes(_on_meta(config, info))
+    return mask.prunable_shapes(_on_meta(config, info), config.pruning.embeddings)
 
 
 def _familiar(model: str, info: DatasetInfo) -> tuple[int, int] | None:
