@@ -34,7 +34,7 @@ REQUIRED = [
 ]
 PLOTS = ["matplotlib>=3.8"]
 TEXT = [
-    "transformers>=5.0",  # T5
+    "transformers>=5,<6",  # T5
     "sentencepiece>=0.2",
     "sacrebleu>=2.4",
 ]

@@ -97,7 +97,8 @@ class ModelConfig(Section):
     weights: str | None = None
     """weights to begin pretraining with: a safetensors or state-dict file"""
     weights_except: Names = ()
-    """names in that file that are left out, such as those of another classifier"""
+    """tensors in that file, or modules with all they contain, that keep their initial values, such
+    as another classifier"""
 
 
 class PretrainConfig(Section):

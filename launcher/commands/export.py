@@ -65,6 +65,7 @@ def _read(run: Path, phase: int | None) -> tuple[Description, dict[str, Tensor]]
         data=info.name,
         input_shape=info.input_shape,
         classes=list(info.classes),
+        task=info.task,
         sparsity=metrics.get("sparsity", 0.0),
         test_accuracy=metrics.get("soup", metrics)["test_accuracy"],
         is_shrunk=False,

@@ -17,6 +17,7 @@ from sms_dist.models.state import aliases, bare_state
 
 State = dict[str, Tensor]
 
+SOURCE = "model.weights"  # the key that has another beside it for what is left out
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # keys of what training programs save
 PREFIXES = ("module.", "_orig_mod.", "model.")  # of models that were wrapped when they were saved
 # What torch.load raises for files that are damaged, or something else.
@@ -32,7 +33,7 @@ def read(
     name: str,
     except_: Sequence[str] = (),
     ignored: Sequence[str] = (),
-    source: str = "model.weights",
+    source: str = SOURCE,
 ) -> State:
     """The file's tensors under the model's names, for `load_state_dict(state, strict=False)`.
 
@@ -52,7 +53,7 @@ def read(
         for key, tensor in wanted.items()
         if not is_below(key, except_) and (key in loaded or not key.endswith(OPTIONAL))
     }
-    check_fits(place, loaded, wanted, name, "model.weights_except")
+    check_fits(place, loaded, wanted, name, "model.weights_except" if source == SOURCE else None)
     return loaded
 
 

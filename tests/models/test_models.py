@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from sms_dist.config import ModelConfig
-from sms_dist.metrics.speedup import macs
-from sms_dist.metrics.speedup import on_meta as one_sample
+from sms_dist.metrics import speedup
 from sms_dist.models import MODELS, build, build_on_meta
 from sms_dist.models.initialise import he
 from sms_dist.models.resnet18_small import SmallResNet18
@@ -104,7 +103,21 @@ def test_parameter_counts_are_golden(name, shape, num_classes, prunable, paramet
     ],
 )
 def test_operations_are_golden(name, shape, num_classes, operations):
-    assert sum(macs(on_meta(name, shape, num_classes), one_sample(shape)).values()) == operations
+    counts = speedup.macs(on_meta(name, shape, num_classes), speedup.on_meta(shape))
+    assert sum(counts.values()) == operations
+
+
+@NEEDS_TEXT
+@pytest.mark.parametrize("tied", [False, True])
+def test_operations_of_t5_are_those_of_its_layers_at_each_token(tied):
+    """Encoder: 4 projections and the feed-forward ones; the decoder has twice the projections."""
+    options = {**SMALL_T5, "num_layers": 1, "tied": tied}
+    if tied:
+        options["feed_forward"] = "relu"
+    tokens = speedup.on_meta((7,), torch.long) + speedup.on_meta((7,), torch.long)
+    projections, feed_forward, head = 4 * 8 * 8, (2 if tied else 3) * 8 * 16, 8 * 10
+    by_hand = 7 * (3 * projections + 2 * feed_forward + head)
+    assert sum(speedup.macs(on_meta("t5", (7,), **options), tokens).values()) == by_hand
 
 
 @pytest.mark.parametrize(("name", "shape", "options"), SMALL)

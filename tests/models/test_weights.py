@@ -53,6 +53,7 @@ def test_a_file_gives_the_initial_weights(name, theirs, tmp_path):
         lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
         lambda state: {"state_dict": {f"model.{n}": tensor for n, tensor in state.items()}},
         lambda state: {f"module._orig_mod.{name}": tensor for name, tensor in state.items()},
+        lambda state: {f"_orig_mod.module.{name}": tensor for name, tensor in state.items()},
         lambda state: {name: nn.Parameter(t, t.is_floating_point()) for name, t in state.items()},
         lambda state: {n: t for n, t in state.items() if not n.endswith("num_batches_tracked")},
     ],
