@@ -58,7 +58,7 @@ def metrics(
     in Table 15).
     """
     lengths = [_HEAD, 3 * NUM_BINS, 2 * num_classes, 2 * len(subgroup_names)]
-    head, bins, classes, subgroups = totals.detach().cpu().split(lengths)
+    head, bins, classes, subgroups = torch.split(totals.detach().cpu(), lengths)
     count, loss, correct, among_top = head.tolist()
     _, confidence, right = bins.view(3, NUM_BINS)
     recalls = list(_recalls(classes).values())
