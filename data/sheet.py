@@ -13,7 +13,7 @@ from data.card import Card
 from data.dataset import DatasetInfo
 from data.decode import Decoded, fit_test
 
-WIDTH = 1200  # of the sheet, at most, in pixels
+WIDTH = 1480  # of the sheet, at most, in pixels
 SMALLEST = 112  # width of a tile; smaller images are enlarged, pixel by pixel
 LARGEST = 288
 MARGIN, LINE = 6, 16

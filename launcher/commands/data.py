@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from data.check import Findings
 
 MOST_CLASSES = 40  # in a table of all of them
-NUM_PICTURES = 32
+NUM_PICTURES = 24
 
 
 @click.group(epilog="Example: sms-dist data prepare cifar10 --from downloads --to shards/cifar10")
