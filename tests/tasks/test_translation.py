@@ -66,7 +66,9 @@ def test_bleu_is_that_of_sacrebleu_however_batches_are_cut(batch_size):
 
 def test_references_are_what_was_written_even_where_targets_are_cut():
     batch = next(loader().part(0, 1, batch_size=4))
-    cut = Batch(batch.inputs, batch.targets[:, :5], 4, 20.0, references=batch.references)
+    source, shifted = batch.inputs
+    inputs = (source, shifted[:, :5])
+    cut = Batch(inputs, batch.targets[:, :5], 4, 19.0, references=batch.references)
     known = dict(zip(SOURCES, REFERENCES, strict=True))
     assert measured(Memory(known), [cut])["bleu"] == pytest.approx(100)
 
