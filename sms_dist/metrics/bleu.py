@@ -51,5 +51,7 @@ def _metric() -> BLEU:
     try:
         from sacrebleu.metrics import BLEU
     except ModuleNotFoundError as error:
-        raise ImportError(f'BLEU needs sacrebleu ({error}); pip install "sms_dist[text]"') from error
+        raise ImportError(
+            f'BLEU needs sacrebleu ({error}); pip install "sms_dist[text]"'
+        ) from error
     return BLEU()

@@ -66,7 +66,9 @@ def _classes(outputs: Tensor) -> Tensor:
 
 def _losses(outputs: Tensor, targets: Tensor, is_valid: Tensor) -> Tensor:
     """Images that have valid pixels, and the sum over them of the mean cross-entropy."""
-    of_pixels = cross_entropy(outputs.float(), targets.where(is_valid, -1), reduction="none", ignore_index=-1)
+    of_pixels = cross_entropy(
+        outputs.float(), targets.where(is_valid, -1), reduction="none", ignore_index=-1
+    )
     num_valid = is_valid.sum((1, 2))
     means = of_pixels.double().sum((1, 2)) / num_valid.clamp_min(1)
     return torch.stack([(num_valid > 0).sum().double(), means.sum()])
