@@ -26,7 +26,7 @@ def test_one_number_has_no_deviation_and_none_has_no_value() -> None:
 
 
 def test_speedups_are_plain_numbers() -> None:
-    found = value([6.04, 6.16], "number")
+    found = value([6.04, 6.16], NUMBER)
     assert found is not None
     assert found.texts() == ("6.1", "0.1")
 
