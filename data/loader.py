@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from data.pixels import Pixels
 from sms_dist.randomness import Stream
 
 
@@ -55,3 +56,4 @@ class Loaders:
     train: Loader
     validation: Loader
     test: Loader
+    pixels: Pixels | None = None  # of images: how inputs were made of them

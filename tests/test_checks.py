@@ -114,7 +114,7 @@ def test_familiar_sizes_are_those_of_the_models() -> None:
 def test_sizes_count_steps_as_training_does(samples: int) -> None:
     settings = [f"data.train_samples={samples}", "data.validation=0.25", "data.batch_size=7"]
     config = load(settings=settings)
-    loaders = data.loaders(data.load(config.data), config.data.batch_size, torch.device("cpu"))
+    loaders = data.load(config.data).loaders(config.data.batch_size, torch.device("cpu"))
     planned = sizes(config, data.info(config.data))
     assert planned.steps_per_epoch == loaders.train.num_steps
 

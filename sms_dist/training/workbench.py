@@ -89,7 +89,7 @@ def set_up(config: Config, at: Topology) -> Workbench:
         loaders=loaders,
         task=make_task(dataset.info, config.data),
         parameters=tuple(name for name, _ in model.named_parameters()),
-        prunable=tuple(prunable_names(model, config.pruning.keep_dense)),
+        prunable=tuple(prunable_names(model, config.pruning.keep_dense, config.pruning.embeddings)),
         macs=macs(model, dataset.info.input_shape),
         pretrain_ranks=together(lambda: _pretrain_ranks(config, at, loaders), at.world, at.device),
     )

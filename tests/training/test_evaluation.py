@@ -5,17 +5,21 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+import data
 from data.dataset import Split
+from data.pixels import Pixels
 from data.resident import Resident
-from sms_dist.config import Config
+from sms_dist.config import Config, DataConfig
 from sms_dist.distributed.parts import NUM_PARTS
 from sms_dist.distributed.topology import Axis, Topology
 from sms_dist.randomness import stream
+from sms_dist.tasks.classification import Classification
 from sms_dist.training.evaluation import evaluate, measured
 from sms_dist.training.workbench import set_up
 
 ALONE, CPU = Axis(None, 0, 1), torch.device("cpu")
 HERE = Topology(ALONE, ALONE, ALONE, None, CPU)
+TASK = Classification(data.info(DataConfig()), DataConfig())
 
 
 def split_of(num):
@@ -24,7 +28,7 @@ def split_of(num):
 
 
 def loader(num, batch_size):
-    return Resident(split_of(num), batch_size, (0.5,), (0.25,), None, CPU)
+    return Resident(split_of(num), batch_size, Pixels((0.5,), (0.25,), CPU), None, CPU)
 
 
 class Recording(nn.Module):
@@ -47,8 +51,8 @@ class Recording(nn.Module):
 )
 def test_every_sample_counts_once(num, batch_size):
     model = Recording()
-    metrics = evaluate(model, loader(num, batch_size), ALONE)
-    inputs = next(loader(num, batch_size).part(0, 1, num)).inputs.flatten(1)
+    metrics = evaluate(TASK, model, loader(num, batch_size), ALONE)
+    inputs = next(loader(num, batch_size).part(0, 1, num)).inputs[0].flatten(1)
     assert model.seen == inputs.tolist()  # once each, in stored order
     with torch.no_grad():
         outputs, targets = model.linear(inputs), torch.arange(num) % 3
@@ -62,14 +66,14 @@ def test_the_cases_above_have_fewer_and_more_batches_than_parts():
 
 def test_a_model_is_evaluated_in_evaluation_mode_without_gradients():
     model = Recording().train()
-    evaluate(model, loader(10, 4), ALONE)
+    evaluate(TASK, model, loader(10, 4), ALONE)
     assert model.modes == {(False, False)}
 
 
 def test_weights_and_statistics_are_left_as_they_are():
     model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Dropout(0.5), nn.Linear(16, 3))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    first, again = (evaluate(model, loader(50, 8), ALONE) for _ in range(2))
+    first, again = (evaluate(TASK, model, loader(50, 8), ALONE) for _ in range(2))
     assert first == again
     assert all(torch.equal(tensor, before[n]) for n, tensor in model.state_dict().items())
 
@@ -108,7 +112,7 @@ def test_validation_and_test_metrics_are_those_of_their_splits(bench):
     state, metrics = measured(bench, bench.new_model().state_dict(), ALONE)
     model = bench.load(state)
     for name, split in (("test", bench.loaders.test), ("validation", bench.loaders.validation)):
-        found = evaluate(model, split, ALONE)
+        found = evaluate(TASK, model, split, ALONE)
         assert found == {m: metrics[f"{name}_{m}"] for m in ("accuracy", "loss")}
     assert bench.loaders.validation.num_samples == 40
 
