@@ -49,7 +49,7 @@ def over_epochs(runs: Sequence[Run]) -> list[Figure]:
 
 
 def _difference(rival: str, runs: Sequence[Run]) -> str:
-    return f"soup \N{MINUS SIGN} {rival} ({scores.difference(runs[0].score)})"
+    return f"soup \N{MINUS SIGN} {rival}\n{scores.difference(runs[0].score)}"
 
 
 def _shots(runs: Sequence[Run]) -> list[Run]:

@@ -1,16 +1,24 @@
-"""Tables 13 and 14 of the paper: accuracy on corrupted samples, over phases x m."""
+"""Tables 13 and 14 of the paper: accuracy on corrupted samples, over phases or goals x m."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sms_dist.reports import scores
 from sms_dist.reports.collect import Run
 from sms_dist.reports.final_models import final_models
 from sms_dist.reports.layout import Report, Row, Table
-from sms_dist.reports.phase_tables import BEST_ROW, MEAN_ROW, Of, Subject, phase_table
+from sms_dist.reports.phase_tables import (
+    BEST_ROW,
+    GOAL,
+    MEAN_ROW,
+    Of,
+    Subject,
+    phase_table,
+    shot_table,
+)
 from sms_dist.reports.settings import apart, per_setting, shared
 from sms_dist.reports.told import PhaseResult
 
@@ -33,11 +41,20 @@ LINES: dict[str, Of] = {
 }
 
 
-def by_phase(runs: Sequence[Run]) -> Report:
-    """Columns phase x m; a table for each kind of corruptions, goal sparsity and setting."""
-    return apart(
-        runs, lambda run: run.corruptions, lambda group: per_setting(group, shared(), _table)
-    )
+def over_sparsities(runs: Sequence[Run]) -> Report:
+    """Columns phase x m, or goal x m of one-shot runs; a table for each kind of corruptions, goal
+    sparsity and setting."""
+    return apart(runs, lambda run: (run.corruptions, _is_shot(run)), _of_a_kind)
+
+
+def _of_a_kind(runs: Sequence[Run]) -> Report:
+    if _is_shot(runs[0]):
+        return per_setting(runs, shared(GOAL), lambda group: _table(group, shot_table))
+    return per_setting(runs, shared(), lambda group: _table(group, phase_table))
+
+
+def _is_shot(run: Run) -> bool:
+    return run.config.pruning.phases == 1
 
 
 def corruption_words(kind: str) -> str:
@@ -54,10 +71,10 @@ def corruption_title(kind: str) -> str:
     return f"{GENERATED} corruptions" if kind == GENERATED else kind
 
 
-def _table(runs: Sequence[Run]) -> Table:
+def _table(runs: Sequence[Run], build: Callable[[Sequence[Run], Subject], Table]) -> Table:
     """With the dense models above, out of the contest."""
     kind = runs[0].corruptions
-    table = phase_table(runs, Subject(scores.OOD, LINES))
+    table = build(runs, Subject(scores.OOD, LINES))
     dense = [found for models in final_models(runs)[:1] if (found := models.metric(scores.OOD))]
     above = [Row("dense", tuple(dense) * len(table.columns), is_spanning=True)] if dense else []
     return replace(

@@ -56,7 +56,7 @@ SMS, IMPS = phase_tables.METHODS, ("imp_m_times", "imp_m_phases")
 PHASES = Layout(phase_tables.by_phase, _of(SMS), ", ".join(SMS), needs_end=False)
 SHOT = Layout(phase_tables.one_shot, _of(SMS, _phases(1)), "pruning.phases=1")
 OOD = Layout(
-    ood_tables.by_phase,
+    ood_tables.over_sparsities,
     _of(SMS, _has_ood),
     f"data.corruptions and a method of {', '.join(SMS)}",
     needs_end=False,

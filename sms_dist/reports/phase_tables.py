@@ -49,14 +49,17 @@ def by_phase(runs: Sequence[Run]) -> Report:
 
 def one_shot(runs: Sequence[Run]) -> Report:
     """Columns goal sparsity x m, of runs with a single phase."""
-    return per_setting(
-        runs, shared(GOAL), lambda group: _table(group, score_of(group), _goal, "one shot")
-    )
+    return per_setting(runs, shared(GOAL), lambda group: shot_table(group, score_of(group)))
 
 
 def phase_table(runs: Sequence[Run], subject: Subject) -> Table:
     """Columns phase x m, of runs that can be compared."""
     return _table(runs, subject, _phase_number, "phase {:.0f}")
+
+
+def shot_table(runs: Sequence[Run], subject: Subject) -> Table:
+    """Columns goal sparsity x m, of one-shot runs that can be compared."""
+    return _table(runs, subject, _goal, "one shot")
 
 
 def _phase_number(run: Run, phase: PhaseResult) -> float:

@@ -61,7 +61,7 @@ def _table(runs: Sequence[Run]) -> Table:
     columns = tuple(Column((head,)) for head in ("sparsity", *(m.head for m in measures)))
     table = Table(caption.title(runs[0]), (), "method", columns, with_places(found))
     told = _words({measure.metric for measure in measures}, runs)
-    words = caption.provenance(runs, f"Of test samples: {_units(measures)}")
+    words = caption.provenance(runs, f"Of test samples, {_units(measures)}")
     return replace(table, caption=(*words, *told, caption.n_sentence(table.usual_n)))
 
 

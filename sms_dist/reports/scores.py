@@ -45,5 +45,5 @@ def axis(name: str) -> str:
 
 
 def difference(name: str) -> str:
-    """test mIoU, percentage points; test BLEU."""
-    return f"test {score(name).label}" + ", percentage points" * is_fraction(name)
+    """test mIoU (percentage points); test BLEU."""
+    return f"test {score(name).label}" + " (percentage points)" * is_fraction(name)

@@ -66,7 +66,7 @@ def test_figures_are_in_the_score_of_their_runs() -> None:
 
 @pytest.mark.parametrize(
     ("score", "factor", "words"),
-    [("bleu", 1, "test BLEU"), ("miou", 100, "test mIoU, percentage points")],
+    [("bleu", 1, "test BLEU"), ("miou", 100, "test mIoU (percentage points)")],
 )
 def test_curves_are_differences_in_the_score_of_their_runs(
     score: str, factor: float, words: str
@@ -76,7 +76,7 @@ def test_curves_are_differences_in_the_score_of_their_runs(
         for goal in (0.5, 0.75)
     ]
     figure = drawable(runs)["figure_4a"]
-    assert figure.y_label == f"soup \N{MINUS SIGN} best candidate ({words})"
+    assert figure.y_label == f"soup \N{MINUS SIGN} best candidate\n{words}"
     assert [point.mean for point in figure.curves["uniform"]] == [0.25 * factor] * 2
 
 
