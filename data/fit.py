@@ -39,15 +39,20 @@ def mask(values: Pixels, size: tuple[int, int], how: str) -> Pixels:
 def random_resized_crop(pixels: Pixels, size: tuple[int, int], draws: Sequence[float]) -> Pixels:
     """A part of 8 to 100 % of the area, 3:4 to 4:3, scaled to `size`; half of them mirrored.
 
-    As torchvision's: of ten tries the first that lies in the image, else the centre.
+    `draws` are NUM_DRAWS uniform numbers in [0, 1).
     """
-    height, width = pixels.shape[1:]
-    found = next(
-        (box for i in range(TRIES) if (box := _part(height, width, draws[4 * i : 4 * i + 4]))),
-        _fallback(height, width),
-    )
-    part = _scaled(pixels, size, found)
+    _, height, width = pixels.shape
+    part = _scaled(pixels, size, random_part(height, width, draws))
     return np.ascontiguousarray(part[:, :, ::-1] if draws[-1] < 0.5 else part)
+
+
+def random_part(height: int, width: int, draws: Sequence[float]) -> Box:
+    """As torchvision chooses it: of ten tries the first that lies in the image, else the centre."""
+    for i in range(TRIES):
+        box = _part(height, width, draws[4 * i : 4 * i + 4])
+        if box is not None:
+            return box
+    return _fallback(height, width)
 
 
 def _part(height: int, width: int, draws: Sequence[float]) -> Box | None:

@@ -8,6 +8,10 @@ from pathlib import PurePosixPath, PureWindowsPath
 PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE, tarfile.DIRTYPE)
 
 
+class MemberError(ValueError):
+    """Apart from the ValueErrors that reading a damaged tar file raises."""
+
+
 def check_member(info: tarfile.TarInfo, place: str) -> None:
     """ValueError that names `place` and the member, unless it is a plain file or a folder.
 
@@ -15,7 +19,7 @@ def check_member(info: tarfile.TarInfo, place: str) -> None:
     """
     fault = _fault(info)
     if fault is not None:
-        raise ValueError(
+        raise MemberError(
             f"{place}: member {info.name!r} {fault}; such a file is not opened,"
             " write shards of plain files with `sms-dist data prepare`"
         )

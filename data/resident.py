@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from data.dataset import Augment, DatasetInfo, Split
 from data.division import divided
 from data.loader import Batch, Loaders
 from data.order import epoch_indices, part_indices, steps_per_epoch
+from data.pixels import Pixels
 from data.subgroups import grouped
 from sms_dist.config import DataConfig
 from sms_dist.randomness import Stream
@@ -31,14 +32,16 @@ class Images:
 
     def loaders(self, batch_size: int, device: torch.device) -> Loaders:
         """All splits on the device; only the training one augments."""
+        pixels = Pixels(self.mean, self.std, device)
 
         def resident(split: Split, augment: Augment | None) -> Resident:
-            return Resident(split, batch_size, self.mean, self.std, augment, device)
+            return Resident(split, batch_size, pixels, augment, device)
 
         return Loaders(
             resident(self.train, self.augment),
             resident(self.validation, None),
             resident(self.test, None),
+            pixels,
         )
 
 
@@ -59,14 +62,13 @@ def in_memory(
 
 
 class Resident:
-    """A `Loader` over images in device memory; `mean` and `std` are of pixels in [0, 1]."""
+    """A `Loader` over images in device memory."""
 
     def __init__(
         self,
         split: Split,
         batch_size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
+        pixels: Pixels,
         augment: Augment | None,
         device: torch.device,
     ) -> None:
@@ -74,8 +76,7 @@ class Resident:
         self._targets = split.targets.to(device)
         self._subgroups = None if split.subgroups is None else split.subgroups.to(device)
         self._batch_size = batch_size
-        self._mean = torch.tensor(mean, device=device).mul_(255).view(1, -1, 1, 1)
-        self._std = torch.tensor(std, device=device).mul_(255).view(1, -1, 1, 1)
+        self._pixels = pixels
         self._augment = augment
         self._device = device
 
@@ -112,6 +113,6 @@ class Resident:
         targets = self._targets.index_select(0, indices)
         if self._augment is not None and augmentation is not None:
             images, targets = self._augment(images, targets, indices, augmentation)
-        inputs = images.to(torch.float32).sub_(self._mean).div_(self._std)
+        inputs = self._pixels.normalised(images)
         subgroups = None if self._subgroups is None else self._subgroups.index_select(0, indices)
         return Batch((inputs,), targets.long(), size, float(size), subgroups)

@@ -9,9 +9,13 @@ from typing import Any
 
 from sms_dist.config import Config
 
+# What is measured beside (data.corruptions) may be asked for when a run is finished.
+_DATA = {"workers", "prefetch", "cache", "remote", "corruptions", "corrupt_candidates"}
+_WITHOUT_EFFECT: Any = {"name": True, "records": True, "data": _DATA}
+
 
 def fingerprint(config: Config) -> str:
-    """A hash of all that decides the result: everything but the name and the records section."""
+    """A hash of all that decides the result: not where it is kept or how fast samples come."""
     return hashlib.sha256(json.dumps(_deciding(config), sort_keys=True).encode()).hexdigest()
 
 
@@ -35,4 +39,4 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _deciding(config: Config) -> dict[str, Any]:
-    return config.model_dump(mode="json", by_alias=True, exclude={"name", "records"})
+    return config.model_dump(mode="json", by_alias=True, exclude=_WITHOUT_EFFECT)

@@ -1,21 +1,56 @@
-"""What is known of each metric by name."""
+"""What the names of metrics mean: label, direction, scale."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
 class Score:
+    """Facts of one metric. Values are stored as they are; a display multiplies them by `scale`."""
+
     name: str
     label: str
     larger_is_better: bool = True
     scale: float = 100.0
 
 
-SCORES = {
-    "accuracy": Score("accuracy", "accuracy"),
-    "loss": Score("loss", "loss", larger_is_better=False, scale=1.0),
-    "miou": Score("miou", "mIoU"),
-    "bleu": Score("bleu", "BLEU", scale=1.0),
+_ALL = (
+    Score("accuracy", "accuracy"),
+    Score("top5_accuracy", "top-5 accuracy"),
+    Score("loss", "loss", larger_is_better=False, scale=1.0),
+    Score("ece", "ECE", larger_is_better=False),
+    Score("worst_class_accuracy", "worst-class accuracy"),
+    Score("balanced_accuracy", "balanced accuracy"),
+    Score("worst_subgroup_recall", "worst sub-group recall"),
+    Score("balanced_subgroup_recall", "balanced sub-group recall"),
+    Score("miou", "mIoU"),
+    Score("worst_class_iou", "worst-class IoU"),
+    Score("bleu", "BLEU", scale=1.0),
+    Score("token_accuracy", "token accuracy"),
+    Score("ood_accuracy", "OOD accuracy"),
+    Score("ood_miou", "OOD mIoU"),
+)
+SCORES: dict[str, Score] = {score.name: score for score in _ALL}
+
+# Metrics of which there is one for each class, sub-group or corruption: name_<which>.
+FAMILIES: dict[str, Score] = {
+    "recall": Score("recall", "recall"),
+    "iou": Score("iou", "IoU"),
+    "ood_accuracy": SCORES["ood_accuracy"],
+    "ood_miou": SCORES["ood_miou"],
 }
+SAMPLES = ("test_", "validation_")
+
+
+def score(name: str) -> Score | None:
+    """The facts of `accuracy`, `test_accuracy` or `test_recall_girls`; None if it is no metric."""
+    for prefix in SAMPLES:
+        name = name.removeprefix(prefix)
+    if name in SCORES:
+        return SCORES[name]
+    for family, facts in FAMILIES.items():
+        if name.startswith(f"{family}_"):
+            which = name.removeprefix(f"{family}_").replace("_", " ")
+            return replace(facts, name=name, label=f"{facts.label} {which}")
+    return None

@@ -16,22 +16,28 @@ Tensors = Mapping[str, Tensor]
 _PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
-def prunable_names(model: nn.Module, keep_dense: Sequence[str] = ()) -> list[str]:
-    """The weights of convolutions and linear layers: no biases, no normalisation.
+def prunable_names(
+    model: nn.Module, keep_dense: Sequence[str] = (), embeddings: bool = False
+) -> list[str]:
+    """The weights of convolutions and linear layers, of embeddings if asked for: no biases, no
+    normalisation. A linear layer that shares its weight with an embedding counts as one.
 
     Without those that stay dense, each of which must be one of them (ValueError).
     """
+    own = {name for name, _ in model.named_parameters()}  # tied ones under their first name
+    kinds = (*_PRUNABLE, nn.Embedding) if embeddings else _PRUNABLE
     names = [
         f"{name}.weight" if name else "weight"
         for name, module in model.named_modules()
-        if isinstance(module, _PRUNABLE)
+        if isinstance(module, kinds)
     ]
-    return without(names, keep_dense)
+    return without([name for name in names if name in own], keep_dense)
 
 
-def prunable_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+def prunable_shapes(model: nn.Module, embeddings: bool = False) -> dict[str, tuple[int, ...]]:
     """Of all weights that could be pruned; the model may be on the meta device."""
-    return {name: tuple(model.get_parameter(name).shape) for name in prunable_names(model)}
+    names = prunable_names(model, embeddings=embeddings)
+    return {name: tuple(model.get_parameter(name).shape) for name in names}
 
 
 def full_mask(tensors: Tensors, names: Iterable[str]) -> Mask:

@@ -30,24 +30,24 @@ class Meter:
 
     def __init__(self, task: Task, label_smoothing: float, device: torch.device) -> None:
         self._task, self._label_smoothing = task, label_smoothing
-        self._totals = torch.zeros(4, dtype=torch.float64, device=device)
+        self.totals = torch.zeros(4, dtype=torch.float64, device=device)
 
     def loss(self, outputs: Outputs, targets: Tensor) -> Tensor:
         value = self._task.loss(outputs, targets, self._label_smoothing)
         right, count = self._task.correct(outputs, targets)
-        self._totals[0] += value.detach()
-        self._totals[1] += right
-        self._totals[2] += count
-        self._totals[3] += self._task.weight(targets)
+        self.totals[0] += value.detach()
+        self.totals[1] += right
+        self.totals[2] += count
+        self.totals[3] += self._task.weight(targets)
         return value
 
     def average(self) -> Average:
         """Of what this rank saw."""
-        return _average(self._totals)
+        return _average(self.totals)
 
     def average_over(self, axis: Axis) -> Average:
         """Of what all ranks of the axis saw. Every rank of the axis must call."""
-        return _average(sum_(self._totals.clone(), axis))
+        return _average(sum_(self.totals.clone(), axis))
 
 
 def _average(totals: Tensor) -> Average:

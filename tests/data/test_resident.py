@@ -5,6 +5,7 @@ import torch
 from data.augment import crop_flip
 from data.dataset import Split
 from data.loader import Loader
+from data.pixels import Pixels
 from data.resident import Resident
 from sms_dist.randomness import stream
 
@@ -16,7 +17,7 @@ MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
 
 
 def resident(augment=None) -> Loader:
-    return Resident(SPLIT, 16, MEAN, STD, augment, CPU)
+    return Resident(SPLIT, 16, Pixels(MEAN, STD, CPU), augment, CPU)
 
 
 def test_inputs_are_normalised_per_channel():
@@ -24,8 +25,8 @@ def test_inputs_are_normalised_per_channel():
     expected = (SPLIT.images.double() / 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(
         STD
     )[:, None, None]
-    assert batch.inputs.dtype == torch.float32
-    torch.testing.assert_close(batch.inputs.double(), expected)
+    assert batch.inputs[0].dtype == torch.float32
+    torch.testing.assert_close(batch.inputs[0].double(), expected)
 
 
 def test_two_ranks_together_see_the_batches_of_one_bit_for_bit():
@@ -33,7 +34,7 @@ def test_two_ranks_together_see_the_batches_of_one_bit_for_bit():
     two = [list(resident(crop_flip).epoch(ORDER, AUGMENTATION, rank, 2)) for rank in (0, 1)]
     assert len(one) == resident().num_steps == 4
     for whole, first, second in zip(one, *two, strict=True):
-        assert torch.equal(torch.cat((first.inputs, second.inputs)), whole.inputs)
+        assert torch.equal(torch.cat((first.inputs[0], second.inputs[0])), whole.inputs[0])
         assert torch.equal(torch.cat((first.targets, second.targets)), whole.targets)
         assert whole.size == first.size == second.size == len(whole.targets)
 
@@ -42,18 +43,18 @@ def test_a_resumed_epoch_goes_on_with_the_same_batches():
     whole = list(resident(crop_flip).epoch(ORDER, AUGMENTATION))
     rest = list(resident(crop_flip).epoch(ORDER, AUGMENTATION, start_step=2))
     assert len(rest) == 2
-    assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(rest, whole[2:], strict=True))
+    assert all(torch.equal(a.inputs[0], b.inputs[0]) for a, b in zip(rest, whole[2:], strict=True))
 
 
 def test_parts_are_never_augmented_and_more_parts_than_batches_leave_some_empty():
     loader = resident(crop_flip)
     parts = [list(loader.part(index, 7)) for index in range(7)]
     assert sum(not batches for batches in parts) == 3
-    inputs = torch.cat([batch.inputs for batches in parts for batch in batches])
-    assert torch.equal(inputs, next(resident().part(0, 1, 50)).inputs)
+    inputs = torch.cat([batch.inputs[0] for batches in parts for batch in batches])
+    assert torch.equal(inputs, next(resident().part(0, 1, 50)).inputs[0])
 
 
 def test_an_empty_split_has_no_batches():
-    loader = Resident(SPLIT.first(0), 16, MEAN, STD, None, CPU)
+    loader = Resident(SPLIT.first(0), 16, Pixels(MEAN, STD, CPU), None, CPU)
     assert loader.num_steps == 0
     assert list(loader.epoch(ORDER, AUGMENTATION)) == list(loader.part(0, 1)) == []

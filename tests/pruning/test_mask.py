@@ -36,6 +36,21 @@ def test_convolutions_and_linear_layers_are_prunable_and_nothing_else():
     assert prunable_names(nn.Linear(2, 2)) == ["weight"]
 
 
+def test_embeddings_are_prunable_when_asked_for():
+    model = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 5, bias=False))
+    assert prunable_names(model, embeddings=True) == ["0.weight", "1.weight"]
+    assert prunable_shapes(model, embeddings=True) == {"0.weight": (5, 3), "1.weight": (5, 3)}
+
+
+@pytest.mark.parametrize(("embeddings", "names"), [(False, []), (True, ["0.weight"])])
+def test_a_linear_layer_with_the_weight_of_an_embedding_is_counted_as_the_embedding(
+    embeddings, names
+):
+    model = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 5, bias=False))
+    model[1].weight = model[0].weight
+    assert prunable_names(model, embeddings=embeddings) == names
+
+
 def test_weights_that_stay_dense_are_not_prunable():
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(2, 2))
     assert prunable_names(model, ["0.weight"]) == ["1.weight"]

@@ -25,7 +25,13 @@ def phase(soup=0.9, candidates=(0.8, 0.85, None), l2=10.0, relative=0.1, barrier
     if barrier is not None:
         distances["loss_barrier_max"] = barrier
     merged = {"test_accuracy": 0.2, "validation_accuracy": soup}
-    return {"phase": k, "soup": merged, "candidates": found, "distances": distances}
+    return {
+        "phase": k,
+        "score": "accuracy",
+        "soup": merged,
+        "candidates": found,
+        "distances": distances,
+    }
 
 
 def test_nothing_is_said_of_a_soup_that_is_better_than_its_candidates():
@@ -34,8 +40,8 @@ def test_nothing_is_said_of_a_soup_that_is_better_than_its_candidates():
 
 def test_a_soup_below_its_worst_candidate_is_told_with_both_numbers_and_what_to_try():
     (found,) = warnings(phase(soup=0.7999), [])
-    assert found.startswith("phase 2: the soup's validation accuracy of 79.99% is below")
-    assert "80.00%" in found
+    assert found.startswith("phase 2: the soup's validation accuracy of 0.7999 is below")
+    assert "0.8," in found
     for advice in ("retrain longer", "allr", "phases", "retrain.learning_rate", "soup.rule=greedy"):
         assert advice in found
 
@@ -51,7 +57,7 @@ def test_without_validation_samples_test_accuracies_are_compared():
     assert warnings(bare, []) == []
     bare["soup"]["test_accuracy"] = 0.05
     (found,) = warnings(bare, [])
-    assert "test accuracy of 5.00%" in found
+    assert "test accuracy of 0.05" in found
 
 
 @pytest.mark.parametrize("candidates", [(0.8,), (0.8, None, None)])

@@ -33,7 +33,7 @@ class Oracle:
         self.asked.append(tuple(coefficients))
         return value, derivative
 
-    def accuracy(self, coefficients):
+    def score(self, coefficients):
         chosen = tuple(i for i, c in enumerate(coefficients) if c)
         self.asked.append(chosen)
         if len(chosen) == 1:
@@ -48,7 +48,7 @@ class Listed:
     def __init__(self, scores):
         self.scores = scores
 
-    def accuracy(self, coefficients):
+    def score(self, coefficients):
         return self.scores[tuple(i for i, c in enumerate(coefficients) if c)]
 
 
@@ -71,7 +71,7 @@ SCORES = st.lists(st.integers(0, 10).map(lambda n: n / 10), min_size=1, max_size
 @given(SCORES, st.integers(0, 10**6))
 def test_greedy_never_scores_below_the_best_candidate(scores, seed):
     oracle = Oracle(scores, seed)
-    assert oracle.accuracy(greedy(scores, oracle)) >= max(scores)
+    assert oracle.score(greedy(scores, oracle)) >= max(scores)
 
 
 @settings(deadline=None, max_examples=100)
@@ -211,9 +211,9 @@ class Curious(Oracle):
         super().__init__([0.5, 0.4, 0.3])
         self.validation = 0
 
-    def accuracy(self, coefficients):
+    def score(self, coefficients):
         self.validation += 1
-        return super().accuracy(coefficients)
+        return super().score(coefficients)
 
     def objective(self, coefficients):
         self.validation += 1

@@ -7,6 +7,7 @@ from torch.optim.swa_utils import update_bn
 
 from data.augment import crop_flip
 from data.dataset import Split
+from data.pixels import Pixels
 from data.resident import Resident
 from sms_dist.distributed.topology import Axis
 from sms_dist.randomness import stream
@@ -22,7 +23,7 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def loader(augment=None):
-    return Resident(SPLIT, 16, (0.4,), (0.3,), augment, CPU)
+    return Resident(SPLIT, 16, Pixels((0.4,), (0.3,), CPU), augment, CPU)
 
 
 def new_model(dropout=0.0, momentum=0.1):
@@ -57,7 +58,7 @@ def assert_same_bits(first, second):
 def test_statistics_are_those_of_torch_over_the_same_batches():
     model, reference = new_model(), new_model()
     recomputed(model)
-    batches = [batch.inputs for batch in loader().part(0, 1)]
+    batches = [batch.inputs[0] for batch in loader().part(0, 1)]
     update_bn(batches, reference)
     for name, tensor in statistics(reference).items():
         torch.testing.assert_close(statistics(model)[name], tensor, rtol=1e-5, atol=1e-6)

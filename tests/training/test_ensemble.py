@@ -43,7 +43,7 @@ def owners(states):
 def plain(bench, states):
     """Accuracy and loss in one process, in one piece."""
     batches = list(bench.loaders.test.part(0, 1))
-    inputs = torch.cat([batch.inputs for batch in batches])
+    inputs = torch.cat([batch.inputs[0] for batch in batches])
     targets = torch.cat([batch.targets for batch in batches])
     each = [bench.load(state).eval()(inputs).softmax(1) for state in states]
     mean = torch.stack(each).mean(0)
@@ -87,6 +87,6 @@ def test_probabilities_are_in_stored_order_and_sum_to_one(bench, candidates):
     model = bench.load(candidates[0][0]).train()
     found = probabilities(model, bench.loaders.test, 10, ALONE)
     with torch.no_grad():
-        batches = [model(batch.inputs).softmax(1) for batch in bench.loaders.test.part(0, 1)]
+        batches = [model(*batch.inputs).softmax(1) for batch in bench.loaders.test.part(0, 1)]
     assert torch.equal(found, torch.cat(batches))
     torch.testing.assert_close(found.sum(1), torch.ones(len(found)))

@@ -1,21 +1,32 @@
 """Evaluation: every sample counts once, with batch norm recomputed and nothing else moved."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+import data
 from data.dataset import Split
+from data.pixels import Pixels
 from data.resident import Resident
-from sms_dist.config import Config
+from sms_dist.config import Config, DataConfig
 from sms_dist.distributed.parts import NUM_PARTS
 from sms_dist.distributed.topology import Axis, Topology
 from sms_dist.randomness import stream
+from sms_dist.tasks.classification import Classification
 from sms_dist.training.evaluation import evaluate, measured
 from sms_dist.training.workbench import set_up
 
 ALONE, CPU = Axis(None, 0, 1), torch.device("cpu")
 HERE = Topology(ALONE, ALONE, ALONE, None, CPU)
+THREE = replace(data.info(DataConfig()), classes=("a", "b", "c"))
+TASK = Classification(THREE, DataConfig())
+METRICS = {
+    *("accuracy", "top5_accuracy", "loss", "ece"),
+    *("balanced_accuracy", "worst_class_accuracy"),
+}
 
 
 def split_of(num):
@@ -24,7 +35,7 @@ def split_of(num):
 
 
 def loader(num, batch_size):
-    return Resident(split_of(num), batch_size, (0.5,), (0.25,), None, CPU)
+    return Resident(split_of(num), batch_size, Pixels((0.5,), (0.25,), CPU), None, CPU)
 
 
 class Recording(nn.Module):
@@ -47,8 +58,8 @@ class Recording(nn.Module):
 )
 def test_every_sample_counts_once(num, batch_size):
     model = Recording()
-    metrics = evaluate(model, loader(num, batch_size), ALONE)
-    inputs = next(loader(num, batch_size).part(0, 1, num)).inputs.flatten(1)
+    metrics = evaluate(TASK, model, loader(num, batch_size), ALONE)
+    inputs = next(loader(num, batch_size).part(0, 1, num)).inputs[0].flatten(1)
     assert model.seen == inputs.tolist()  # once each, in stored order
     with torch.no_grad():
         outputs, targets = model.linear(inputs), torch.arange(num) % 3
@@ -62,14 +73,14 @@ def test_the_cases_above_have_fewer_and_more_batches_than_parts():
 
 def test_a_model_is_evaluated_in_evaluation_mode_without_gradients():
     model = Recording().train()
-    evaluate(model, loader(10, 4), ALONE)
+    evaluate(TASK, model, loader(10, 4), ALONE)
     assert model.modes == {(False, False)}
 
 
 def test_weights_and_statistics_are_left_as_they_are():
     model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Dropout(0.5), nn.Linear(16, 3))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    first, again = (evaluate(model, loader(50, 8), ALONE) for _ in range(2))
+    first, again = (evaluate(TASK, model, loader(50, 8), ALONE) for _ in range(2))
     assert first == again
     assert all(torch.equal(tensor, before[n]) for n, tensor in model.state_dict().items())
 
@@ -100,16 +111,15 @@ def test_a_measured_state_has_all_tensors_and_the_weights_it_had(bench):
     assert list(state) == list(model.state_dict())
     assert all(torch.equal(state[name], p) for name, p in model.named_parameters())
     assert not any(tensor.requires_grad for tensor in state.values())
-    expected = {f"{s}_{m}" for s in ("test", "validation") for m in ("accuracy", "loss")}
-    assert metrics.keys() == expected
+    assert metrics.keys() == {f"{s}_{m}" for s in ("test", "validation") for m in METRICS}
 
 
 def test_validation_and_test_metrics_are_those_of_their_splits(bench):
     state, metrics = measured(bench, bench.new_model().state_dict(), ALONE)
     model = bench.load(state)
     for name, split in (("test", bench.loaders.test), ("validation", bench.loaders.validation)):
-        found = evaluate(model, split, ALONE)
-        assert found == {m: metrics[f"{name}_{m}"] for m in ("accuracy", "loss")}
+        found = evaluate(bench.task, model, split, ALONE)
+        assert found == {m: metrics[f"{name}_{m}"] for m in METRICS}
     assert bench.loaders.validation.num_samples == 40
 
 
@@ -120,4 +130,4 @@ def test_without_validation_samples_only_the_test_set_is_measured():
     )
     bare = set_up(config, HERE)
     _, metrics = measured(bare, bare.new_model().state_dict(), ALONE)
-    assert metrics.keys() == {"test_accuracy", "test_loss"}
+    assert metrics.keys() == {f"test_{m}" for m in METRICS}

@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+import data
 from data.dataset import Split
+from data.pixels import Pixels
 from data.resident import Resident
-from sms_dist.config import Config, EngineConfig, PretrainConfig
+from sms_dist.config import Config, DataConfig, EngineConfig, PretrainConfig
 from sms_dist.distributed.engines import make_engine
 from sms_dist.distributed.engines.base import Job
 from sms_dist.distributed.topology import Axis, Topology
@@ -17,6 +19,7 @@ from sms_dist.methods import recipe
 from sms_dist.pruning.mask import apply_, full_mask, prunable_names
 from sms_dist.randomness import stream
 from sms_dist.schedules.retraining import History
+from sms_dist.tasks.classification import Classification
 from sms_dist.training.loop import Training, train
 from sms_dist.training.meter import Meter
 from sms_dist.training.retrain import Start, retrain
@@ -24,14 +27,14 @@ from sms_dist.training.workbench import set_up
 
 ALONE, CPU = Axis(None, 0, 1), torch.device("cpu")
 HERE = Topology(ALONE, ALONE, ALONE, None, CPU)
+TASK = Classification(data.info(DataConfig()), DataConfig())
 NUM_SAMPLES, BATCH = 90, 16
 PIXELS = stream(0, "test pixels").uniform(torch.arange(NUM_SAMPLES), 36)
 LABELS = (PIXELS[:, :12].sum(1) > PIXELS[:, 12:24].sum(1)).long()
 LOADER = Resident(
     Split((PIXELS * 256).to(torch.uint8).view(-1, 1, 6, 6), LABELS),
     BATCH,
-    (0.5,),
-    (0.3,),
+    Pixels((0.5,), (0.3,), CPU),
     None,
     CPU,
 )
@@ -77,7 +80,7 @@ def engine_of(model, mask=None, optimizer=SGD, **engine):
 
 def training(rates=0.05, epochs=2, **changes):
     rates = [rates] * (LOADER.num_steps * epochs) if isinstance(rates, float) else rates
-    base = Training(LOADER, rates, 7, "retrain", 1, label_smoothing=0.0, device=CPU)
+    base = Training(LOADER, rates, 7, "retrain", 1, label_smoothing=0.0, task=TASK, device=CPU)
     return replace(base, **changes)
 
 
@@ -129,8 +132,8 @@ def test_one_sgd_step_is_the_formula():
     engine = engine_of(model, optimizer=PretrainConfig(momentum=0.9, weight_decay=0.01))
     reference = new_model()
     batch = next(LOADER.part(0, 1, 32))
-    nn.functional.cross_entropy(reference(batch.inputs), batch.targets).backward()
-    engine.step(batch.inputs, batch.targets, batch.size, 0.5, Meter(0.0, CPU).loss)
+    nn.functional.cross_entropy(reference(*batch.inputs), batch.targets).backward()
+    engine.step(batch.inputs, batch.targets, batch.weight, 0.5, Meter(TASK, 0.0, CPU).loss)
     for name, p in reference.named_parameters():
         gradient = p.grad + 0.01 * p.detach()
         expected = p.detach() - 0.5 * (gradient + 0.9 * gradient)  # Nesterov, first step
@@ -142,7 +145,7 @@ def test_clipping_limits_how_far_one_step_moves_all_weights_together(limit, move
     def distance(**keys):
         engine = engine_of(new_model(), optimizer=PretrainConfig(weight_decay=0.0, **keys))
         batch = next(LOADER.part(0, 1, 32))
-        engine.step(batch.inputs, batch.targets, batch.size, 1.0, Meter(0.0, CPU).loss)
+        engine.step(batch.inputs, batch.targets, batch.weight, 1.0, Meter(TASK, 0.0, CPU).loss)
         before = new_model().state_dict()
         return math.hypot(*(float((w - before[n]).norm()) for n, w in engine.weights().items()))
 

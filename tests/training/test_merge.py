@@ -116,7 +116,7 @@ def test_the_learned_objective_is_the_validation_loss(bench, mask, candidates):
     oracle = SoupOracle(bench, Mixer(bench, candidates, OWNERS, mask), as_mixed)
     assert oracle.objective(POINT)[0] == pytest.approx(oracle.loss(POINT), rel=1e-6)
     assert oracle.metrics(POINT)["validation_loss"] == oracle.loss(POINT)
-    assert oracle.metrics(POINT)["validation_accuracy"] == oracle.accuracy(POINT)
+    assert oracle.metrics(POINT)["validation_accuracy"] == oracle.score(POINT)
 
 
 def test_the_divergence_of_the_teacher_from_itself_is_zero(bench, teacher):
@@ -132,7 +132,7 @@ def test_the_distilled_objective_is_the_mean_divergence_of_the_soup_from_the_tea
 ):
     mixer = Mixer(bench, candidates, OWNERS, mask)
     states = [measured(bench, state, ALONE)[0] for state in (teacher, mixer.mixed(POINT))]
-    inputs = torch.cat([batch.inputs for batch in bench.loaders.validation.part(0, 1)])
+    inputs = torch.cat([batch.inputs[0] for batch in bench.loaders.validation.part(0, 1)])
     p, q = (bench.load(state).eval()(inputs).double().softmax(1) for state in states)
     wanted = float((p * (p / q).log()).sum(1).mean())
     with torch.enable_grad():
@@ -200,7 +200,7 @@ def test_what_is_measured_is_the_view_and_what_is_returned_is_not(bench, mask, c
 
 def test_soups_of_pairs_are_measured_and_compared_with_the_better_candidate(mask, candidates):
     bench, accuracies = workbench(pairs=True), {0: 0.1, 2: 0.3, 5: 0.2}
-    soup = merge(bench, "uniform", SCORES, candidates, OWNERS, mask, test_accuracies=accuracies)
+    soup = merge(bench, "uniform", SCORES, candidates, OWNERS, mask, test_scores=accuracies)
     assert [pair["candidates"] for pair in soup.pairs] == [[0, 2], [0, 5], [2, 5]]
     assert [pair["better_candidate"] for pair in soup.pairs] == [0.3, 0.2, 0.3]
     for (i, j), pair in zip(combinations(INDICES, 2), soup.pairs, strict=True):

@@ -29,6 +29,7 @@ from sms_dist.distributed.parts import sum_over_parts
 from sms_dist.distributed.topology import Axis, first_ranks
 from sms_dist.soups.diversity import gram
 from sms_dist.soups.mixing import mix
+from sms_dist.tasks import make_task
 from sms_dist.training.batch_norm import recompute_
 from sms_dist.training.evaluation import evaluate
 
@@ -107,14 +108,16 @@ def part(index: int) -> torch.Tensor:
 def measuring(axis: Axis) -> list:
     """Batch norm and metrics of a model over an axis, and alone."""
     config = DataConfig(name="digits", train_samples=500)
-    loaders = data.loaders(data.load(config), 32, cpu)
+    dataset = data.load(config)
+    loaders, task = dataset.loaders(32, cpu), make_task(dataset.info, config)
     found = []
     for where in (axis, alone):
         model = models.build(
             ModelConfig(options={"width": 4}), (1, 8, 8), 10, seed=3, data_name="digits"
         )
         recompute_(model, loaders.train, where, cpu)
-        metrics = [evaluate(model, split, where) for split in (loaders.test, loaders.validation)]
+        splits = (loaders.test, loaders.validation)
+        metrics = [evaluate(task, model, split, where) for split in splits]
         found.append(({name: b.clone() for name, b in model.named_buffers()}, metrics))
     (buffers, metrics), (expected, wanted) = found
     return [

@@ -53,7 +53,7 @@ def half_pruned(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return cross_entropy(outputs, targets, reduction="sum")
+    return cross_entropy(outputs.float(), targets, reduction="sum")
 
 
 def train(case: str, model: nn.Module, axis: Axis, candidate: int, clip: float | None, **engine):
@@ -68,7 +68,7 @@ def train(case: str, model: nn.Module, axis: Axis, candidate: int, clip: float |
     for _ in range(STEPS[candidate]):
         inputs = scale * torch.randn(BATCH, 1, 8, 8, generator=generator)
         targets = torch.randint(10, (BATCH,), generator=generator)
-        trained.step(inputs[share], targets[share], BATCH, RATE, loss)
+        trained.step((inputs[share],), targets[share], BATCH, RATE, loss)
     place = folder / case / f"candidate_{candidate}" / f"rank_{axis.rank}"
     place.mkdir(parents=True)
     safetensors.torch.save_file(trained.weights(), place / "weights.safetensors")

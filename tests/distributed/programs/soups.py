@@ -92,7 +92,7 @@ def findings(bench: Workbench) -> dict[str, object]:
         soup = merge(bench, name, *arguments, view=half, teacher=candidate(here, 3))
         found[name] = [list(soup.coefficients.values()), bits(soup.state)]
     asked, accuracies = dataclasses.replace(bench, config=MEASURED), dict.fromkeys(INDICES, 0.1)
-    soup = merge(asked, "uniform", *arguments, test_accuracies=accuracies)
+    soup = merge(asked, "uniform", *arguments, test_scores=accuracies)
     return found | {"pairs": soup.pairs, "barrier": soup.distances["loss_barrier_max"]}
 
 
