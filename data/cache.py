@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from filelock import FileLock
 
@@ -24,6 +24,13 @@ FOLDER = ".cache"
 BLOCK = 1 << 20
 GZIP = b"\x1f\x8b"
 Fill = Callable[[BinaryIO], None]
+
+
+class _Source(NamedTuple):
+    place: str  # for messages
+    name: str  # of a file
+    identity: str
+    opened: Callable[[], BinaryIO | io.FileIO]
 
 
 def cache_folder(beside: Path, configured: str | None) -> Path | None:
@@ -44,26 +51,25 @@ def local(
     `shard` is a file in `folder`, a URL or a `pipe:` command. Any number of processes and hosts may
     call at once: one of them makes the copy. What is copied is compared with `sha256`, if given.
     """
-    place = remote.shown(shard) if remote.is_remote(shard) else str(folder / shard)
     if remote.is_remote(shard):
         remote.check(shard, is_remote_allowed)
-        name, identity = remote.file_name(shard), shard
-        source: Callable[[], BinaryIO] = partial(remote.opened, shard)
+        source = _Source(
+            remote.shown(shard), remote.file_name(shard), shard, partial(remote.opened, shard)
+        )
     else:
         path = folder / shard
         if not path.is_file():
             raise ValueError(f"{path}: there is no such file; {AGAIN}")
         if path.suffix != ".gz":
             return path
-        name, identity = path.name, file_identity(path)
-        source = lambda: path.open("rb")  # noqa: E731
+        source = _Source(str(path), path.name, file_identity(path), partial(io.FileIO, path))
     if cache is None:
         raise ValueError(
-            f"{place} needs an unpacked copy, but {folder} cannot be written to;"
+            f"{source.place} needs an unpacked copy, but {folder} cannot be written to;"
             " set data.cache to a folder for it"
         )
-    target = cache / cached_name(name.removesuffix(".gz"), f"{identity}|{sha256}")
-    return once(target, partial(_copy, source, place, sha256))
+    name = cached_name(source.name.removesuffix(".gz"), f"{source.identity}|{sha256}")
+    return once(cache / name, partial(_copy, source, sha256))
 
 
 def file_identity(path: Path) -> str:
@@ -105,10 +111,10 @@ def write(target: Path, fill: Fill) -> None:
         unfinished.unlink(missing_ok=True)  # it is gone after the rename
 
 
-def _copy(source: Callable[[], BinaryIO], place: str, sha256: str | None, target: BinaryIO) -> None:
+def _copy(source: _Source, sha256: str | None, target: BinaryIO) -> None:
     """Unpacked if it is a gzip file, whatever its name; ValueError if it is cut off or differs."""
     try:
-        with source() as file:
+        with source.opened() as file:
             summed = _Summed(file)
             stream = io.BufferedReader(summed, BLOCK)
             is_packed = stream.peek(2)[:2] == GZIP
@@ -117,18 +123,19 @@ def _copy(source: Callable[[], BinaryIO], place: str, sha256: str | None, target
             while stream.read(BLOCK):  # what lies behind the end of the compressed data
                 pass
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{place} is damaged ({error}); {AGAIN}") from None
+        raise ValueError(f"{source.place} is damaged ({error}); {AGAIN}") from None
     except OSError as error:
-        reason = error.strerror or "the transfer failed"
-        raise ValueError(f"{place} cannot be copied ({reason})") from None
+        parts = [str(part) for part in (error.strerror, error.filename) if part]
+        reason = ": ".join(parts) or "the transfer failed"
+        raise ValueError(f"{source.place} cannot be copied ({reason})") from None
     if sha256 is not None and summed.digest.hexdigest() != sha256:
-        raise ValueError(f"{place} differs from what was written (sha256); {AGAIN}")
+        raise ValueError(f"{source.place} differs from what was written (sha256); {AGAIN}")
 
 
 class _Summed(io.RawIOBase):
     """A stream that knows the sha256 of what was read."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO | io.FileIO) -> None:
         self._file, self.digest = file, hashlib.sha256()
 
     def readable(self) -> bool:

@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader
 
 from data.streaming.reader import Raw, Reader, Request
 
+SECONDS_BETWEEN_LOOKS = 1.0
+
 
 class Pool:
     """`run` gives the batches of requests in their order, for any number of workers.
@@ -27,8 +29,8 @@ class Pool:
             None if workers == 0 else _loader(reader, self._requests, workers, prefetch, is_pinned)
         )
 
-        # Not a part of any cycle that the pool may belong to (a traceback, say), the loader outlives
-        # it, and is not cleared along with the queues by which it tells its workers to end.
+        # The loader is no part of cycles that the pool may belong to (a traceback, say): else its
+        # queues would be cleared before it tells its workers, by them, to end.
         weakref.finalize(self, _released, self._loader)
 
     def run(self, requests: Sequence[Request]) -> Iterator[Raw]:
@@ -90,11 +92,13 @@ def _begin_worker(worker: int) -> None:
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # threads inherit it
-    threading.Thread(target=_obey, daemon=True).start()
+    threading.Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
 
 
-def _obey() -> None:
-    """End on a SIGTERM that the parent has sent: so Python ends daemons when it ends itself."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
+def _obey(parent: int) -> None:
+    """End on a SIGTERM of the parent (so Python ends daemons when it ends itself), or with it."""
+    while os.getppid() == parent:
+        told = signal.sigtimedwait({signal.SIGTERM}, SECONDS_BETWEEN_LOOKS)
+        if told is not None and told.si_pid == parent:
+            break
     os._exit(0)

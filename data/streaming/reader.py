@@ -65,7 +65,7 @@ class Reader(Dataset[Raw]):
         card: Card,
         augment: Augment | None,
         is_augmenting: bool,
-        class_subgroups: NDArray[np.int64] | None,
+        class_subgroups: Tensor | None,
         max_bad: int,
     ) -> None:
         self._splits, self._card, self._augment = splits, card, augment
@@ -135,31 +135,28 @@ class Reader(Dataset[Raw]):
         images = np.empty((len(samples), *shape), np.uint8)
         for row, sample in zip(images, samples, strict=True):
             row[...] = sample.image
-        is_masks = self._card.task == "segmentation"
-        targets = (
-            np.empty((len(samples), *self._card.size), np.uint8)
-            if is_masks
-            else np.empty(len(samples), np.int64)
-        )
-        for i, sample in enumerate(samples):
-            targets[i] = sample.target
-        subgroups = self._subgroups(samples, targets)
         return Raw(
             torch.from_numpy(images),
-            torch.from_numpy(targets),
-            None if subgroups is None else torch.from_numpy(subgroups),
+            self._targets(samples),
+            self._subgroups(samples),
             size,
             tuple(bad),
         )
 
-    def _subgroups(
-        self, samples: list[Decoded], targets: NDArray[np.int64]
-    ) -> NDArray[np.int64] | None:
+    def _targets(self, samples: list[Decoded]) -> Tensor:
+        if self._card.task == "classification":
+            return torch.tensor([sample.target for sample in samples], dtype=torch.int64)
+        masks = np.empty((len(samples), *self._card.size), np.uint8)
+        for row, sample in zip(masks, samples, strict=True):
+            row[...] = sample.target
+        return torch.from_numpy(masks)
+
+    def _subgroups(self, samples: list[Decoded]) -> Tensor | None:
         if self._class_subgroups is not None:
-            return self._class_subgroups[targets]
+            return self._class_subgroups[self._targets(samples)]
         if self._card.subgroup is None:
             return None
-        return np.array([sample.subgroup for sample in samples], np.int64)
+        return torch.tensor([sample.subgroup for sample in samples], dtype=torch.int64)
 
 
 class _NoBatchError(Exception):

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
-from data import cache, index
 from data.augment import for_streaming
-from data.card import Card, SplitName
+from data.card import Card
 from data.dataset import DatasetInfo, Split
-from data.decode import AGAIN
 from data.division import is_validation
 from data.loader import Loaders
 from data.streaming.bad_samples import BadSamples
 from data.streaming.loader import Streaming
+from data.streaming.open_store import open_store
 from data.streaming.pool import Pool
-from data.streaming.positions import positions
 from data.streaming.reader import Part, Reader
-from data.streaming.store import Store
 from data.subgroups import grouped
 from sms_dist.config import DataConfig
 
@@ -77,9 +73,8 @@ class Streamed:
 
 def open_streamed(card: Card, config: DataConfig, info: DatasetInfo) -> Streamed:
     """The data set of data.path; shards are copied if they have to be, and their headers read."""
-    assert config.path is not None
-    train = _store(card, config, "train", info.num_train, bool(config.train_samples))
-    test = _store(card, config, "test", info.num_test, False)
+    train = open_store(card, config, "train", info.num_train)
+    test = open_store(card, config, "test", info.num_test)
     flags = is_validation(info, config).numpy()
     return Streamed(
         info,
@@ -91,45 +86,7 @@ def open_streamed(card: Card, config: DataConfig, info: DatasetInfo) -> Streamed
     )
 
 
-def _store(
-    card: Card, config: DataConfig, split: SplitName, num_samples: int, is_shortened: bool
-) -> Store:
-    """The shards of a split; no more of them than hold the samples that are wanted."""
-    folder = Path(config.path or "")
-    kept = cache.cache_folder(folder, config.cache)
-    paths, found = [], []
-    for name, expected, sha256 in _shards(card, folder, split):
-        if is_shortened and sum(map(len, found)) >= num_samples:
-            break
-        paths.append(cache.local(name, folder, kept, config.remote, sha256))
-        found.append(positions(paths[-1], kept))
-        if expected is not None and len(found[-1]) != expected:
-            raise ValueError(
-                f"{paths[-1]} has {len(found[-1])} samples, index.json says {expected}; {AGAIN}"
-            )
-    total = sum(map(len, found))
-    if total < num_samples or (total > num_samples and not is_shortened):
-        raise ValueError(
-            f"data.path={folder}: {split} has {total} samples instead of {num_samples};"
-            " copy the missing shards, or if this is the whole set, write its index.json with"
-            " `sms-dist data index`"
-        )
-    return Store(paths, found)
-
-
-def _shards(card: Card, folder: Path, split: SplitName) -> list[tuple[str, int | None, str | None]]:
-    """(name or URL, number of samples, sha256) of each; None where there is no index."""
-    known = index.read(folder)
-    if known is not None:
-        return [(shard.file, shard.samples, shard.sha256) for shard in known.shards(split)]
-    return [(shard.path.name, None, None) for shard in index.shards(card, folder, split)]
-
-
-def _class_subgroups(info: DatasetInfo, config: DataConfig) -> NDArray[np.int64] | None:
+def _class_subgroups(info: DatasetInfo, config: DataConfig) -> Tensor | None:
     """The sub-group of each class, where data.subgroups groups them."""
-    if not config.subgroups:
-        return None
     classes = torch.arange(len(info.classes))
-    subgroups = grouped(Split(classes, classes), info, config.subgroups).subgroups
-    assert subgroups is not None
-    return subgroups.numpy()
+    return grouped(Split(classes, classes), info, config.subgroups).subgroups
