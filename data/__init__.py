@@ -41,9 +41,11 @@ DATASETS: dict[str, Source] = {
 def info(config: DataConfig) -> DatasetInfo:
     """The facts of the configured data set, after data.train_samples; no sample is read."""
     source = lookup(DATASETS, config.name, "data.name")
-    known = source.info
     if isinstance(source, CardSource):
         known = facts(source.card(config), config)
+    else:
+        known = source.info
+        _check_unsized(config)
     return subgroups.named(_shortened(known, config), config.subgroups)
 
 
@@ -67,6 +69,15 @@ def load(config: DataConfig) -> Dataset:
     facts = info(config)
     split_sizes(facts, config)  # before anything is read
     return lookup(DATASETS, config.name, "data.name").open(config, facts)
+
+
+def _check_unsized(config: DataConfig) -> None:
+    for key in ("size", "target", "subgroup"):
+        if getattr(config, key) is not None:
+            raise ValueError(
+                f"data.{key}={getattr(config, key)} is for images on disk, and"
+                f" data.name={config.name} are none; leave it out"
+            )
 
 
 def _shortened(info: DatasetInfo, config: DataConfig) -> DatasetInfo:
