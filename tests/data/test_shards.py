@@ -183,7 +183,7 @@ def test_a_link_in_a_shard_is_refused(tmp_path):
         member = tarfile.TarInfo("a.png")
         member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(member)
-    with pytest.raises(ValueError, match="'a.png' is a link"):
+    with pytest.raises(ValueError, match=r"'a\.png' is a link"):
         list(shards.read(path))
 
 
@@ -196,7 +196,7 @@ def test_a_link_in_a_shard_is_refused(tmp_path):
         ({"a.png": b"GIF89a", "a.cls": b"1"}, "sample a has an image that cannot be decoded"),
         (
             {"a.png": png((16, 32)), "a.cls": b"1"},
-            "sample a has an image of 16x32 pixels, not 32x32",
+            "an image of 16x32 pixels, not 32x32",
         ),
         ({"a.png": png(), "a.cls": b"10"}, "sample a has the class '10', not one of 0 to 9"),
         ({"a.png": png(), "a.cls": b"-1"}, "sample a has the class '-1'"),
