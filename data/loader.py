@@ -20,6 +20,7 @@ class Batch(NamedTuple):
     size: int  # samples of the step over all ranks of the group
     weight: float  # what a summed loss is divided by: those samples, or their tokens
     subgroups: Tensor | None = None  # int64, of each sample
+    references: tuple[str, ...] = ()  # of sentences that are measured: translations by people
 
 
 class Loader(Protocol):
