@@ -20,7 +20,6 @@ import torch
 from PIL import Image
 
 import data
-from data.streaming.streamed import open_streamed
 from sms_dist.config import DataConfig
 from sms_dist.randomness import stream
 
@@ -97,9 +96,7 @@ def config(folder, **changes):
 
 
 def streamed(folder, batch_size=8, **changes):
-    settings = config(folder, **changes)
-    card = data.DATASETS["card"].card(settings)
-    return open_streamed(card, settings, data.info(settings)).loaders(batch_size, CPU)
+    return data.load(config(folder, loader="streaming", **changes)).loaders(batch_size, CPU)
 
 
 def resident(folder, batch_size=8, **changes):
@@ -394,12 +391,29 @@ def write_index(folder, **changes):
     (folder / "index.json").write_text(text)
 
 
+def test_shards_may_lie_elsewhere_if_that_is_switched_on(tmp_path):
+    folder, elsewhere = write_set(tmp_path / "set"), tmp_path / "elsewhere.tar"
+    expected = parts(streamed(folder).test)
+    (folder / "test-1.tar").rename(elsewhere)
+    command = f"pipe:cat {elsewhere}"
+    write_index(folder, file=command)
+    with pytest.raises(ValueError, match=r"pipe:cat \.\.\. differs .*sha256"):
+        streamed(folder, remote=True)
+    write_index(folder, file=command, sha256=hashlib.sha256(elsewhere.read_bytes()).hexdigest())
+    assert_equal(parts(streamed(folder, remote=True).test), expected)
+    elsewhere.unlink()
+    assert_equal(parts(streamed(folder, remote=True).test), expected)  # there is a copy
+
+
 def test_an_index_that_disagrees_is_an_error(tmp_path):
     folder = write_set(tmp_path / "set")
     write_index(folder)
     assert streamed(folder).test.num_samples == NUM_TEST
     write_index(folder, samples=7)
     with pytest.raises(ValueError, match=r"test-1\.tar has 6 samples, index\.json says 7"):
+        streamed(folder)
+    write_index(folder, file="https://example.org/test-1.tar")
+    with pytest.raises(ValueError, match=r"https://example.*set data\.remote=true"):
         streamed(folder)
     write_index(folder, file="test-9.tar")
     with pytest.raises(ValueError, match=r"test-9\.tar: there is no such file"):
