@@ -33,6 +33,12 @@ REQUIRED = [
     "scikit-learn>=1.4",  # the embedded digits
 ]
 PLOTS = ["matplotlib>=3.8"]
+TEXT = [
+    "transformers>=5,<6",  # T5
+    "sentencepiece>=0.2",
+    "sacrebleu>=2.4",
+]
+TIMM = ["timm>=1.0"]
 EXTRAS = {
     "dev": [
         "pytest",
@@ -43,8 +49,12 @@ EXTRAS = {
         "pre-commit",
         "types-PyYAML",
         *PLOTS,
+        *TEXT,
+        *TIMM,
     ],
     "plots": PLOTS,
+    "text": TEXT,
+    "timm": TIMM,
 }
 
 setup(

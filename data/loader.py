@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from data.corruptions.sets import Read
 from data.pixels import Pixels
 from sms_dist.randomness import Stream
 
@@ -20,6 +21,7 @@ class Batch(NamedTuple):
     size: int  # samples of the step over all ranks of the group
     weight: float  # what a summed loss is divided by: those samples, or their tokens
     subgroups: Tensor | None = None  # int64, of each sample
+    references: tuple[str, ...] = ()  # of sentences that are measured: translations by people
 
 
 class Loader(Protocol):
@@ -57,3 +59,4 @@ class Loaders:
     validation: Loader
     test: Loader
     pixels: Pixels | None = None  # of images: how inputs were made of them
+    stored_test: Read | None = None  # of images: those of the test set, as they are stored

@@ -62,6 +62,8 @@ class DataConfig(Section):
     corruptions: str | None = None
     """also measure dense models and soups on corrupted test images: a CIFAR-C or ImageNet-C folder,
     or `generated`"""
+    corrupt_candidates: bool = False
+    """measure the candidates on them as well"""
     max_length: Count = 128
     """translation: tokens of a sentence, its end included"""
     max_length_policy: Literal["stop", "cut", "skip"] = "stop"
@@ -95,7 +97,8 @@ class ModelConfig(Section):
     weights: str | None = None
     """weights to begin pretraining with: a safetensors or state-dict file"""
     weights_except: Names = ()
-    """names in that file that are left out, such as those of another classifier"""
+    """tensors in that file, or modules with all they contain, that keep their initial values, such
+    as another classifier"""
 
 
 class PretrainConfig(Section):

@@ -56,6 +56,10 @@ class RunPaths:
     def dense(self) -> Path:
         return self.root / "dense"
 
+    def corruption(self, name: str) -> Path:
+        """What was measured under one corruption."""
+        return self.root / "corruptions" / f"{name}.json"
+
     def candidate(self, phase: int, index: int) -> Path:
         return self.root / f"phase_{phase}" / f"candidate_{index}"
 

@@ -15,8 +15,7 @@ _library: torch.library.Library | None = None  # the schemas vanish when this is
 
 def torchvision() -> ModuleType:
     """The torchvision module; ImportError when it is not installed."""
-    if torch.version.cuda is None:
-        _define_missing_operators()
+    mend()
     try:
         import torchvision.datasets
         import torchvision.models
@@ -28,10 +27,14 @@ def torchvision() -> ModuleType:
     return module
 
 
-def _define_missing_operators() -> None:
-    """A CUDA build registers fake kernels for operators that its library cannot load here."""
+def mend() -> None:
+    """Make torchvision importable, also for libraries that import it themselves.
+
+    A CUDA build registers fake kernels for operators that its library cannot load beside a
+    CPU-only torch; so they are declared.
+    """
     global _library
-    if _library is not None or _has_operator("nms"):
+    if torch.version.cuda is not None or _library is not None or _has_operator("nms"):
         return
     _library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for schema in _SCHEMAS:

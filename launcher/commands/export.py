@@ -65,6 +65,7 @@ def _read(run: Path, phase: int | None) -> tuple[Description, dict[str, Tensor]]
         data=info.name,
         input_shape=info.input_shape,
         classes=list(info.classes),
+        task=info.task,
         sparsity=metrics.get("sparsity", 0.0),
         test_accuracy=metrics.get("soup", metrics).get("test_accuracy"),
         is_shrunk=False,
@@ -114,10 +115,10 @@ def _shrunk(
 
 
 def _comparison(model: nn.Module, other: nn.Module, input_shape: tuple[int, ...]) -> list[str]:
-    from sms_dist.metrics.speedup import macs
+    from sms_dist.metrics.speedup import macs, on_meta
 
     parameters = [sum(p.numel() for p in one.parameters()) for one in (model, other)]
-    operations = [sum(macs(one, input_shape).values()) for one in (model, other)]
+    operations = [sum(macs(one, on_meta(input_shape)).values()) for one in (model, other)]
     return [
         f"parameters  {parameters[0]:,} -> {parameters[1]:,}",
         f"MACs        {operations[0]:,} -> {operations[1]:,}",

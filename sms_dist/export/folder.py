@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sms_dist import models
 from sms_dist.config import ModelConfig, Section
 from sms_dist.export.shrink import resize_
+from sms_dist.models.state import assign_, bare_state
 from sms_dist.paths import WEIGHTS
 
 DESCRIPTION = "model.json"
@@ -27,6 +28,7 @@ class Description(Section):
     data: str
     input_shape: tuple[int, ...]
     classes: list[str]
+    task: str = "classification"
     sparsity: float  # of the prunable weights before channels were taken out
     test_accuracy: float | None
     is_shrunk: bool
@@ -79,11 +81,12 @@ def built(description: Description, state: Mapping[str, Tensor]) -> nn.Module:
         description.input_shape,
         description.num_classes,
         data_name=description.data,
+        task=description.task,
     )
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     _check_fits(model, shapes, description)
     resize_(model, shapes)
-    model.load_state_dict(state, assign=True)
+    assign_(model, state)
     return model.requires_grad_(True).eval()
 
 
@@ -114,7 +117,7 @@ def _check_fits(
     model: nn.Module, shapes: Mapping[str, tuple[int, ...]], description: Description
 ) -> None:
     """The same names, and no tensor larger than the model makes it."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    wanted = {name: tuple(tensor.shape) for name, tensor in bare_state(model).items()}
     for name in sorted(wanted.keys() ^ shapes.keys()):
         problem = "is missing" if name in wanted else "does not belong there"
         raise ValueError(

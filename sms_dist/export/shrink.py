@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sms_dist.export.operations import graph_of, kind
 from sms_dist.export.removable import removable
+from sms_dist.models.state import bare_state
 from sms_dist.pruning.tracing import module_of
 from sms_dist.randomness import stream
 
@@ -22,7 +23,7 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def shrunk_state(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, Tensor]:
     """The state of the model, which is in evaluation mode, without the removable channels."""
     graph = graph_of(model, input_shape)
-    gone, state = removable(graph), dict(model.state_dict())
+    gone, state = removable(graph), bare_state(model)
     for node in graph.nodes:
         how, module = kind(node), module_of(node)
         if how not in ("layer", "norm") or module is None:

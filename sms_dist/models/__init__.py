@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 
 from sms_dist.config import ModelConfig
 from sms_dist.lookup import lookup
+from sms_dist.models import weights
 from sms_dist.models.digits_cnn import digits_cnn
-from sms_dist.models.resnet18 import resnet18
+from sms_dist.models.family import ModelFamily, inputs_text
+from sms_dist.models.maxvit import maxvit_t
+from sms_dist.models.options import check_options
+from sms_dist.models.own import own_family
+from sms_dist.models.pspnet import pspnet
+from sms_dist.models.resnet import resnet18, resnet50
 from sms_dist.models.resnet_cifar import resnet20
+from sms_dist.models.t5 import t5
+from sms_dist.models.timm_models import PREFIX, timm_family
+from sms_dist.models.vgg16_bn import vgg16_bn
 from sms_dist.models.wrn20 import wrn20
 from sms_dist.randomness import stream
 
-
-@dataclass(frozen=True)
-class ModelFamily:
-    """`build(input_shape, num_classes, **options)`; the options are its keyword-only arguments."""
-
-    build: Callable[..., nn.Module]
-    input_shape: tuple[int | None, ...]  # C, H, W; None: any
-
-
-CIFAR_SHAPE = (3, 32, 32)
+CIFAR_SHAPE, IMAGES = (3, 32, 32), (3, None, None)
 MODELS: dict[str, ModelFamily] = {
     "digits_cnn": ModelFamily(digits_cnn, (1, None, None)),
     "resnet20": ModelFamily(resnet20, CIFAR_SHAPE),
-    "resnet18": ModelFamily(resnet18, CIFAR_SHAPE),
+    "resnet18": ModelFamily(resnet18, IMAGES),
+    "resnet50": ModelFamily(resnet50, IMAGES),
     "wrn20": ModelFamily(wrn20, CIFAR_SHAPE),
+    "vgg16_bn": ModelFamily(vgg16_bn, IMAGES),
+    "maxvit_t": ModelFamily(maxvit_t, IMAGES),
+    "pspnet": ModelFamily(pspnet, IMAGES, task="segmentation"),
+    "t5": ModelFamily(t5, (None,), task="translation"),
 }
 
 
@@ -42,67 +43,77 @@ def build(
     *,
     seed: int,
     data_name: str,
+    task: str = "classification",
 ) -> nn.Module:
-    """The model on the CPU, its weights a function of the seed; global randomness is untouched."""
-    family = _checked(config, input_shape, data_name)
+    """The model on the CPU with its initial weights: those of a file, or a function of the seed.
+
+    Global randomness is untouched.
+    """
+    family = _checked(config, input_shape, data_name, task)
     with torch.random.fork_rng(devices=[]):
         # not torch.manual_seed: that would reseed the CUDA generators too
         torch.default_generator.manual_seed(stream(seed, "init").key)
-        model = family.build(input_shape, num_classes, **config.options)
-        _initialise_(model)
+        model = _built(family, config, input_shape, num_classes)
+    if config.weights is not None:
+        state = weights.read(config.weights, model, except_=config.weights_except, name=config.name)
+        model.load_state_dict(state, strict=False)
     return model
 
 
 def build_on_meta(
-    config: ModelConfig, input_shape: tuple[int, ...], num_classes: int, *, data_name: str
+    config: ModelConfig,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    *,
+    data_name: str,
+    task: str = "classification",
 ) -> nn.Module:
     """The model's shapes and names without memory for its weights."""
-    family = _checked(config, input_shape, data_name)
+    family = _checked(config, input_shape, data_name, task)
     with torch.device("meta"):
-        return family.build(input_shape, num_classes, **config.options)
+        return _built(family, config, input_shape, num_classes)
 
 
-def _checked(config: ModelConfig, input_shape: tuple[int, ...], data_name: str) -> ModelFamily:
-    """The family, once it is known to take these images and options."""
-    family = lookup(MODELS, config.name, "model.name")
-    if not _fits(family, input_shape):
-        fitting = [name for name, other in MODELS.items() if _fits(other, input_shape)]
+def _built(
+    family: ModelFamily, config: ModelConfig, input_shape: tuple[int, ...], num_classes: int
+) -> nn.Module:
+    model = family.build(input_shape, num_classes, **config.options)
+    if not isinstance(model, nn.Module):  # a function of the user's may return anything
         raise ValueError(
-            f"model.name={config.name} takes {_text(family.input_shape)} images,"
-            f" data.name={data_name} gives {_text(input_shape)};"
-            f" models for these: {', '.join(fitting) or 'none'}"
+            f"model.name={config.name} returned a {type(model).__name__}, not a torch.nn.Module"
         )
-    _check_options(config, family)
+    return model
+
+
+def _checked(
+    config: ModelConfig, input_shape: tuple[int, ...], data_name: str, task: str
+) -> ModelFamily:
+    """The family, once it is known to be for this task and to take these inputs and options."""
+    family = _family(config.name)
+    problem = None
+    if not family.does(task):
+        problem = f"is for {family.task}, data.name={data_name} is for {task}"
+    elif not family.takes(input_shape):
+        taken = inputs_text(family.input_shape or ())
+        problem = f"takes {taken}, data.name={data_name} gives {_sizes(input_shape)}"
+    if problem is not None:
+        fitting = [
+            n for n, other in MODELS.items() if other.does(task) and other.takes(input_shape)
+        ]
+        raise ValueError(
+            f"model.name={config.name} {problem}; models for these: {', '.join(fitting) or 'none'}"
+        )
+    check_options(family.build, config.options, input_shape, config.name)
     return family
 
 
-def _check_options(config: ModelConfig, family: ModelFamily) -> None:
-    parameters = inspect.signature(family.build).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-    for name, value in config.options.items():
-        default = lookup(defaults, name, "model.options")
-        legal = (int, float) if isinstance(default, float) else type(default)
-        if not isinstance(value, legal) or isinstance(value, bool) != isinstance(default, bool):
-            raise ValueError(
-                f"model.options.{name}={value!r} is no {type(default).__name__};"
-                f" the default is {default}"
-            )
+def _family(name: str) -> ModelFamily:
+    if name.startswith(PREFIX):
+        return timm_family(name)
+    if ":" in name:
+        return own_family(name)
+    return lookup(MODELS, name, "model.name")
 
 
-def _fits(family: ModelFamily, input_shape: tuple[int, ...]) -> bool:
-    pairs = zip(family.input_shape, input_shape, strict=True)
-    return all(wanted is None or wanted == given for wanted, given in pairs)
-
-
-def _text(shape: tuple[int | None, ...]) -> str:
-    letters = zip("CHW", shape, strict=True)
-    return "x".join(letter if size is None else str(size) for letter, size in letters)
-
-
-def _initialise_(model: nn.Module) -> None:
-    """He initialisation of the convolutions; linear layers keep torch's."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+def _sizes(shape: tuple[int, ...]) -> str:
+    return "x".join(str(size) for size in shape)

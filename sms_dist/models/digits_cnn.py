@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sms_dist.models.initialise import he
+
 
 class DigitsCNN(nn.Module):
     """Three 3x3 convolutions, two of them at half resolution, then the mean over positions."""
@@ -36,4 +38,4 @@ def digits_cnn(
         raise ValueError(f"model.name=digits_cnn takes images from 8x8 on, not {input_shape}")
     if width < 1:
         raise ValueError(f"model.options.width={width} must be at least 1; the default is 16")
-    return DigitsCNN(num_classes, width)
+    return he(DigitsCNN(num_classes, width))

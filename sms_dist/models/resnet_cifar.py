@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sms_dist.models.initialise import he
+
 
 class Block(nn.Module):
     """Two 3x3 convolutions beside a shortcut that skips pixels and pads channels (option A)."""
@@ -54,7 +56,7 @@ def resnet20(input_shape: tuple[int, int, int], num_classes: int, *, width: int 
     """About 0.27 million weights at width 16."""
     if width < 1:
         raise ValueError(f"model.options.width={width} must be at least 1; the default is 16")
-    return ResNetCifar(num_classes, blocks=3, width=width)
+    return he(ResNetCifar(num_classes, blocks=3, width=width))
 
 
 def _stage(channels_in: int, channels: int, blocks: int, stride: int) -> nn.Sequential:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sms_dist.models.initialise import he
+
 BLOCKS = 3  # a stage: depth 6 * 3 + 4 = 22
 
 
@@ -56,7 +58,7 @@ def wrn20(
         raise ValueError(f"model.options.widen={widen} must be at least 1; the default is 10")
     if not 0 <= dropout < 1:
         raise ValueError(f"model.options.dropout={dropout} must lie in [0, 1); the default is 0.3")
-    return WideResNet(num_classes, widen, dropout)
+    return he(WideResNet(num_classes, widen, dropout))
 
 
 def _stage(channels_in: int, channels: int, stride: int, dropout: float) -> nn.Sequential:

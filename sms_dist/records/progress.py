@@ -14,7 +14,9 @@ from typing import Any, Literal
 
 from sms_dist.records.files import json_text
 
-Stage = Literal["pretrain", "retrain", "batch norm", "evaluate", "soup", "waiting", "done"]
+Stage = Literal[
+    "pretrain", "retrain", "batch norm", "evaluate", "soup", "corruptions", "waiting", "done"
+]
 INTERVAL = 1.0  # seconds between two writes of a group
 _UNMEASURED: dict[str, Any] = {
     "epoch": 0,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from data.dataset import DatasetInfo
 from data.loader import Batch
 from sms_dist.config import DataConfig
+from sms_dist.metrics import classification
 from sms_dist.tasks.base import Metrics, Outputs, Task
 from sms_dist.tasks.outputs import kl_divergences, main_output
 
@@ -20,8 +21,8 @@ class Classification(Task):
     has_probabilities: ClassVar = True
 
     def __init__(self, info: DatasetInfo, config: DataConfig) -> None:
-        self._info = info
-        self.num_totals = 3
+        self._num_classes, self._subgroups = info.num_classes, info.subgroups
+        self.num_totals = classification.num_totals(info.num_classes, len(info.subgroups))
 
     def loss(self, outputs: Outputs, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
         return F.cross_entropy(
@@ -36,16 +37,13 @@ class Classification(Task):
         return right, torch.full_like(right, len(targets))
 
     def totals(self, model: nn.Module, batch: Batch) -> Tensor:
-        outputs = model(*batch.inputs).float()
-        loss, (right, count) = (
-            self.loss(outputs, batch.targets),
-            self.correct(outputs, batch.targets),
+        outputs = main_output(model(*batch.inputs)).float()
+        return classification.totals(
+            outputs, batch.targets, self._num_classes, batch.subgroups, len(self._subgroups)
         )
-        return torch.stack([loss.double(), right.double(), count.double()])
 
     def metrics(self, totals: Tensor) -> Metrics:
-        loss, right, count = totals.tolist()
-        return {"accuracy": right / count, "loss": loss / count}
+        return classification.metrics(totals, self._num_classes, self._subgroups)
 
     def divergence(self, outputs: Tensor, wanted: Tensor, targets: Tensor) -> Tensor:
         return kl_divergences(outputs, wanted).sum()

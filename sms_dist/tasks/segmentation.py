@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from data.dataset import DatasetInfo
 from data.loader import Batch
 from sms_dist.config import DataConfig
+from sms_dist.metrics import segmentation
 from sms_dist.tasks.base import Metrics, Outputs, Task
 from sms_dist.tasks.outputs import kl_divergences, main_output
 
@@ -25,8 +26,8 @@ class Segmentation(Task):
     has_probabilities: ClassVar = False
 
     def __init__(self, info: DatasetInfo, config: DataConfig) -> None:
-        self._info = info
-        self.num_totals = 0
+        self._void, self._classes = info.void, info.classes
+        self.num_totals = segmentation.num_totals(info.num_classes)
 
     def loss(self, outputs: Outputs, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
         main, *others = outputs if isinstance(outputs, tuple) else (outputs,)
@@ -41,18 +42,20 @@ class Segmentation(Task):
         return right.sum(), counted.sum()
 
     def totals(self, model: nn.Module, batch: Batch) -> Tensor:
-        raise NotImplementedError
+        outputs = main_output(model(*batch.inputs)).float()
+        return segmentation.totals(outputs, batch.targets, len(self._classes), self._void)
 
     def metrics(self, totals: Tensor) -> Metrics:
-        raise NotImplementedError
+        found = segmentation.metrics(totals, len(self._classes))
+        return found | segmentation.class_ious(totals, self._classes)
 
     def divergence(self, outputs: Tensor, wanted: Tensor, targets: Tensor) -> Tensor:
         return self._sum_of_means(kl_divergences(outputs, wanted), self._counted(targets))
 
     def _counted(self, targets: Tensor) -> Tensor:
-        if self._info.void is None:
+        if self._void is None:
             return torch.ones_like(targets, dtype=torch.bool)
-        return targets != self._info.void
+        return targets != self._void
 
     def _mean_of_pixels(self, outputs: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
         counted = self._counted(targets)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.dataset import DatasetInfo
 from data.loader import Batch
+from data.texts.vocabulary import PAD, open_vocabulary
 from sms_dist.config import DataConfig
+from sms_dist.metrics import bleu
 from sms_dist.tasks.base import Metrics, Outputs, Task
 from sms_dist.tasks.outputs import kl_divergences, main_output
 
-PAD = 0  # in targets: no token
+SPARE = 10  # tokens that a translation of a very short sentence may have more
 
 
 class Translation(Task):
@@ -23,8 +26,9 @@ class Translation(Task):
     has_probabilities: ClassVar = False
 
     def __init__(self, info: DatasetInfo, config: DataConfig) -> None:
-        self._info = info
-        self.num_totals = 0
+        self._config = config
+        self._vocabulary = open_vocabulary(config.vocabulary)
+        self.num_totals = 3 + bleu.NUM_TOTALS
 
     def loss(self, outputs: Outputs, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
         return F.cross_entropy(
@@ -44,10 +48,35 @@ class Translation(Task):
         return right.sum(), counted.sum()
 
     def totals(self, model: nn.Module, batch: Batch) -> Tensor:
-        raise NotImplementedError
+        """ValueError when the model cannot translate."""
+        outputs = model(*batch.inputs).float()
+        right, count = self.correct(outputs, batch.targets)
+        tokens = torch.stack([self.loss(outputs, batch.targets).double(), right, count])
+        found = self._translations(model, batch.inputs[0])
+        return torch.cat([tokens, bleu.totals(found, batch.references).to(tokens.device)])
 
     def metrics(self, totals: Tensor) -> Metrics:
-        raise NotImplementedError
+        loss, right, count = totals[:3].tolist()
+        return {
+            "bleu": bleu.bleu(totals[3:]),
+            "loss": loss / count,
+            "accuracy": right / count,
+        }
 
     def divergence(self, outputs: Tensor, wanted: Tensor, targets: Tensor) -> Tensor:
         return (kl_divergences(outputs, wanted) * (targets != PAD)).sum()
+
+    def facts(self) -> dict[str, str]:
+        return {"bleu_signature": bleu.signature()}
+
+    def _translations(self, model: nn.Module, sources: Tensor) -> list[str]:
+        """As text. A translation that goes on and on ends at half as much again as its source."""
+        translate = getattr(model, "translate", None)
+        if translate is None:
+            raise ValueError(
+                f"model.name: {type(model).__name__} cannot be measured by BLEU; give it a method"
+                " translate(source, max_length, num_beams) that returns tokens, as that of t5 does"
+            )
+        longest = min(self._config.max_length, sources.shape[1] * 3 // 2 + SPARE)
+        tokens = translate(sources, longest, self._config.num_beams)
+        return [self._vocabulary.decode(row) for row in tokens.tolist()]

@@ -9,6 +9,7 @@ import safetensors
 import safetensors.torch
 
 from sms_dist.models.state import bare_state
+from sms_dist.models.weights import check_fits
 from sms_dist.paths import HISTORY, KEPT, WEIGHTS
 from sms_dist.schedules.pretraining import pretraining_rates
 from sms_dist.schedules.retraining import History
@@ -26,7 +27,7 @@ def load_dense(bench: Workbench) -> Dense:
     except safetensors.SafetensorError as error:
         raise ValueError(f"pretrain.from={file} is no safetensors file: {error}") from None
     state = bare_state(bench.new_model())
-    _check(str(file), loaded, state, bench.config.model.name)
+    check_fits(f"pretrain.from={file}", loaded, state, bench.config.model.name)
     history = _history(bench, file.parent / HISTORY)
     return Dense(full_precision(state | loaded), history, [], _kept(bench, file.parent))
 
@@ -40,21 +41,6 @@ def _weights_file(source: str) -> Path:
         f"pretrain.from={source}: there are no dense weights; give a run folder, its dense/ folder "
         "or a .safetensors file"
     )
-
-
-def _check(file: str, loaded: State, wanted: State, model: str) -> None:
-    missing, extra = sorted(wanted.keys() - loaded.keys()), sorted(loaded.keys() - wanted.keys())
-    if missing or extra:
-        raise ValueError(
-            f"pretrain.from={file} does not fit model.name={model}: it lacks "
-            f"{_some(missing)}, and has {_some(extra)} besides"
-        )
-    for name, tensor in wanted.items():
-        if loaded[name].shape != tensor.shape:
-            raise ValueError(
-                f"pretrain.from={file}: {name} has the shape {tuple(loaded[name].shape)}, "
-                f"model.name={model} wants {tuple(tensor.shape)}"
-            )
 
 
 def _kept(bench: Workbench, folder: Path) -> State | None:
@@ -84,7 +70,3 @@ def _history(bench: Workbench, file: Path) -> History | None:
     if not rates:
         raise ValueError("pretrain.history=config needs pretrain.epochs above 0")
     return History(tuple(rates), config.epochs)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "") or "nothing"

@@ -13,12 +13,12 @@ import data
 from data.dataset import DatasetInfo
 from data.loader import Loaders
 from sms_dist import models
-from sms_dist.config import Config
+from sms_dist.config import Config, ModelConfig
 from sms_dist.distributed.collectives import together
 from sms_dist.distributed.topology import Topology
 from sms_dist.methods import recipe
 from sms_dist.metrics.scores import SCORES
-from sms_dist.metrics.speedup import macs
+from sms_dist.metrics.speedup import macs, on_meta
 from sms_dist.phases import Recipe
 from sms_dist.plan import check_pretrain_ranks
 from sms_dist.pruning.mask import prunable_names
@@ -44,12 +44,17 @@ class Workbench:
 
     def new_model(self) -> nn.Module:
         """The bare model with its initial weights, on the device; the same bits on all ranks."""
+        return self._built(self.config.model)
+
+    def _built(self, config: ModelConfig) -> nn.Module:
+        info = self.info
         model = models.build(
-            self.config.model,
-            self.info.input_shape,
-            self.info.num_classes,
+            config,
+            info.input_shape,
+            info.num_classes,
             seed=self.config.seed,
-            data_name=self.info.name,
+            data_name=info.name,
+            task=info.task,
         )
         if self.config.engine.channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -66,7 +71,8 @@ class Workbench:
 
     def load(self, state: State) -> nn.Module:
         """The bare model with these tensors; buffers that the state lacks are new."""
-        model = self.new_model()
+        # what the file of initial weights says would be overwritten
+        model = self._built(self.config.model.model_copy(update={"weights": None}))
         missing = model.load_state_dict(state, strict=False)
         assert not missing.unexpected_keys, missing
         return model
@@ -90,7 +96,7 @@ def set_up(config: Config, at: Topology) -> Workbench:
         task=make_task(dataset.info, config.data),
         parameters=tuple(name for name, _ in model.named_parameters()),
         prunable=tuple(prunable_names(model, config.pruning.keep_dense, config.pruning.embeddings)),
-        macs=macs(model, dataset.info.input_shape),
+        macs=macs(model, _example(dataset.info)),
         pretrain_ranks=together(lambda: _pretrain_ranks(config, at, loaders), at.world, at.device),
     )
 
@@ -102,8 +108,15 @@ def full_precision(state: State) -> State:
 
 def _on_meta(config: Config, info: DatasetInfo) -> nn.Module:
     return models.build_on_meta(
-        config.model, info.input_shape, info.num_classes, data_name=info.name
+        config.model, info.input_shape, info.num_classes, data_name=info.name, task=info.task
     )
+
+
+def _example(info: DatasetInfo) -> tuple[Tensor, ...]:
+    """The shapes of what the model takes for one sample."""
+    if info.task == "translation":
+        return on_meta(info.input_shape, torch.int64) * 2  # source and target
+    return on_meta(info.input_shape)
 
 
 def _pretrain_ranks(config: Config, at: Topology, loaders: Loaders) -> int:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sms_dist.config import PruningConfig
-from sms_dist.metrics.speedup import macs, theoretical_speedup
+from sms_dist.metrics.speedup import macs, on_meta, theoretical_speedup
 from sms_dist.pruning.allocation import ALLOCATIONS
 from sms_dist.pruning.filters import keep_filters
 from sms_dist.pruning.mask import full_mask, num_surviving, num_weights, prunable_names, sparsity
@@ -29,7 +29,7 @@ def resnet50():
 
 @pytest.fixture(scope="module")
 def operations(resnet50):
-    return macs(resnet50[0], (3, 224, 224))
+    return macs(resnet50[0], on_meta((3, 224, 224)))
 
 
 def same(first, second):

@@ -1,5 +1,7 @@
 """Evaluation: every sample counts once, with batch norm recomputed and nothing else moved."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -19,7 +21,12 @@ from sms_dist.training.workbench import set_up
 
 ALONE, CPU = Axis(None, 0, 1), torch.device("cpu")
 HERE = Topology(ALONE, ALONE, ALONE, None, CPU)
-TASK = Classification(data.info(DataConfig()), DataConfig())
+THREE = replace(data.info(DataConfig()), classes=("a", "b", "c"))
+TASK = Classification(THREE, DataConfig())
+METRICS = {
+    *("accuracy", "top5_accuracy", "loss", "ece"),
+    *("balanced_accuracy", "worst_class_accuracy"),
+}
 
 
 def split_of(num):
@@ -104,16 +111,15 @@ def test_a_measured_state_has_all_tensors_and_the_weights_it_had(bench):
     assert list(state) == list(model.state_dict())
     assert all(torch.equal(state[name], p) for name, p in model.named_parameters())
     assert not any(tensor.requires_grad for tensor in state.values())
-    expected = {f"{s}_{m}" for s in ("test", "validation") for m in ("accuracy", "loss")}
-    assert metrics.keys() == expected
+    assert metrics.keys() == {f"{s}_{m}" for s in ("test", "validation") for m in METRICS}
 
 
 def test_validation_and_test_metrics_are_those_of_their_splits(bench):
     state, metrics = measured(bench, bench.new_model().state_dict(), ALONE)
     model = bench.load(state)
     for name, split in (("test", bench.loaders.test), ("validation", bench.loaders.validation)):
-        found = evaluate(TASK, model, split, ALONE)
-        assert found == {m: metrics[f"{name}_{m}"] for m in ("accuracy", "loss")}
+        found = evaluate(bench.task, model, split, ALONE)
+        assert found == {m: metrics[f"{name}_{m}"] for m in METRICS}
     assert bench.loaders.validation.num_samples == 40
 
 
@@ -124,4 +130,4 @@ def test_without_validation_samples_only_the_test_set_is_measured():
     )
     bare = set_up(config, HERE)
     _, metrics = measured(bare, bare.new_model().state_dict(), ALONE)
-    assert metrics.keys() == {"test_accuracy", "test_loss"}
+    assert metrics.keys() == {f"test_{m}" for m in METRICS}

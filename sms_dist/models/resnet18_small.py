@@ -1,4 +1,4 @@
-"""ResNet-18 for 32x32 images: a 3x3 stem, no max-pooling, 1x1 convolutions as shortcuts."""
+"""ResNet-18 for small images: a 3x3 stem, no max-pooling, 1x1 convolutions as shortcuts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Block(nn.Module):
         return F.relu(y + self.shortcut(x))
 
 
-class ResNet18(nn.Module):
+class SmallResNet18(nn.Module):
     """Two blocks in each of four stages; widths w, 2w, 4w, 8w."""
 
     def __init__(self, num_classes: int, width: int) -> None:
@@ -44,13 +44,6 @@ class ResNet18(nn.Module):
         x = self.stage4(self.stage3(self.stage2(self.stage1(x))))
         logits: Tensor = self.classifier(x.mean(dim=(2, 3)))
         return logits
-
-
-def resnet18(input_shape: tuple[int, int, int], num_classes: int, *, width: int = 64) -> nn.Module:
-    """11,173,962 parameters at width 64 and 10 classes."""
-    if width < 1:
-        raise ValueError(f"model.options.width={width} must be at least 1; the default is 64")
-    return ResNet18(num_classes, width)
 
 
 def _stage(channels_in: int, channels: int, stride: int) -> nn.Sequential:

@@ -1,0 +1,47 @@
+"""Sentences as one flat row of tokens, padded only when a batch is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.texts.vocabulary import PAD, Tokens
+
+
+class Packed:
+    """Tokens on the device; where each sentence begins on the CPU, so that no batch waits."""
+
+    def __init__(self, tokens: Tensor, starts: Tensor) -> None:
+        self._tokens = tokens  # int16 or int32
+        self._starts = starts  # int64 [num_sentences + 1]
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def to(self, device: torch.device) -> Packed:
+        return Packed(self._tokens.to(device), self._starts)
+
+    def num_tokens(self, indices: Tensor) -> int:
+        """Of these sentences, their ends included; `indices` lie on the CPU."""
+        return int((self._starts[indices + 1] - self._starts[indices]).sum())
+
+    def padded(self, indices: Tensor) -> Tensor:
+        """int64 [len(indices), longest of them] on the device; `indices` lie on the CPU."""
+        starts = self._starts[indices]
+        lengths = self._starts[indices + 1] - starts
+        places = torch.arange(int(lengths.max()) if len(lengths) else 0)
+        is_token = places < lengths[:, None]
+        index = torch.where(is_token, starts[:, None] + places, 0).to(self._tokens.device)
+        tokens = self._tokens[index].long()
+        return tokens.masked_fill_(~is_token.to(tokens.device), PAD)
+
+
+def packed(chunks: Sequence[Tokens], vocabulary_size: int) -> Packed:
+    """Chunks of sentences joined, in the smallest type that holds the vocabulary."""
+    kind = np.int16 if vocabulary_size <= 1 << 15 else np.int32
+    tokens = np.concatenate([np.zeros(0, kind), *(tokens.astype(kind) for tokens, _ in chunks)])
+    starts = np.cumsum(np.concatenate([np.zeros(1, np.int64), *(lengths for _, lengths in chunks)]))
+    return Packed(torch.from_numpy(tokens), torch.from_numpy(starts))

@@ -1,0 +1,99 @@
+"""Turns parallel text as it is downloaded into one pair of files a split, with an index."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+from data.index import FILE
+from data.texts import index
+from data.texts.files import SPLITS, Files, Languages, SplitName, check_languages, find
+from data.texts.lines import count
+from data.texts.reading import Chunk, chunks
+from data.writer import sha256
+
+
+def prepare(
+    name: str,
+    source: Path,
+    target: Path,
+    languages: Languages = ("en", "de"),
+    progress: Callable[[str], None] = print,
+) -> None:
+    """Writes `target`, which appears complete or not at all; refuses to overwrite.
+
+    Training pairs with an empty side are left out and counted; for testing there may be none.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ValueError(f"{target} is not an empty folder; name another one or remove it first")
+    found: dict[SplitName, list[Files]] = {
+        split: find(name, source, split, languages) for split in SPLITS
+    }
+    partial = target.parent / f".{target.name}.{os.getpid()}.partial"
+    partial.mkdir(parents=True)
+    try:
+        empty: Counter[str] = Counter()
+        train = _write(partial, "train", chunks(found["train"], None, empty), languages)
+        test = _write(partial, "test", chunks(found["test"], None, None), languages)
+        progress(f"train: {train.pairs} pairs, {empty['empty']} empty ones left out")
+        progress(f"test: {test.pairs} pairs")
+        facts = index.TextIndex(
+            name=name,
+            languages=languages,
+            empty=empty["empty"],
+            splits=index.Splits(train=train, test=test),
+        )
+        (partial / FILE).write_text(facts.model_dump_json(indent=1), encoding="utf-8")
+        partial.rename(target)  # replaces an empty folder, fails on any other
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)  # it is gone after the rename
+
+
+def check(folder: Path) -> list[str]:
+    """What is wrong with the files of an index, one sentence each; empty: nothing."""
+    known = index.read(folder)
+    if known is None:
+        return [f"{folder} has no {FILE}; `sms-dist data prepare` writes one"]
+    splits = (known.splits.train, known.splits.test)
+    return [
+        problem
+        for facts in splits
+        for name, digest in facts.sha256.items()
+        if (problem := _problem(folder / name, digest, facts.pairs))
+    ]
+
+
+def _write(
+    folder: Path, split: SplitName, stored: Iterable[Chunk], languages: Languages
+) -> index.SplitFacts:
+    """Equal pairs give equal bytes: no times, no names."""
+    check_languages(languages)
+    paths = [folder / f"{split}.{language}.gz" for language in languages]
+    num_pairs = 0
+    with ExitStack() as stack:
+        raw = [stack.enter_context(path.open("wb")) for path in paths]
+        files = [
+            stack.enter_context(gzip.GzipFile("", "wb", 6, fileobj=file, mtime=0)) for file in raw
+        ]
+        for chunk in stored:
+            num_pairs += len(chunk.pairs)
+            for side, file in enumerate(files):
+                text = "".join(f"{pair[side].text}\n" for pair in chunk.pairs)
+                file.write(text.encode())
+    if not num_pairs:
+        raise ValueError(f"{split} has no pairs that are not empty; nothing was written")
+    return index.SplitFacts(pairs=num_pairs, sha256={path.name: sha256(path) for path in paths})
+
+
+def _problem(path: Path, digest: str, num_pairs: int) -> str | None:
+    if not path.is_file():
+        return f"{path} is missing"
+    if sha256(path) != digest:
+        return f"{path} differs from what was written (sha256)"
+    found = count(path)
+    return None if found == num_pairs else f"{path} has {found} sentences, not {num_pairs}"

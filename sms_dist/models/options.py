@@ -1,0 +1,43 @@
+"""Checks `model.options` against the build function that gets them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sms_dist.lookup import lookup
+
+_NO_TYPE = (inspect.Parameter.empty, None)  # defaults that say nothing of the type
+
+
+def check_options(
+    build: Callable[..., Any], options: Mapping[str, Any], input_shape: tuple[int, ...], name: str
+) -> None:
+    """ValueError where `build(input_shape, num_classes, **options)` is no call of it.
+
+    An option is a keyword-only argument, its type that of the default.
+    """
+    signature = inspect.signature(build)
+    parameters = signature.parameters.values()
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        for key, value in options.items():
+            _check_type(key, value, lookup(defaults, key, "model.options"))
+    try:
+        signature.bind(input_shape, 1, **options)
+    except TypeError as error:
+        raise ValueError(
+            f"model.name={name}: its build function cannot be called with (input_shape,"
+            f" num_classes, *, options): {error}"
+        ) from None
+
+
+def _check_type(key: str, value: Any, default: Any) -> None:
+    if default in _NO_TYPE:
+        return
+    also = {float: int, tuple: list}.get(type(default), type(default))  # YAML has no tuples
+    is_legal = isinstance(value, (type(default), also))
+    if not is_legal or isinstance(value, bool) != isinstance(default, bool):
+        kind = "list" if also is list else type(default).__name__
+        raise ValueError(f"model.options.{key}={value!r} is no {kind}; the default is {default}")

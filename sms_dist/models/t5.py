@@ -1,0 +1,158 @@
+"""T5 (Raffel et al., 2020) by transformers, from options or from a local folder; never the network.
+
+The tensors are named as in Hugging Face's files.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sms_dist.lookup import lookup
+from sms_dist.models import weights
+from sms_dist.models.extras import library
+
+PAD, END, START = 0, 1, 0  # tokens
+# Left over in old files; the model never had a use for it.
+UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+FEED_FORWARDS = ("relu", "gated-gelu", "gated-silu")  # of T5 1.0, of v1.1, and a later one
+FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+class T5(nn.Module):
+    """Source sentences and the target so far to the logits of each next token."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.shared, self.lm_head = model.shared, model.lm_head
+        self.encoder, self.decoder = model.encoder, model.decoder
+        self._whole = (model,)  # in a tuple, or its weights would have a second name
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """Tokens N x S and N x T (shifted: it begins with 0) to N x vocabulary x T."""
+        (model,) = self._whole
+        # four dims: of a mask with two transformers asks the values, which meta tensors have not
+        mask = (source != PAD)[:, None, None, :]
+        outputs = model(
+            input_ids=source, attention_mask=mask, decoder_input_ids=target, use_cache=False
+        )
+        logits: Tensor = outputs.logits
+        return logits.transpose(1, 2)
+
+    @torch.no_grad()
+    def translate(self, source: Tensor, max_length: int, num_beams: int = 1) -> Tensor:
+        """The likeliest sentences found: N x at most max_length tokens, 0 after their end (1).
+
+        Greedy with one beam. The model must be in evaluation mode.
+        """
+        assert not self.training
+        (model,) = self._whole
+        found: Tensor = model.generate(
+            input_ids=source,
+            attention_mask=(source != PAD).long(),
+            max_new_tokens=max_length,
+            num_beams=num_beams,
+            do_sample=False,
+        )
+        return found[:, 1:]  # without the start
+
+
+def t5(
+    input_shape: tuple[int],
+    num_classes: int,
+    *,
+    d_model: int = 512,
+    d_ff: int = 1024,
+    d_kv: int = 64,
+    num_heads: int = 6,
+    num_layers: int = 8,
+    feed_forward: str = "gated-gelu",
+    tied: bool = False,
+    dropout: float = 0.1,
+    folder: str = "",
+) -> nn.Module:
+    """T5 v1.1 small: 76,961,152 parameters with a vocabulary of 32,128.
+
+    `tied`: the output layer is the embedding, as in T5 1.0. `folder`: a local Hugging Face folder,
+    config.json and model.safetensors, instead of the other options (all but dropout).
+    """
+    lookup(dict.fromkeys(FEED_FORWARDS), feed_forward, "model.options.feed_forward")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"model.options.dropout={dropout} must lie in [0, 1); the default is 0.1")
+    shape = {
+        "d_model": d_model,
+        "d_ff": d_ff,
+        "d_kv": d_kv,
+        "num_heads": num_heads,
+        "num_layers": num_layers,
+    }
+    if smallest := [f"model.options.{key}={size}" for key, size in shape.items() if size < 1]:
+        raise ValueError(f"{smallest[0]} must be at least 1")
+    if folder:
+        return _from_folder(Path(folder), num_classes, dropout)
+    settings = {
+        **shape,
+        "vocab_size": num_classes,
+        "feed_forward_proj": feed_forward,
+        "tie_word_embeddings": tied,
+    }
+    return _built(settings, dropout)
+
+
+def _built(settings: dict[str, Any], dropout: float) -> T5:
+    """A model with new weights; ValueError where the settings are not T5's."""
+    transformers = library("transformers", "text", "t5")
+    known = {
+        "dropout_rate": dropout,
+        "pad_token_id": PAD,
+        "eos_token_id": END,
+        "decoder_start_token_id": START,
+    }
+    model = transformers.T5ForConditionalGeneration(
+        transformers.T5Config.from_dict(settings | known)
+    )
+    if not settings.get("tie_word_embeddings", True):
+        _untie_(model)
+    return T5(model)
+
+
+def _untie_(model: Any) -> None:
+    """An output layer of its own, which transformers 5 denies to T5 v1.1.
+
+    Drawn so that logits begin near 1 (as in T5X), not near sqrt(d_model) (as in transformers).
+    """
+    weight = torch.empty_like(model.lm_head.weight)
+    nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
+    model.lm_head.weight = nn.Parameter(weight)
+
+
+def _from_folder(folder: Path, num_classes: int, dropout: float) -> nn.Module:
+    """The model of a folder; on the meta device its weights are not read."""
+    config = folder / "config.json"
+    if not config.is_file():
+        raise ValueError(
+            f"model.options.folder={folder} holds no config.json; give a folder as Hugging Face"
+            " writes it (nothing is downloaded)"
+        )
+    settings: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
+    if settings.get("model_type") != "t5":
+        raise ValueError(f"{config} describes a {settings.get('model_type')}, not a t5")
+    if settings.get("vocab_size", 0) < num_classes:
+        raise ValueError(
+            f"{config}: a vocabulary of {settings.get('vocab_size')} tokens cannot take the data's"
+            f" {num_classes}; set data.vocabulary to the model's own SentencePiece file"
+        )
+    model = _built(settings, dropout)
+    if not model.shared.weight.is_meta:
+        path = next((folder / name for name in FILES if (folder / name).is_file()), None)
+        if path is None:
+            raise ValueError(f"model.options.folder={folder} holds neither {' nor '.join(FILES)}")
+        state = weights.read(
+            str(path), model, name="t5", ignored=(UNUSED,), source="model.options.folder"
+        )
+        model.load_state_dict(state, strict=False)
+    return model

@@ -1,0 +1,160 @@
+"""Weights from a file that somebody gave us: tensors only, and those of this model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from sms_dist.lookup import nearest
+from sms_dist.models.state import aliases, bare_state
+
+State = dict[str, Tensor]
+
+SOURCE = "model.weights"  # the key that has another beside it for what is left out
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # keys of what training programs save
+PREFIXES = ("module.", "_orig_mod.", "model.")  # of models that were wrapped when they were saved
+# What torch.load raises for files that are damaged, or something else.
+_UNREADABLE = (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError)
+# Older files have none, and only batch norm without momentum looks at them.
+OPTIONAL = ".num_batches_tracked"
+
+
+def read(
+    path: str,
+    model: nn.Module,
+    *,
+    name: str,
+    except_: Sequence[str] = (),
+    ignored: Sequence[str] = (),
+    source: str = SOURCE,
+) -> State:
+    """The file's tensors under the model's names, for `load_state_dict(state, strict=False)`.
+
+    `except_` names tensors, or modules with all they contain, that keep their initial values;
+    `ignored` what the file may hold besides. `name` is the model's, `source` the key that gave the
+    path: for errors, which are ValueErrors. Nothing in the file is executed.
+    """
+    place = f"{source}={path}"
+    wanted = bare_state(model)
+    loaded = _plain_names(_file(Path(path), place), wanted)
+    loaded = _first_names(loaded, aliases(model), place)
+    _check_except(except_, [*wanted, *loaded])
+    ignored = (*except_, *ignored)
+    loaded = {key: tensor for key, tensor in loaded.items() if not is_below(key, ignored)}
+    wanted = {
+        key: tensor
+        for key, tensor in wanted.items()
+        if not is_below(key, except_) and (key in loaded or not key.endswith(OPTIONAL))
+    }
+    check_fits(place, loaded, wanted, name, "model.weights_except" if source == SOURCE else None)
+    return loaded
+
+
+def check_fits(
+    place: str,
+    loaded: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    name: str,
+    except_key: str | None = None,
+) -> None:
+    """ValueError where names or shapes differ from the model's; `except_key` may be a way out."""
+    missing, extra = sorted(wanted.keys() - loaded.keys()), sorted(loaded.keys() - wanted.keys())
+    if missing or extra:
+        way_out = f"; what is to be left out can be named in {except_key}" if except_key else ""
+        raise ValueError(
+            f"{place} does not fit model.name={name}: it lacks {_some(missing)}, and has "
+            f"{_some(extra)} besides{way_out}"
+        )
+    different = [key for key in wanted if loaded[key].shape != wanted[key].shape]
+    if different:
+        first = different[0]
+        way_out = ""
+        if except_key and len(different) < len(wanted):
+            way_out = f"; {except_key}=[{', '.join(different)}] starts these anew"
+        raise ValueError(
+            f"{place}: {first} has the shape {tuple(loaded[first].shape)}, model.name={name} wants "
+            f"{tuple(wanted[first].shape)}{way_out}"
+        )
+
+
+def is_below(key: str, names: Iterable[str]) -> bool:
+    """Whether a tensor is one of the named ones, or in a named module."""
+    return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
+def _file(path: Path, place: str) -> State:
+    if not path.is_file():
+        raise ValueError(f"{place} is no file; give a .safetensors file or a saved state dict")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(safetensors.torch.load_file(path))
+        # weights_only builds tensors and plain containers, and calls nothing that the file names
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{place} is no safetensors file: {error}") from None
+    except _UNREADABLE as error:
+        raise ValueError(
+            f"{place} is no state dict of tensors ({_first_line(error)}); save model.state_dict(), "
+            "not the model, or a .safetensors file"
+        ) from None
+    return _state_dict(content, place)
+
+
+def _state_dict(content: Any, place: str) -> State:
+    """What lies in a usual wrapper; ValueError where it is no mapping of names to tensors."""
+    for key in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{place} holds a {type(content).__name__}, not a state dict")
+    for key, value in content.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"{place}: {key} is a {type(value).__name__}, not a tensor; save the state dict by "
+                f"itself or under {WRAPPERS[0]}"
+            )
+    return {str(key): value.detach() for key, value in content.items()}
+
+
+def _plain_names(loaded: State, wanted: Mapping[str, Tensor]) -> State:
+    """Without the prefixes that all names have, and that none of the model's has."""
+    for prefix in PREFIXES * 2:
+        is_wrapped = bool(loaded) and all(key.startswith(prefix) for key in loaded)
+        if is_wrapped and not any(key.startswith(prefix) for key in wanted):
+            loaded = {key.removeprefix(prefix): tensor for key, tensor in loaded.items()}
+    return loaded
+
+
+def _first_names(loaded: State, others: Mapping[str, str], place: str) -> State:
+    """Tied tensors under their first names; ValueError where the file has several values."""
+    found = {key: tensor for key, tensor in loaded.items() if key not in others}
+    for alias, name in others.items():
+        if alias not in loaded:
+            continue
+        if not torch.equal(found.setdefault(name, loaded[alias]), loaded[alias]):
+            raise ValueError(f"{place}: {alias} differs from {name}, with which the model ties it")
+    return found
+
+
+def _check_except(except_: Sequence[str], keys: Sequence[str]) -> None:
+    for name in except_:
+        if not any(is_below(key, [name]) for key in keys):
+            raise ValueError(
+                f"model.weights_except={name} is neither in the model nor in the file"
+                f"{nearest(name, keys)}"
+            )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "") or "nothing"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

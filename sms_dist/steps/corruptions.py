@@ -1,0 +1,99 @@
+"""Dense model, soups and candidates on corrupted test images; what was measured before is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from data.corrupted import corrupted_sets
+from data.corruptions.sets import CorruptedSet
+from sms_dist.distributed.collectives import from_first, together
+from sms_dist.paths import WEIGHTS
+from sms_dist.records import store
+from sms_dist.records.files import json_text, write_text
+from sms_dist.records.logbook import Logbook
+from sms_dist.training.robustness import corrupted_scores
+from sms_dist.training.workbench import Workbench
+
+Accuracies = dict[str, list[float]]  # of each model, by its place in the run folder: by severity
+
+
+def measure_corrupted(bench: Workbench, book: Logbook) -> dict[str, Any]:
+    """What data.corruptions asks for of a finished run, for its summary.
+
+    Every rank must call. The unit of recovery is one corruption in all its severities.
+    """
+    source, at = bench.config.data.corruptions, bench.at
+    if source is None:
+        return {}
+    book.at("corruptions", phase=None, candidate=None)
+    sets = together(lambda: _sets(bench, source), at.world, at.device)
+    places = from_first(lambda: _places(bench, book), at.world, at.device)
+    known = from_first(lambda: _known(book, source), at.world, at.device)
+    names = list(dict.fromkeys(each.corruption for each in sets))
+    todo = [name for name in names if known.get(name, {}).keys() != set(places)]
+    models = _models(bench, book, places) if todo else []
+    for name in todo:
+        some = [each for each in sets if each.corruption == name]
+        known[name] = dict(zip(places, _measured(bench, models, some), strict=True))
+        if book.is_main:
+            path = book.paths.corruption(name)
+            path.parent.mkdir(exist_ok=True)
+            write_text(path, json_text({"corruptions": source, "accuracies": known[name]}))
+    documents = {place: _document(source, names, known, place) for place in places}
+    for place, document in documents.items() if todo else ():
+        book.event("ood", where=place, **document)
+    return {"ood": documents}
+
+
+def _sets(bench: Workbench, source: str) -> list[CorruptedSet]:
+    clean = bench.loaders.stored_test
+    assert clean is not None, "checked before anything starts"
+    return corrupted_sets(source, bench.info, clean, bench.config.seed)
+
+
+def _places(bench: Workbench, book: Logbook) -> list[str]:
+    """The folders of the models to measure, those that hold weights."""
+    paths, found = book.paths, [book.paths.dense]
+    for phase in bench.recipe.phases:
+        found.append(paths.soup(phase.index))
+        if bench.config.data.corrupt_candidates:
+            found += [paths.candidate(phase.index, c.index) for c in phase.candidates]
+    return [str(f.relative_to(paths.root)) for f in found if (f / WEIGHTS).is_file()]
+
+
+def _known(book: Logbook, source: str) -> dict[str, Accuracies]:
+    """Corruption -> what an earlier start measured on the same images."""
+    folder = book.paths.corruption("any").parent
+    documents = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    return {n: d["accuracies"] for n, d in documents.items() if d["corruptions"] == source}
+
+
+def _models(bench: Workbench, book: Logbook, places: Sequence[str]) -> list[nn.Module]:
+    folders = [book.paths.root / place for place in places]
+    return [bench.load(bench.on_device(store.load_tensors(f, WEIGHTS))) for f in folders]
+
+
+def _measured(
+    bench: Workbench, models: Sequence[nn.Module], sets: Sequence[CorruptedSet]
+) -> list[list[float]]:
+    """Of each model: its accuracies by severity. Every rank must call."""
+    found = [corrupted_scores(bench, models, each) for each in sets]
+    return [list(accuracies) for accuracies in zip(*found, strict=True)]
+
+
+def _document(
+    source: str, names: Sequence[str], known: dict[str, Accuracies], place: str
+) -> dict[str, Any]:
+    by_name = {name: known[name][place] for name in names}
+    values = [value for found in by_name.values() for value in found]
+    label = source if source == "generated" else Path(source).name
+    return {
+        "ood_accuracy": sum(values) / len(values),
+        "corruptions": label,
+        "accuracies": by_name,
+    }

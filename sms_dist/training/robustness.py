@@ -1,0 +1,48 @@
+"""How models fare on corrupted test images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from data.corruptions.sets import CorruptedSet
+from data.loader import Batch
+from data.order import part_indices
+from sms_dist.distributed.parts import NUM_PARTS, sum_over_parts
+from sms_dist.training.workbench import Workbench
+
+
+@torch.no_grad()
+def corrupted_scores(
+    bench: Workbench, models: Sequence[nn.Module], corrupted: CorruptedSet
+) -> list[float]:
+    """Each model's score on one corrupted copy of the test images, made once for all of them.
+
+    Batch norm stays as it was found on clean images. Every rank must call.
+    """
+    task, device, num = bench.task, bench.at.device, bench.task.num_totals
+    for model in models:
+        model.eval()
+
+    def part(index: int) -> Tensor:
+        totals = torch.zeros(len(models), num, dtype=torch.float64, device=device)
+        for batch in _batches(bench, corrupted, index):
+            totals += torch.stack([task.totals(model, batch) for model in models])
+        return totals.flatten()
+
+    totals = sum_over_parts(part, len(models) * num, bench.at.world, device)
+    return [task.metrics(row)[task.score] for row in totals.view(len(models), num)]
+
+
+def _batches(bench: Workbench, corrupted: CorruptedSet, index: int) -> Iterator[Batch]:
+    """Of one of the parts; sub-groups are not asked for."""
+    pixels, batch_size = bench.loaders.pixels, bench.config.data.batch_size
+    assert pixels is not None, "checked before anything starts"
+    for places in part_indices(corrupted.count, batch_size, index, NUM_PARTS):
+        images, targets = corrupted.read(int(places[0]), int(places[-1]) + 1)
+        inputs = pixels.normalised(images.to(bench.at.device))
+        size = len(places)
+        nobody = torch.zeros(size, dtype=torch.int64, device=bench.at.device)
+        yield Batch((inputs,), targets.to(bench.at.device).long(), size, size, nobody)
