@@ -6,30 +6,60 @@ Nothing here imports torch before a data set is opened.
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
-from data import index, subgroups
+from data import own, subgroups
+from data.camvid import CAMVID
+from data.carded import CardSource, facts
+from data.celeba import CELEBA
 from data.cifar import CIFAR10, CIFAR100
+from data.cityscapes import CITYSCAPES
 from data.dataset import Dataset, DatasetInfo, Source
 from data.digits import DIGITS, DIGITS_DISTORTED
 from data.division import split_sizes
+from data.imagenet import IMAGENET
 from sms_dist.config import DataConfig
 from sms_dist.lookup import lookup
 
-__all__ = ["DATASETS", "Dataset", "DatasetInfo", "Source", "info", "load", "split_sizes"]
+__all__ = [
+    "DATASETS", "Dataset", "DatasetInfo", "Source",
+    "card_source", "described", "info", "load", "split_sizes",
+]  # fmt: skip
 
 DATASETS: dict[str, Source] = {
     "digits": DIGITS,
     "digits_distorted": DIGITS_DISTORTED,
     "cifar10": CIFAR10,
     "cifar100": CIFAR100,
+    "imagenet": IMAGENET,
+    "celeba": CELEBA,
+    "cityscapes": CITYSCAPES,
+    "camvid": CAMVID,
+    "card": own.CARD,
 }
 
 
 def info(config: DataConfig) -> DatasetInfo:
     """The facts of the configured data set, after data.train_samples; no sample is read."""
-    known = _shortened(_stored(config), config)
-    return subgroups.named(known, config.subgroups)
+    source = lookup(DATASETS, config.name, "data.name")
+    known = source.info
+    if isinstance(source, CardSource):
+        known = facts(source.card(config), config)
+    return subgroups.named(_shortened(known, config), config.subgroups)
+
+
+def described(config: DataConfig) -> DatasetInfo:
+    """The facts by name and options; of files, no more than a card.yaml is read.
+
+    Classes may have no names yet, and numbers of samples may be those of the whole set, or 0.
+    """
+    source = lookup(DATASETS, config.name, "data.name")
+    return source.card(config).info if isinstance(source, CardSource) else source.info
+
+
+def card_source(name: str, field: str) -> CardSource:
+    """Of a data set that a card describes; ValueError naming `field` for any other."""
+    carded = {key: entry for key, entry in DATASETS.items() if isinstance(entry, CardSource)}
+    return lookup(carded, name, field)
 
 
 def load(config: DataConfig) -> Dataset:
@@ -37,14 +67,6 @@ def load(config: DataConfig) -> Dataset:
     facts = info(config)
     split_sizes(facts, config)  # before anything is read
     return lookup(DATASETS, config.name, "data.name").open(config, facts)
-
-
-def _stored(config: DataConfig) -> DatasetInfo:
-    """Facts of everything that is stored."""
-    source = lookup(DATASETS, config.name, "data.name")
-    if source.is_embedded or config.path is None:
-        return source.info
-    return index.facts(source.info, Path(config.path))
 
 
 def _shortened(info: DatasetInfo, config: DataConfig) -> DatasetInfo:

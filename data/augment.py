@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from data import fit, zoom
+from data.card import AugmentName, Card
+from data.dataset import Augment
+from data.decode import num_draws
 from sms_dist.randomness import Stream
 
 PADDING = 4
 MAX_ANGLE = math.radians(15)
+
+
+def flip(
+    images: Tensor, targets: Tensor, sample_ids: Tensor, stream: Stream
+) -> tuple[Tensor, Tensor]:
+    """Half of them mirrored, masks as well."""
+    is_mirrored = stream.uniform(sample_ids, 1)[:, 0] < 0.5
+    return _mirrored(images, is_mirrored), _mirrored(targets, is_mirrored)
 
 
 def crop_flip(
@@ -28,6 +42,63 @@ def crop_flip_rotate(
     draws = stream.uniform(sample_ids, 4)
     turned = _rotate(_crop_flip(images, draws), (draws[:, 3] * 2 - 1) * MAX_ANGLE)
     return turned, targets
+
+
+def random_resized_crop(
+    images: Tensor, targets: Tensor, sample_ids: Tensor, stream: Stream
+) -> tuple[Tensor, Tensor]:
+    """A random part scaled to the whole, half of them mirrored.
+
+    The parts are those of `fit.random_resized_crop`, but of images that already have one size.
+    """
+    draws = stream.uniform(sample_ids, fit.NUM_DRAWS)
+    height, width = images.shape[2:]
+    boxes = [fit.random_part(height, width, row) for row in draws.tolist()]
+    windows = torch.tensor(boxes, dtype=torch.float64, device=images.device)
+    return _mirrored(zoom.bilinear(images, windows), draws[:, -1] < 0.5), targets
+
+
+def scale_crop_flip(
+    images: Tensor, targets: Tensor, sample_ids: Tensor, stream: Stream, *, void: int
+) -> tuple[Tensor, Tensor]:
+    """Scaled by 0.5 to 2, a window of the old size out of it, half of them mirrored.
+
+    Outside of shrunken images there are zeros, and `void` in masks.
+    """
+    draws = stream.uniform(sample_ids, 4)
+    windows = zoom.random_windows(images.shape[2], images.shape[3], draws[:, :3].double())
+    is_mirrored = draws[:, 3] < 0.5
+    return (
+        _mirrored(zoom.bilinear(images, windows), is_mirrored),
+        _mirrored(zoom.nearest(targets, windows, void), is_mirrored),
+    )
+
+
+# What a card may name: each gives the augmentation for its batches, None for none.
+AUGMENTATIONS: Mapping[AugmentName, Callable[[Card], Augment | None]] = {
+    "none": lambda card: None,
+    "flip": lambda card: flip,
+    "crop_flip": lambda card: crop_flip,
+    "crop_flip_rotate": lambda card: crop_flip_rotate,
+    "random_resized_crop": lambda card: random_resized_crop,
+    "scale_crop_flip": lambda card: partial(scale_crop_flip, void=card.void or 0),
+}
+
+
+def for_resident(card: Card) -> Augment | None:
+    """Of batches of images that have all been brought to the card's size."""
+    return AUGMENTATIONS[card.augment](card)
+
+
+def for_streaming(card: Card) -> Augment | None:
+    """Of batches of what `decode.fit_train` made: nothing that it has done already."""
+    return None if num_draws(card) else for_resident(card)
+
+
+def _mirrored(values: Tensor, is_mirrored: Tensor) -> Tensor:
+    """Of N x ... x W, the samples of the flags reversed along the last axis."""
+    flags = is_mirrored.view(-1, *[1] * (values.dim() - 1))
+    return torch.where(flags, values.flip(-1), values)
 
 
 def _crop_flip(images: Tensor, draws: Tensor) -> Tensor:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, NamedTuple
 
 from pydantic import Field, ValidationError
 
+from data.card import Card, SplitName
 from data.dataset import DatasetInfo
 from sms_dist.config import Section
 
 FILE = "index.json"
+ENDINGS = (".tar", ".tar.gz")
 
 
 class ShardFacts(Section):
@@ -30,13 +32,21 @@ class Splits(Section):
 class Index(Section):
     name: str
     classes: list[str]
+    """empty where they depend on the configuration"""
     splits: Splits
 
-    def shards(self, split: Literal["train", "test"]) -> list[ShardFacts]:
+    def shards(self, split: SplitName) -> list[ShardFacts]:
         return self.splits.train if split == "train" else self.splits.test
 
-    def num_samples(self, split: Literal["train", "test"]) -> int:
+    def num_samples(self, split: SplitName) -> int:
         return sum(shard.samples for shard in self.shards(split))
+
+
+class Shard(NamedTuple):
+    """A file, and how many samples it must have: None where there is no index."""
+
+    path: Path
+    num_samples: int | None
 
 
 def read(folder: Path) -> Index | None:
@@ -55,19 +65,55 @@ def read(folder: Path) -> Index | None:
         ) from None
 
 
-def facts(info: DatasetInfo, folder: Path) -> DatasetInfo:
-    """`info` with the counts and classes of the folder's index, if there is one."""
+def facts(card: Card, folder: Path) -> DatasetInfo:
+    """The facts of the card with the counts of the folder's index, if there is one.
+
+    So are the names of classes, where the card has none.
+    """
     index = read(folder)
     if index is None:
-        return info
-    if index.name != info.name:
-        raise ValueError(
-            f"data.name={info.name}, but {folder / FILE} says that the folder holds {index.name};"
-            f" set data.name={index.name} or another data.path"
-        )
+        return card.info
+    _check(index, card, folder)
     return dataclasses.replace(
-        info,
+        card.info,
         num_train=index.num_samples("train"),
         num_test=index.num_samples("test"),
-        classes=tuple(index.classes),
+        classes=tuple(index.classes) or card.class_names,
     )
+
+
+def shards(card: Card, folder: Path, split: SplitName) -> list[Shard]:
+    """The files of a split in their order: those of the index, or else of the card's patterns."""
+    known = read(folder)
+    if known is not None:
+        return [Shard(folder / shard.file, shard.samples) for shard in known.shards(split)]
+    patterns = card.shards.train if split == "train" else card.shards.test
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        files = (path for path in folder.glob(pattern) if path.name.endswith(ENDINGS))
+        found |= dict.fromkeys(sorted(files))
+    return [Shard(path, None) for path in found]
+
+
+def _check(index: Index, card: Card, folder: Path) -> None:
+    """The index is that of the card's data set."""
+    place = f"{folder / FILE} says that the folder holds"
+    if index.name != card.name:
+        raise ValueError(
+            f"data.name={card.name}, but {place} {index.name};"
+            f" set data.name={index.name} or another data.path"
+        )
+    if not index.classes:
+        return
+    if len(index.classes) != card.num_classes:
+        raise ValueError(
+            f"{card.name} has {card.num_classes} classes, but {place} {len(index.classes)};"
+            " correct the card, or write the shards again"
+        )
+    if not isinstance(card.classes, int):
+        for number, pair in enumerate(zip(index.classes, card.classes, strict=True)):
+            if len(set(pair)) > 1:
+                raise ValueError(
+                    f"class {number} of {card.name} is {pair[1]}, but {place} {pair[0]} in its"
+                    " place; correct the card, or write the shards again"
+                )

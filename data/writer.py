@@ -1,52 +1,62 @@
-"""Writes shards of PNG images with their index.json, complete or not at all."""
+"""Writes shards with their index.json, complete or not at all."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data.index import FILE
+from data import index
+from data.card import SplitName
+from data.index import Index, ShardFacts, Splits
 from data.shards import Sample
+
+Progress = Callable[[str], None]
 
 
 def write(
     target: Path,
     name: str,
     classes: Iterable[str],
-    splits: Mapping[str, Iterable[Sample]],
+    splits: Mapping[SplitName, Iterable[Sample]],
     samples_per_shard: int,
-    progress: Callable[[str], None],
+    progress: Progress,
+    texts: Mapping[str, str] | None = None,
 ) -> None:
-    """PNG shards plus index.json in `target`, which appears complete or not at all."""
+    """Plain tar shards plus index.json and `texts` (file -> content) in `target`.
+
+    It appears complete or not at all.
+    """
     partial = target.parent / f".{target.name}.{os.getpid()}.partial"
     partial.mkdir(parents=True)
     try:
-        written: dict[str, list[dict[str, Any]]] = {}
+        written: dict[str, list[ShardFacts]] = {}
         for split, samples in splits.items():
-            written[split] = []
-            for shard in _chunks(samples, samples_per_shard):
-                file = partial / f"{name}-{split}-{len(written[split]):06d}.tar"
-                count = _write_shard(file, shard)
-                facts = {"file": file.name, "samples": count, "sha256": sha256(file)}
-                written[split].append(facts)
-                progress(f"{file.name}: {count} samples")
-        text = json.dumps({"name": name, "classes": list(classes), "splits": written}, indent=1)
-        _sync(partial / FILE, text.encode())
+            shards = _shards(partial, f"{name}-{split}", samples, samples_per_shard, progress)
+            written[split] = list(shards)
+        write_index(partial, name, classes, Splits(**written))
+        for file, text in (texts or {}).items():
+            _sync(partial / file, text.encode())
         partial.rename(target)  # replaces an empty folder, fails on any other
     finally:
         shutil.rmtree(partial, ignore_errors=True)  # it is gone after the rename
+
+
+def write_index(folder: Path, name: str, classes: Iterable[str], splits: Splits) -> None:
+    """index.json of shards that lie in the folder."""
+    known = Index(name=name, classes=list(classes), splits=splits)
+    partial = folder / f".{index.FILE}.{os.getpid()}.partial"
+    _sync(partial, known.model_dump_json(indent=1).encode())
+    partial.rename(folder / index.FILE)
 
 
 def sha256(path: Path) -> str:
@@ -56,6 +66,31 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """Of an image (C x h x w) or a mask (h x w)."""
+    if pixels.ndim == 3:
+        pixels = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def labelled(samples: Iterable[tuple[str, NDArray[np.uint8], int]]) -> Iterator[Sample]:
+    """(key, image as C x h x w, class) as the fields of a sample."""
+    for key, image, label in samples:
+        yield key, {"png": png(image), "cls": str(label).encode()}
+
+
+def _shards(
+    folder: Path, name: str, samples: Iterable[Sample], size: int, progress: Progress
+) -> Iterator[ShardFacts]:
+    for number, shard in enumerate(_chunks(samples, size)):
+        path = folder / f"{name}-{number:06d}.tar"
+        count = _write_shard(path, shard)
+        yield ShardFacts(file=path.name, samples=count, sha256=sha256(path))
+        progress(f"{path.name}: {count} samples")
 
 
 def _chunks(samples: Iterable[Sample], size: int) -> Iterator[Iterator[Sample]]:
@@ -69,26 +104,16 @@ def _write_shard(path: Path, samples: Iterator[Sample]) -> int:
     count = 0
     with path.open("wb") as file:
         with tarfile.open(fileobj=file, mode="w") as tar:
-            for key, image, label in samples:
-                _add(tar, f"{key}.png", _png(image))
-                _add(tar, f"{key}.cls", str(label).encode())
+            for key, fields in samples:
+                for extension, data in fields.items():
+                    member = tarfile.TarInfo(f"{key}.{extension}")
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+                tar.members = []  # type: ignore[attr-defined]  # or they pile up
                 count += 1
         file.flush()
         os.fsync(file.fileno())
     return count
-
-
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    member = tarfile.TarInfo(name)
-    member.size = len(data)
-    tar.addfile(member, io.BytesIO(data))
-
-
-def _png(image: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    pixels = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _sync(path: Path, data: bytes) -> None:

@@ -17,6 +17,7 @@ from sms_dist.records.progress import Progress, read_all
 
 REFRESH = 0.5  # seconds
 LINE_INTERVAL = 1.0  # seconds between two plain lines of a group
+BAR = 6  # its width
 # Header, justification, width: 80 columns in all, with the bar and two spaces between.
 COLUMNS: tuple[tuple[str, JustifyMethod, int], ...] = (
     ("group", "right", 5),
@@ -24,9 +25,9 @@ COLUMNS: tuple[tuple[str, JustifyMethod, int], ...] = (
     ("candidate", "right", 9),
     ("stage", "left", 10),
     ("epoch", "right", 7),
-    ("", "left", 8),
+    ("", "left", BAR),
     ("loss", "right", 6),
-    ("img/s", "right", 7),
+    ("samples/s", "right", 9),
     ("ETA", "right", 7),
 )
 
@@ -113,10 +114,10 @@ def live_table(groups: list[Progress | None]) -> Table:
             table.add_row(str(group), "", "", "starting")
             continue
         fraction = progress.fraction
-        bar = "" if fraction is None else ProgressBar(total=1.0, completed=fraction, width=8)
+        bar = "" if fraction is None else ProgressBar(total=1.0, completed=fraction, width=BAR)
         cells = _cells(progress)
         names = ("phase", "candidate", "stage", "epoch")
-        measured = ("loss", "img/s", "ETA")
+        measured = ("loss", "samples/s", "ETA")
         table.add_row(
             str(group),
             *(cells.get(name, "") for name in names),
@@ -127,8 +128,8 @@ def live_table(groups: list[Progress | None]) -> Table:
 
 
 def plain_line(group: int, progress: Progress) -> str:
-    """group 1  phase 2/3  candidate 4  retrain  epoch 3/10  loss 0.213  5,123 img/s  ETA 0:42"""
-    words = {"stage": "{}", "img/s": "{} img/s"}
+    """group 1  phase 2/3  candidate 4  retrain  epoch 3/10  loss 0.213  512 samples/s  ETA 0:42"""
+    words = {"stage": "{}", "samples/s": "{} samples/s"}
     cells = _cells(progress)
     parts = [words.get(name, name + " {}").format(text) for name, text in cells.items()]
     return "  ".join([f"group {group}", *parts])
@@ -147,7 +148,7 @@ def _cells(progress: Progress) -> dict[str, str]:
     if progress.loss is not None:
         cells["loss"] = _short(progress.loss)
     if progress.images_per_second is not None:
-        cells["img/s"] = f"{progress.images_per_second:,.0f}"
+        cells["samples/s"] = f"{progress.images_per_second:,.0f}"
     if progress.eta_seconds is not None:
         cells["ETA"] = duration(progress.eta_seconds)
     return cells

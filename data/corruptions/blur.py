@@ -29,7 +29,7 @@ def glass_blur(images: Tensor, severity: int, draw: Draw) -> Tensor:
     small = ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2))
     large = ((0.7, 1, 2), (0.9, 2, 1), (1.0, 2, 3), (1.1, 3, 2), (1.5, 4, 2))
     sigma, reach, times = level(images, severity, small, large)
-    blurred = filters.gaussian(images.float(), sigma).floor()
+    blurred = filters.gaussian(images.float(), sigma).round()
     return filters.gaussian(filters.picked(blurred, _scattered(images, reach, times, draw)), sigma)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -13,6 +14,24 @@ from torch import Tensor
 from data.corruptions import filters
 from data.corruptions.levels import Draw, level
 from data.corruptions.textures import smooth
+
+# Of the shorter side: size and smoothness of a displacement, and how far three points of the image
+# are moved by an affine map.
+Warp: TypeAlias = tuple[float, float, float]
+SMALL_WARPS: tuple[Warp, ...] = (
+    (0.0, 0.0, 0.08),
+    (0.05, 0.2, 0.07),
+    (0.08, 0.06, 0.06),
+    (0.1, 0.04, 0.05),
+    (0.1, 0.03, 0.03),
+)
+LARGE_WARPS: tuple[Warp, ...] = (
+    (2.18, 0.7625, 0.109),  # the authors' 2, 0.7 and 0.1 are of 244 for an image of 224 pixels
+    (2.18, 0.0871, 0.218),
+    (0.0545, 0.0109, 0.0218),
+    (0.0763, 0.0109, 0.0218),
+    (0.1307, 0.0109, 0.0218),
+)
 
 
 def contrast(images: Tensor, severity: int, draw: Draw) -> Tensor:
@@ -65,16 +84,8 @@ def jpeg_compression(images: Tensor, severity: int, draw: Draw) -> Tensor:
 
 
 def elastic_transform(images: Tensor, severity: int, draw: Draw) -> Tensor:
-    """A random affine map, then a random smooth displacement.
-
-    Constants, of the shorter side: size and smoothness of the displacement, and how far the affine
-    map moves three points of the image.
-    """
-    small = ((0.0, 0.0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05))
-    large = ((2.0, 0.7, 0.1), (2.0, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02))
-    wide = 244 / 224  # the published constants for 224 pixels are of 244
-    large = tuple((a * wide, b * wide, c * wide) for a, b, c in (*large, (0.12, 0.01, 0.02)))
-    constants = level(images, severity, (*small, (0.1, 0.03, 0.03)), large)
+    """A random affine map, then a random smooth displacement."""
+    constants = level(images, severity, SMALL_WARPS, LARGE_WARPS)
     num_images, (height, width) = len(images), images.shape[2:]
     side = min(height, width)
     size, sigma, reach = (constant * side for constant in constants)

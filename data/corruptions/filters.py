@@ -40,23 +40,20 @@ def correlate(images: Tensor, kernel: NDArray[np.float64], edges: str) -> Tensor
 
 def disc(radius: float, softness: float) -> NDArray[np.float64]:
     """An out-of-focus point: a disc of so many pixels, its rim softened by a Gaussian."""
-    reach = max(8, math.ceil(radius))
-    places = np.arange(-reach, reach + 1)
-    kernel = (places[:, None] ** 2 + places**2 <= radius**2).astype(np.float64)
-    kernel /= kernel.sum()
     rim = 1 if radius <= 8 else 2
-    weights = np.exp(-0.5 * (np.arange(-rim, rim + 1) / softness) ** 2)
-    weights /= weights.sum()
-    padded = np.pad(kernel, rim, mode="reflect")
-    side = len(kernel)
-    soft = sum(
-        weights[y] * weights[x] * padded[y : y + side, x : x + side]
-        for y in range(len(weights))
-        for x in range(len(weights))
-    )
-    used = math.ceil(radius) + rim
-    middle = slice(max(0, reach - used), reach + used + 1)
-    return np.asarray(soft)[middle, middle]
+    reach = math.ceil(radius) + rim
+    places = np.arange(-reach, reach + 1)
+    sharp = (places[:, None] ** 2 + places**2 <= radius**2).astype(np.float64)
+    steps = np.arange(-rim, rim + 1)
+    weights = np.exp(-0.5 * (steps / softness) ** 2)
+    moved = [
+        weights[y] * weights[x] * np.roll(sharp, (steps[y], steps[x]), (0, 1))
+        for y in range(len(steps))
+        for x in range(len(steps))
+    ]
+    kernel: NDArray[np.float64] = np.sum(moved, axis=0)
+    kernel /= kernel.sum()
+    return kernel
 
 
 def smear(images: Tensor, radius: int, sigma: float, degrees: Tensor) -> Tensor:

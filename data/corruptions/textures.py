@@ -21,7 +21,8 @@ _WEIGHT_BITS = 18
 def quantiles() -> Tensor:
     """The standard normal distribution as so many equally likely numbers, ascending."""
     middles = (torch.arange(NUM_QUANTILES, dtype=torch.float64) + 0.5) / NUM_QUANTILES
-    return torch.special.ndtri(middles).float()
+    values: Tensor = torch.special.ndtri(middles)
+    return values.float()
 
 
 def normal(uniforms: Tensor) -> Tensor:

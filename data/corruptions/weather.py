@@ -134,5 +134,4 @@ def _colour(rgb: tuple[float, float, float], images: Tensor) -> Tensor:
 def _grey(pixels: Tensor) -> Tensor:
     if pixels.shape[1] == 1:
         return pixels
-    red, green, blue = pixels.split(1, dim=1)
-    return red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]
+    return pixels[:, 0:1] * LUMA[0] + pixels[:, 1:2] * LUMA[1] + pixels[:, 2:3] * LUMA[2]

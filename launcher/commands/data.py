@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from data.check import Findings
+
+MOST_CLASSES = 40  # in a table of all of them
+NUM_PICTURES = 24
 
 
 @click.group(epilog="Example: sms-dist data prepare cifar10 --from downloads --to shards/cifar10")
@@ -16,35 +24,85 @@ def data() -> None:
 @data.command(epilog="Example: sms-dist data prepare cifar10 --from downloads --to shards/cifar10")
 @click.argument("name")
 @click.option(
-    "--from", "source", type=Path, required=True, help="Folder: torchvision's files or shards."
+    "--from", "source", type=Path, required=True, help="Folder: as downloaded, or shards."
 )
 @click.option("--to", "target", type=Path, required=True, help="New folder for the shards.")
-@click.option("--samples-per-shard", type=int, default=5000, show_default=True)
-def prepare(name: str, source: Path, target: Path, samples_per_shard: int) -> None:
-    """Write the data set NAME as WebDataset shards.
+@click.option("--samples-per-shard", type=int, help="[default: as suits the data set]")
+def prepare(name: str, source: Path, target: Path, samples_per_shard: int | None) -> None:
+    """Write the data set NAME as WebDataset shards; `card` for images of your own.
 
     With an index of counts and hashes, which `sms-dist data check` compares them with.
     """
     from data.prepare import prepare as write_shards
 
-    try:
-        write_shards(name, source, target, samples_per_shard, click.echo)
-    except OSError as error:
-        raise ValueError(f"{error.filename or target}: {error.strerror}") from None
+    _in_words(lambda: write_shards(name, source, target, samples_per_shard, click.echo), target)
 
 
-@data.command(epilog="Example: sms-dist data check shards/cifar10")
+@data.command(epilog="Example: sms-dist data index shards/mine")
 @click.argument("folder", metavar="DIR", type=Path)
-def check(folder: Path) -> None:
-    """Compare shards with their index.
+@click.option("--name", default="card", show_default=True, help="Data set; card: see card.yaml.")
+def index(folder: Path, name: str) -> None:
+    """Write the index.json of shards that have none."""
+    from data.prepare.indexing import write_missing
 
-    One line for each shard that is damaged or missing, and exit status 1.
+    _in_words(lambda: write_missing(folder, name, click.echo), folder)
+
+
+@data.command(epilog="Example: sms-dist data check shards/cifar10 --sheet samples.png")
+@click.argument("folder", metavar="DIR", type=Path)
+@click.option("--name", help="Data set, where neither index.json nor card.yaml says it.")
+@click.option("--sheet", type=Path, help="PNG file to write, with some of the samples.")
+def check(folder: Path, name: str | None, sheet: Path | None) -> None:
+    """Read every sample, compare with the index, count the classes.
+
+    One line for each fault, and exit status 1.
     """
-    from data.prepare import check as problems_of
+    from data.check import check as examine
 
-    problems = problems_of(folder)
-    for problem in problems:
+    found = examine(folder, name, NUM_PICTURES if sheet else 0)
+    for problem in found.problems:
         click.echo(f"problem  {problem}")
-    if problems:
+    if sheet and found.pictures:
+        from data.sheet import sheet as draw
+
+        _in_words(lambda: draw(found.pictures, found.card, found.info).save(sheet, "PNG"), sheet)
+    if found.problems:
         sys.exit(1)
+    _print_histogram(found)
+    if not found.has_index:
+        click.echo("no index.json: checksums were not compared")
     click.echo(f"ok       {folder}")
+
+
+def _in_words(do: Callable[[], None], place: Path) -> None:
+    """Faults of files in one line."""
+    try:
+        do()
+    except OSError as error:
+        raise ValueError(f"{error.filename or place}: {error.strerror or error}") from None
+
+
+def _print_histogram(found: Findings) -> None:
+    """Samples, or shares of pixels, of each class; of many classes the rarest and the commonest."""
+    from rich.console import Console
+    from rich.table import Table
+
+    of_pixels = found.info.task == "segmentation"
+    table = Table(title=f"{found.info.name}: {'pixels' if of_pixels else 'samples'} of each class")
+    table.add_column("class")
+    for split, count in found.counts.items():
+        table.add_column(f"{split} ({count})", justify="right")
+    names = [*found.info.classes, "void"]
+    shown = list(range(len(names) if found.histogram["train"][-1] else len(names) - 1))
+    if len(shown) > MOST_CLASSES:
+        order = found.histogram["train"][:-1].argsort().tolist()
+        shown = [*order[:3], *order[-3:]]
+    for number in shown:
+        cells = [counts[number] for counts in found.histogram.values()]
+        totals = [max(1, counts.sum()) for counts in found.histogram.values()]
+        words = [
+            f"{100 * cell / total:.2f} %" if of_pixels else str(cell)
+            for cell, total in zip(cells, totals, strict=True)
+        ]
+        table.add_row(names[number], *words)
+    Console().print(table)

@@ -67,7 +67,7 @@ def _read(run: Path, phase: int | None) -> tuple[Description, dict[str, Tensor]]
         classes=list(info.classes),
         task=info.task,
         sparsity=metrics.get("sparsity", 0.0),
-        test_accuracy=metrics.get("soup", metrics)["test_accuracy"],
+        test_accuracy=metrics.get("soup", metrics).get("test_accuracy"),
         is_shrunk=False,
     )
     return description, store.load_tensors(folder, WEIGHTS)

@@ -24,7 +24,7 @@ DEFAULT_FOLDER = Path("report")
     "name",
     default="methods",
     show_default=True,
-    help="The layout of a table of the paper: 1, 2, 4 to 12, 16 or 17; or methods.",
+    help="The layout of a table of the paper: 1, 2, 4 to 17; or methods, robustness, corruptions.",
 )
 @click.option(
     "--format",

@@ -14,7 +14,6 @@ from rich.text import Text
 
 from launcher.sweeping.children import LOG, Outcome
 from launcher.sweeping.tasks import Task, result, state
-from sms_dist.reports.table import percent
 
 
 def show_grid(tasks: Sequence[Task], console: Console) -> None:
@@ -64,7 +63,7 @@ class Progress:
         if outcome.seconds:
             line += f"  {outcome.seconds / 60:5.1f} min"
         if outcome.status in ("done", "skipped"):
-            line += f"  {percent(result(task))}"
+            line += f"  {result(task)}"
         self.say(line.rstrip())
 
     def say(self, line: str) -> None:

@@ -14,6 +14,7 @@ from sms_dist import config_file
 from sms_dist.config import Config
 from sms_dist.config_compare import differences
 from sms_dist.paths import RunPaths
+from sms_dist.reports import scores
 from sms_dist.sweep import Point, dense_point, points, starts_from_dense
 
 State = Literal["done", "unfinished", "new"]
@@ -92,14 +93,15 @@ def state(task: Task) -> State:
     return "done" if paths.summary.is_file() else "unfinished"
 
 
-def result(task: Task) -> float | None:
-    """The final test accuracy of a run that is done."""
+def result(task: Task) -> str:
+    """The final test score of a run that is done: mIoU 58.73%; "-" where it is not known."""
     try:
         summary = json.loads(task.paths.summary.read_text(encoding="utf-8"))
-        accuracy: float | None = summary["final"]["test_accuracy"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return accuracy
+        name = summary.get("score", scores.BEFORE)
+        found: float | None = summary["final"][f"test_{name}"]
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        return "-"
+    return f"{scores.score(name).label} {scores.text(found, name)}"
 
 
 def _task(file: Path | None, point: Point, to: Path | None, num_ranks: int | None) -> Task:

@@ -26,8 +26,9 @@ def totals(
 ) -> Tensor:
     """What a batch adds: float64, on the device of the outputs.
 
-    Outputs: N x classes; targets and subgroups: int64 N. Equal outputs rank by class number. An
-    output that is not finite is never correct, and makes the loss NaN.
+    Outputs: N x classes; targets and subgroups: int64 N. Equal outputs rank by class number; NaN
+    is never correct, and makes the loss NaN. Samples whose sub-groups are not known (None) count
+    in none.
     """
     assert outputs.shape == (len(targets), num_classes), (outputs.shape, targets.shape)
     log_shares = outputs.double().log_softmax(1)
@@ -42,8 +43,9 @@ def totals(
         ]
     )
     parts = [head, _bins(log_shares, correct), _counts(targets, correct, num_classes)]
-    if num_subgroups:
-        assert subgroups is not None
+    if subgroups is None:
+        parts.append(head.new_zeros(2 * num_subgroups))
+    elif num_subgroups:
         parts.append(_counts(subgroups, correct, num_subgroups))
     return torch.cat(parts)
 
@@ -58,7 +60,7 @@ def metrics(
     in Table 15).
     """
     lengths = [_HEAD, 3 * NUM_BINS, 2 * num_classes, 2 * len(subgroup_names)]
-    head, bins, classes, subgroups = totals.detach().cpu().split(lengths)
+    head, bins, classes, subgroups = torch.split(totals.detach().cpu(), lengths)
     count, loss, correct, among_top = head.tolist()
     _, confidence, right = bins.view(3, NUM_BINS)
     recalls = list(_recalls(classes).values())
@@ -71,8 +73,8 @@ def metrics(
     }
     if num_classes > TOP:
         found["top5_accuracy"] = among_top / count
-    if subgroup_names:
-        found |= _of_subgroups(_recalls(subgroups), subgroup_names)
+    if by_subgroup := _recalls(subgroups):
+        found |= _of_subgroups(by_subgroup, subgroup_names)
     return found
 
 

@@ -35,7 +35,10 @@ class _Epoch(Protocol):
 
 
 class Logbook:
-    """All records of one rank. Everything here is silent on ranks that speak for nobody."""
+    """All records of one rank. Everything here is silent on ranks that speak for nobody.
+
+    `score` names the metric by which models are compared.
+    """
 
     def __init__(
         self,
@@ -46,12 +49,13 @@ class Logbook:
         is_leader: bool,
         num_phases: int,
         tensorboard: bool,
+        score: str = "accuracy",
     ) -> None:
         self.paths, self.is_main, self.is_leader = paths, is_main, is_leader
         self._journal = Journal(paths.journal) if is_main else None
         self._progress = ProgressWriter(paths.progress, group) if is_leader else None
         self._num_phases, self._has_boards = num_phases, tensorboard
-        self.board = RunBoard(paths.tensorboard) if is_main and tensorboard else None
+        self.board = RunBoard(paths.tensorboard, score) if is_main and tensorboard else None
 
     def event(self, name: str, **fields: Any) -> None:
         """A line in the journal, by rank 0."""
@@ -124,7 +128,7 @@ class GroupWatcher:
                 loss=epoch.loss,
                 accuracy=epoch.accuracy,
                 learning_rate=epoch.learning_rate,
-                images_per_second=epoch.num_samples / max(seconds, 1e-9),
+                samples_per_second=epoch.num_samples / max(seconds, 1e-9),
             )
 
     def close(self, final: Mapping[str, float] | None = None) -> float:

@@ -11,15 +11,14 @@ from torch import Tensor
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from sms_dist.metrics.scores import SCORES
+
 # The entries are regular expressions over tags, except for the names at the left.
-LAYOUT = {
-    "phases": {
-        "test accuracy": ["Multiline", [r"^test_accuracy/"]],
-        "L2 distances": ["Multiline", [r"^distance/(l2|barycentre)"]],
-        "angles between candidates, degrees": ["Multiline", [r"^distance/angle"]],
-        "sparsity": ["Multiline", [r"^sparsity$"]],
-        "sparsity by layer": ["Multiline", [r"^layer_sparsity/"]],
-    }
+CHARTS = {
+    "L2 distances": ["Multiline", [r"^distance/(l2|barycentre)"]],
+    "angles between candidates, degrees": ["Multiline", [r"^distance/angle"]],
+    "sparsity": ["Multiline", [r"^sparsity$"]],
+    "sparsity by layer": ["Multiline", [r"^layer_sparsity/"]],
 }
 
 
@@ -39,20 +38,20 @@ class CandidateBoard:
         loss: float,
         learning_rate: float,
         accuracy: float,
-        images_per_second: float,
+        samples_per_second: float,
     ) -> None:
         """One point on every curve, epochs counted from 1."""
         values = {
             "train/loss": loss,
             "train/accuracy": accuracy,
             "train/learning_rate": learning_rate,
-            "speed/images_per_second": images_per_second,
+            "speed/samples_per_second": samples_per_second,
         }
         _add_scalars(self._writer, values, epoch)
         self._writer.flush()
 
     def final(self, epoch: int, values: Mapping[str, float | None]) -> None:
-        """What was measured after the last epoch, such as the test accuracy."""
+        """What was measured after the last epoch, such as the test score."""
         _add_scalars(self._writer, _prefixed("final", values), epoch)
         self._writer.flush()
 
@@ -61,20 +60,23 @@ class CandidateBoard:
 
 
 class RunBoard:
-    """The run over its phases: accuracies, sparsities, distances, surviving weights.
+    """The run over its phases: scores, sparsities, distances, surviving weights.
 
-    `resume_at`: hide what an interrupted start drew from this phase on, it is drawn again.
+    `score` names the metric of the scores. `resume_at`: hide what an interrupted start drew from
+    this phase on, it is drawn again.
     """
 
-    def __init__(self, folder: Path, resume_at: int | None = None) -> None:
+    def __init__(self, folder: Path, score: str = "accuracy", resume_at: int | None = None) -> None:
         self._writer = SummaryWriter(str(folder), purge_step=resume_at)
-        self._writer.add_custom_scalars(LAYOUT)
+        self._score = f"test_{score}"
+        first = {f"test {SCORES[score].label}": ["Multiline", [rf"^{self._score}/"]]}
+        self._writer.add_custom_scalars({"phases": first | CHARTS})
         self._writer.flush()
         self._dense: float | None = None
 
-    def dense(self, test_accuracy: float) -> None:
+    def dense(self, test_score: float) -> None:
         """The dense model's, a level line beside those of the phases."""
-        self._dense = test_accuracy
+        self._dense = test_score
 
     def phase(
         self,
@@ -85,9 +87,9 @@ class RunBoard:
         distances: Mapping[str, float],
         weights: Mapping[str, Tensor],
     ) -> None:
-        """One point on every curve; `scalars` are test accuracies, `weights` the surviving ones."""
-        accuracies = {**scalars, "dense": self._dense}
-        _add_scalars(self._writer, _prefixed("test_accuracy", accuracies), phase)
+        """One point on every curve; `scalars` are test scores, `weights` the surviving ones."""
+        scores = {**scalars, "dense": self._dense}
+        _add_scalars(self._writer, _prefixed(self._score, scores), phase)
         _add_scalars(self._writer, {"sparsity": sparsity}, phase)
         _add_scalars(self._writer, _prefixed("layer_sparsity", layer_sparsities), phase)
         _add_scalars(self._writer, _prefixed("distance", distances), phase)

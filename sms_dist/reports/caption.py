@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 
+from sms_dist.reports import scores
 from sms_dist.reports.collect import Run
 
 FEW = 4
 
 
-def provenance(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Sentences that hold for every table."""
+def provenance(runs: Sequence[Run], what: str | None = None) -> tuple[str, ...]:
+    """Sentences that hold for every table; `what` is in it, the runs' score if nothing is said."""
+    what = what or f"Test {scores.sentence(runs[0].score)}"
     pruned = [run for run in runs if run.method != "dense"]
     sentences = [
-        "Test accuracy in %, mean ± standard deviation (n - 1) over seeds.",
+        f"{what}, mean ± standard deviation (n - 1) over seeds.",
         f"Seeds {_values(runs, lambda run: run.config.seed)}.",
         f"Pretraining epochs: {_values(runs, lambda run: run.config.pretrain.epochs)}.",
     ]
@@ -25,7 +27,7 @@ def provenance(runs: Sequence[Run]) -> tuple[str, ...]:
 
 def title(run: Run) -> str:
     """wrn20 on cifar100."""
-    return f"{run.config.model.name} on {run.config.data.name}"
+    return f"{run.config.model.name} on {run.data}"
 
 
 def n_sentence(usual_n: int) -> str:

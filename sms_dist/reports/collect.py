@@ -7,75 +7,30 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from sms_dist.config import Config
 from sms_dist.config_file import one_line
-from sms_dist.reports.identity import Identity, identity, key_of
+from sms_dist.reports.identity import Identity, data_name, identity, key_of
 from sms_dist.reports.method_facts import facts
+from sms_dist.reports.scores import BEFORE, OOD
+from sms_dist.reports.summary import is_trained
+from sms_dist.reports.told import CandidateEvent, Measured, OodResult, PhaseResult
 
 Document = Mapping[str, Any]
-
-
-class Told(BaseModel):
-    """A part of the journal; what a report does not need is passed over."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-
-class Measured(Told):
-    test_accuracy: float | None = None
-
-
-class CandidateResult(Measured):
-    index: int
-
-
-class RetrainedFor(Told):
-    epochs: int
-
-
-class CandidateEvent(Told):
-    phase: int
-    index: int
-    retrain: RetrainedFor
-
-
-class PairResult(Measured):
-    """The soup of two candidates."""
-
-    candidates: tuple[int, int]
-
-
-class PhaseResult(Told):
-    """A phase; sparsity as realised, accuracies as fractions, None where nothing was measured."""
-
-    phase: int
-    sparsity: float
-    soup: Measured
-    candidates: tuple[CandidateResult, ...]
-    best_candidate: float | None = None
-    mean_candidate: float | None = None
-    surviving_weights: int | None = None
-    theoretical_speedup: float | None = None
-    pairs: tuple[PairResult, ...] | None = None
-
-    @property
-    def num_weights(self) -> int | None:
-        """Prunable weights, exactly: the sparsity is a ratio of whole numbers."""
-        if not self.surviving_weights:
-            return None
-        return round(self.surviving_weights / (1 - self.sparsity))
 
 
 @dataclass(frozen=True)
 class Run:
     folder: str
     config: Config
-    dense: float | None
+    score: str  # the metric that counts
+    dense: Measured
+    is_dense_trained: bool  # False where the method pruned before dense training had ended
     dense_epochs: int
     phases: tuple[PhaseResult, ...]
     retrain_epochs: dict[int, tuple[int, ...]]  # by phase: of each candidate that is known
+    ood: dict[str, OodResult]  # by the model's folder
     is_done: bool
 
     @property
@@ -95,14 +50,45 @@ class Run:
             return ()
         return candidates.count_per_phase or (candidates.count,)
 
+    @property
+    def data(self) -> str:
+        return data_name(self.config.data)
+
     @cached_property
     def identity(self) -> Identity:
-        return identity(self.config)
+        return identity(self.config) | {"score": self.score}
 
     @property
     def final(self) -> PhaseResult | None:
         """The last phase of a run that is done."""
         return self.phases[-1] if self.is_done and self.phases else None
+
+    @property
+    def corruptions(self) -> str:
+        """With which corruptions OOD accuracy was measured; "" where it was not."""
+        return next((found.corruptions for found in self.ood.values()), "")
+
+    def dense_metric(self, name: str) -> float | None:
+        """Of the dense model, on test samples."""
+        return self._ood("dense") if name == OOD else self.dense.test(name)
+
+    def soup_metric(self, phase: PhaseResult, name: str) -> float | None:
+        """Of the soup of a phase, on test samples."""
+        return self._ood(f"phase_{phase.phase}/soup") if name == OOD else phase.soup.test(name)
+
+    def candidate_metrics(self, phase: PhaseResult, name: str) -> list[float]:
+        """Of the candidates of a phase, as far as known."""
+        found = [
+            self._ood(f"phase_{phase.phase}/candidate_{candidate.index}")
+            if name == OOD
+            else candidate.test(name)
+            for candidate in phase.candidates
+        ]
+        return [value for value in found if value is not None]
+
+    def _ood(self, where: str) -> float | None:
+        found = self.ood.get(where)
+        return None if found is None else found.ood_accuracy
 
 
 def collect(
@@ -116,20 +102,25 @@ def collect(
     lines = list(events)
     documents = [*(summary or {}).get("phases", []), *_named(lines, "soup")]
     dense = [*_named(lines, "dense"), (summary or {}).get("dense") or {}][0]
+    scores = [told["score"] for told in (summary or {}, *documents, dense) if "score" in told]
     try:
         parsed = [PhaseResult.model_validate(document) for document in documents]
         measured = Measured.model_validate(dense)
         retrained = [CandidateEvent.model_validate(e) for e in _named(lines, "candidate")]
+        ood = [OodResult.model_validate(event) for event in _named(lines, "ood")]
     except ValidationError as error:
         raise ValueError(f"{folder}: its results have {one_line(error, PhaseResult)}") from None
     phases = {phase.phase: phase for phase in parsed}  # told again after a resume: the same
     return Run(
         folder=folder,
         config=config,
-        dense=measured.test_accuracy,
+        score=scores[0] if scores else BEFORE,
+        dense=measured,
+        is_dense_trained=is_trained(dense),
         dense_epochs=_dense_epochs(config, dense),
         phases=tuple(phases[number] for number in sorted(phases)),
         retrain_epochs=_retrain_epochs(retrained),
+        ood={found.where: found for found in ood},
         is_done=summary is not None or bool(_named(lines, "done")),
     )
 
@@ -150,8 +141,10 @@ def distinct(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
     return list(kept.values()), notes
 
 
-def _progress(run: Run) -> tuple[bool, int]:
-    return run.is_done, len(run.phases)
+def _progress(run: Run) -> tuple[int, ...]:
+    """Further, or else with more that was measured."""
+    metrics = run.dense.num_metrics + sum(phase.soup.num_metrics for phase in run.phases)
+    return run.is_done, len(run.phases), len(run.ood), metrics
 
 
 def _named(events: Iterable[Document], name: str) -> list[Document]:

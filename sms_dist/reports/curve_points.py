@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from sms_dist.reports import caption
+from sms_dist.reports import caption, scores
 from sms_dist.reports.collect import Run
 from sms_dist.reports.figure_shapes import Curves, Figure, Point, agree, soups
 from sms_dist.reports.grid import grouped
@@ -24,7 +24,7 @@ def over_sparsity(runs: Sequence[Run]) -> list[Figure]:
         by_rule = grouped(group, lambda run: run.rule)
         rules = sorted(by_rule, key=rule_order)
         curves = {rule: _envelope(by_rule[rule], _percent_sparsity, _over_best) for rule in rules}
-        y_label = "soup \N{MINUS SIGN} best candidate (percentage points)"
+        y_label = _difference("best candidate", group)
         found += _drawable(Curves(_title(group), "sparsity (%)", y_label, "soup rule", curves))
     return found
 
@@ -43,9 +43,13 @@ def over_epochs(runs: Sequence[Run]) -> list[Figure]:
         curves = {f"{goal:g}%": _envelope(own, _epochs, gain) for goal, own in by_sparsity}
         rival = rf"IMP$_{{{group[0].num_candidates[0]}\times}}$"
         x_label = "retraining epochs of a candidate"
-        y_label = f"soup \N{MINUS SIGN} {rival} (percentage points)"
+        y_label = _difference(rival, group)
         found += _drawable(Curves(_title(group), x_label, y_label, "sparsity", curves))
     return found
+
+
+def _difference(rival: str, runs: Sequence[Run]) -> str:
+    return f"soup \N{MINUS SIGN} {rival}\n{scores.difference(runs[0].score)}"
 
 
 def _shots(runs: Sequence[Run]) -> list[Run]:
@@ -94,20 +98,20 @@ def _epochs(run: Run) -> float:
 
 def _over_best(run: Run) -> float | None:
     assert run.final is not None
-    return _points(run.final.soup.test_accuracy, run.final.best_candidate)
+    return _points(run.final.soup_score, run.final.best_candidate, run.score)
 
 
 def _over_rival(run: Run, rivals: dict[tuple[str, tuple[int, ...], int], Run]) -> float | None:
     rival = rivals[_rival_key(run)].final
     assert run.final is not None
     assert rival is not None
-    return _points(run.final.soup.test_accuracy, rival.soup.test_accuracy)
+    return _points(run.final.soup_score, rival.soup_score, run.score)
 
 
 def _rival_key(run: Run) -> tuple[str, tuple[int, ...], int]:
     return key_of(run.identity, shared()), run.num_candidates, run.config.seed
 
 
-def _points(one: float | None, other: float | None) -> float | None:
-    """The difference in percentage points."""
-    return None if one is None or other is None else 100 * (one - other)
+def _points(one: float | None, other: float | None, score: str) -> float | None:
+    """The difference, in percentage points where they are fractions."""
+    return None if one is None or other is None else scores.score(score).scale * (one - other)

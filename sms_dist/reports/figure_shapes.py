@@ -10,7 +10,7 @@ from sms_dist.reports.collect import Run
 
 @dataclass(frozen=True)
 class Panel:
-    """Soups of two against the better of the two, in percent, by what varied between them."""
+    """Soups of two against the better of the two, by what varied between them."""
 
     title: str
     points: dict[str, list[tuple[float, float]]]
@@ -19,6 +19,7 @@ class Panel:
 @dataclass(frozen=True)
 class Scatter:
     title: str
+    measure: str  # of both axes: test accuracy (%)
     panels: tuple[Panel, ...]
     labels: tuple[str, ...]  # of all panels, in the order of the legend
 
@@ -52,4 +53,4 @@ def soups(runs: Iterable[Run]) -> list[Run]:
 def agree(*free: str) -> Callable[[str], bool]:
     """The keys on which the runs of a figure have to agree; what retraining varies is not."""
     sections = ("data.", "model.", "pretrain.", "pruning.")
-    return lambda key: key.startswith(sections) and key not in free
+    return lambda key: key == "score" or (key.startswith(sections) and key not in free)

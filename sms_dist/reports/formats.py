@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import groupby
 
-from sms_dist.reports.grid import FORMS, Value
+from sms_dist.reports.grid import Value
 from sms_dist.reports.layout import Column, Entry, Row, Table, entry_text
 from sms_dist.reports.terminal import text
 
@@ -147,7 +147,7 @@ def csv_text(table: Table) -> str:
 def _csv_value(entry: Entry) -> list[str]:
     if not isinstance(entry, Value):
         return ["", "", ""]
-    factor = FORMS[entry.unit][0]
+    factor = entry.form.factor
     std = "" if entry.std is None else f"{factor * entry.std:.6g}"
     return [f"{factor * entry.mean:.6g}", std, str(entry.n)]
 

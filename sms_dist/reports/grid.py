@@ -5,12 +5,26 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
-Unit = Literal["percent", "number"]
-FORMS = {"percent": (100, 2), "number": (1, 1)}  # factor and decimals
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a number is shown."""
+
+    factor: float
+    decimals: int
+    larger_is_better: bool = True
+
+    def text(self, number: float) -> str:
+        return f"{self.factor * number:.{self.decimals}f}"
+
+
+PERCENT = Form(100, 2)  # of fractions
+NUMBER = Form(1, 1)
 
 
 @dataclass(frozen=True)
@@ -20,23 +34,21 @@ class Value:
     mean: float
     std: float | None
     n: int
-    unit: Unit = "percent"
+    form: Form = PERCENT
     place: int = 0  # 1: best of those it is compared with, 2, 3; 0: not to be marked
 
     def texts(self) -> tuple[str, str | None]:
         """Mean and deviation as they are shown."""
-        factor, decimals = FORMS[self.unit]
-        mean = f"{factor * self.mean:.{decimals}f}"
-        return mean, None if self.std is None else f"{factor * self.std:.{decimals}f}"
+        return self.form.text(self.mean), None if self.std is None else self.form.text(self.std)
 
 
-def value(numbers: Iterable[float | None], unit: Unit = "percent") -> Value | None:
+def value(numbers: Iterable[float | None], form: Form = PERCENT) -> Value | None:
     """The value of those numbers that are known."""
     known = [number for number in numbers if number is not None]
     if not known:
         return None
     std = statistics.stdev(known) if len(known) > 1 else None
-    return Value(statistics.fmean(known), std, len(known), unit)
+    return Value(statistics.fmean(known), std, len(known), form)
 
 
 def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
@@ -48,14 +60,16 @@ def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
 
 
 def placed(values: Sequence[Value | None], places: int = 1) -> list[Value | None]:
-    """The highest means marked with their place; what looks the same shares one.
+    """The best means marked with their place; what looks the same shares one.
 
     A value that stands alone is not marked.
     """
-    shown = {float(value.texts()[0]) for value in values if value}
-    if sum(value is not None for value in values) < 2:
+    known = [value for value in values if value]
+    if len(known) < 2:
         return list(values)
-    place = {mean: number for number, mean in enumerate(sorted(shown, reverse=True)[:places], 1)}
+    shown = sorted({float(value.texts()[0]) for value in known})
+    best_first = reversed(shown) if known[0].form.larger_is_better else shown
+    place = {mean: number for number, mean in enumerate(best_first, 1) if number <= places}
     return [
         value and replace(value, place=place.get(float(value.texts()[0]), 0)) for value in values
     ]

@@ -7,9 +7,9 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from sms_dist.reports import caption
+from sms_dist.reports import caption, scores
 from sms_dist.reports.collect import Run
-from sms_dist.reports.grid import Value, grouped, value
+from sms_dist.reports.grid import NUMBER, Value, grouped, value
 from sms_dist.reports.layout import Column, Entry, Report, Row, Table, marked
 from sms_dist.reports.method_facts import facts, order
 from sms_dist.reports.phase_tables import TOLD, m_head
@@ -24,7 +24,7 @@ SWA = ("retrain.swa_from", "retrain.swa_learning_rate")
 
 
 def during_training(runs: Sequence[Run]) -> Report:
-    """Table 2: methods x goal sparsities, accuracy and theoretical speedup.
+    """Table 2: methods x goal sparsities, score and theoretical speedup.
 
     As in the paper the best of several configurations of a method stands for it.
     """
@@ -44,7 +44,8 @@ def _during_training(runs: Sequence[Run]) -> Table:
         Row(facts(m).label, tuple(v for goal in goals for v in best[m, goal][0])) for m in methods
     ]
     heads = [f"Sparsity {100 * goal:g}%" for goal in goals]
-    columns = tuple(Column((head, part)) for head in heads for part in ("accuracy", "speedup"))
+    parts = (scores.score(runs[0].score).label, "speedup")
+    columns = tuple(Column((head, part)) for head in heads for part in parts)
     words = ["Speedup: multiply-adds of the dense model over those of the pruned one."]
     most = max(count for _, count in best.values())
     if most > 1:
@@ -71,9 +72,9 @@ def _asked(run: Run) -> tuple[str, float]:
 
 
 def _best(parts: Sequence[Sequence[Run]]) -> tuple[tuple[Entry, Entry], int]:
-    """Accuracy and speedup of the configuration with the best mean, and of how many it is."""
-    found = [(_accuracy(part), _speedup(part)) for part in parts]
-    known = [(a, s) for a, s in found if a is not None]
+    """Score and speedup of the configuration with the best mean, and of how many it is."""
+    found = [(_score(part), _speedup(part)) for part in parts]
+    known = [(reached, speedup) for reached, speedup in found if reached is not None]
     if not known:
         return (None, None), 0
     return max(known, key=lambda pair: pair[0].mean), len(known)
@@ -106,7 +107,7 @@ def _across(runs: Sequence[Run], column: Callable[[Run], Any], head: Callable[[A
         parts = variants(own, lambda key: told(key) or key in TOLD)
         for difference, part in parts:
             label = facts(method).label + (f" ({difference})" if difference else "")
-            cells = [_accuracy([run for run in part if column(run) == key]) for key in keys]
+            cells = [_score([run for run in part if column(run) == key]) for key in keys]
             rows.append(Row(label, tuple(cells)))
     return _table(runs, tuple(Column((head(key),)) for key in keys), marked(rows))
 
@@ -123,9 +124,10 @@ def _table(
     return replace(table, caption=sentences)
 
 
-def _accuracy(runs: Iterable[Run]) -> Value | None:
-    return value(run.final.soup.test_accuracy for run in runs if run.final)
+def _score(runs: Sequence[Run]) -> Value | None:
+    found = (run.final.soup_score for run in runs if run.final)
+    return value(found, scores.form(runs[0].score)) if runs else None
 
 
 def _speedup(runs: Iterable[Run]) -> Value | None:
-    return value((run.final.theoretical_speedup for run in runs if run.final), "number")
+    return value((run.final.theoretical_speedup for run in runs if run.final), NUMBER)

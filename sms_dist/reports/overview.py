@@ -1,4 +1,4 @@
-"""The general table: one row per experiment with sparsity, accuracy, speedup and epochs."""
+"""The general table: one row per experiment with sparsity, score, speedup and epochs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sms_dist.reports import caption
-from sms_dist.reports.collect import PhaseResult, Run
-from sms_dist.reports.grid import grouped, placed, value
+from sms_dist.reports import caption, scores
+from sms_dist.reports.collect import Run
+from sms_dist.reports.grid import NUMBER, Value, grouped, placed, value
 from sms_dist.reports.layout import Column, Entry, Report, Row, Table
 from sms_dist.reports.method_facts import facts, order, rule_order
-from sms_dist.reports.settings import variants
+from sms_dist.reports.settings import apart, variants
+from sms_dist.reports.told import PhaseResult
 
 TOLD = (
     *("data.name", "model.name", "method.name", "soup.rule"),
@@ -35,23 +36,27 @@ class Experiment:
         """Column -> entry."""
         run = self.runs[0]
         return {
-            "data": run.config.data.name,
+            "data": run.data,
             "model": run.config.model.name,
             "m": "-".join(map(str, run.num_candidates)) or None,
-            "sparsity": _sparsity([r.final for r in self.runs if r.final]),
+            "sparsity": sparsity([r.final for r in self.runs if r.final]),
             "surviving": _surviving([r.final for r in self.runs if r.final]),
-            "accuracy": value(_accuracy(r) for r in self.runs),
-            "speedup": value((r.final.theoretical_speedup for r in self.runs if r.final), "number"),
+            scores.score(run.score).label: self.score,
+            "speedup": value((r.final.theoretical_speedup for r in self.runs if r.final), NUMBER),
             **_epochs(run),
             "settings": self.difference or None,
         }
+
+    @property
+    def score(self) -> Value | None:
+        return value(map(_score, self.runs), scores.form(self.runs[0].score))
 
     @property
     def rival(self) -> tuple[str, str, float | None]:
         """Experiments that agree in this may be compared."""
         config = self.runs[0].config
         goal = 0.0 if config.method.name == "dense" else config.pruning.goal_sparsity
-        return config.data.name, config.model.name, goal
+        return self.runs[0].data, config.model.name, goal
 
     @property
     def label(self) -> str:
@@ -62,18 +67,23 @@ class Experiment:
 def methods(runs: Sequence[Run]) -> Report:
     """One row per data, model, method, soup rule, m and goal; more where other keys differ."""
     done = [run for run in runs if run.final or (run.is_done and run.method == "dense")]
+    return apart(done, lambda run: run.score, lambda group: Report((_table(group),)))
+
+
+def _table(done: Sequence[Run]) -> Table:
+    label = scores.score(done[0].score).label
     experiments = list(_experiments(done))
     told = _without_empty([experiment.entries for experiment in experiments])
     rows = []
     for mates in grouped(experiments, lambda experiment: experiment.rival).values():
-        best = placed([value(_accuracy(run) for run in mate.runs) for mate in mates])
-        for mate, accuracy in zip(mates, best, strict=True):
-            entries = mate.entries | {"accuracy": accuracy}
+        best = placed([mate.score for mate in mates])
+        for mate, score in zip(mates, best, strict=True):
+            entries = mate.entries | {label: score}
             rows.append(Row(mate.label, tuple(entries[name] for name in told)))
     title, columns = _title(done), tuple(Column(tuple(name.split(", "))) for name in told)
     table = Table(title, (), "method", columns, tuple(rows))
     words = (*caption.provenance(done), *WORDS, caption.n_sentence(table.usual_n))
-    return Report((replace(table, caption=words),))
+    return replace(table, caption=words)
 
 
 def _experiments(runs: Sequence[Run]) -> Iterator[Experiment]:
@@ -86,7 +96,7 @@ def _experiments(runs: Sequence[Run]) -> Iterator[Experiment]:
 def _names(run: Run) -> tuple[Any, ...]:
     """What parts experiments, in the order of the rows; methods without a goal come last."""
     config, goal = run.config, Experiment([run], "").rival[-1]
-    place = (config.data.name, config.model.name, goal is None, goal or 0.0)
+    place = (run.data, config.model.name, goal is None, goal or 0.0)
     return (*place, order(run.method), rule_order(run.rule), run.num_candidates)
 
 
@@ -102,11 +112,12 @@ def _title(runs: Sequence[Run]) -> str:
     return titles.pop() if len(titles) == 1 else "methods"
 
 
-def _accuracy(run: Run) -> float | None:
-    return run.final.soup.test_accuracy if run.final else run.dense
+def _score(run: Run) -> float | None:
+    return run.final.soup_score if run.final else run.dense_metric(run.score)
 
 
-def _sparsity(phases: Sequence[PhaseResult]) -> Entry:
+def sparsity(phases: Sequence[PhaseResult]) -> Entry:
+    """As realised."""
     found = value(phase.sparsity for phase in phases)
     if found is None:
         return None

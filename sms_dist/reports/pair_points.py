@@ -5,11 +5,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 
-from sms_dist.reports import caption
-from sms_dist.reports.collect import PhaseResult, Run
+from sms_dist.reports import caption, scores
+from sms_dist.reports.collect import Run
 from sms_dist.reports.figure_shapes import Figure, Panel, Scatter, agree, soups
 from sms_dist.reports.grid import grouped
 from sms_dist.reports.identity import key_of
+from sms_dist.reports.told import PhaseResult
 
 HYPERPARAMETERS = {
     "seed": "random seed",
@@ -28,9 +29,8 @@ def pairs(runs: Sequence[Run]) -> list[Figure]:
         panels = tuple(panel for number in numbers if (panel := _panel(group, number)).points)
         if panels:
             labels = {label for panel in panels for label in panel.points}
-            found.append(
-                Scatter(caption.title(group[0]), panels, tuple(sorted(labels, key=_place)))
-            )
+            title, measure = caption.title(group[0]), scores.axis(group[0].score)
+            found.append(Scatter(title, measure, panels, tuple(sorted(labels, key=_place))))
     return found
 
 
@@ -53,16 +53,17 @@ def _place(label: str) -> tuple[int, str]:
 
 
 def _pairs(run: Run, phase: PhaseResult) -> Iterator[tuple[float, float]]:
-    """(better of two, soup of the two) in percent."""
-    accuracy = {item.index: item.test_accuracy for item in phase.candidates}
-    told = {pair.candidates: pair.test_accuracy for pair in phase.pairs or ()}
-    if not told and len(accuracy) == 2 and run.rule == "uniform":
-        first, second = accuracy
-        told = {(first, second): phase.soup.test_accuracy}
+    """(better of two, soup of the two), in percent where they are fractions."""
+    of, scale = phase.score, scores.score(phase.score).scale
+    own = {item.index: item.test(of) for item in phase.candidates}
+    told = {pair.candidates: pair.test(of) for pair in phase.pairs or ()}
+    if not told and len(own) == 2 and run.rule == "uniform":
+        first, second = own
+        told = {(first, second): phase.soup_score}
     for (i, j), soup in told.items():
-        one, other = accuracy.get(i), accuracy.get(j)
+        one, other = own.get(i), own.get(j)
         if one is not None and other is not None and soup is not None:
-            yield 100 * max(one, other), 100 * soup
+            yield scale * max(one, other), scale * soup
 
 
 def _varied(run: Run) -> str:

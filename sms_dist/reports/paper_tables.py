@@ -7,7 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sms_dist.lookup import lookup
-from sms_dist.reports import method_tables, overview, phase_tables
+from sms_dist.reports import (
+    corruption_table,
+    fairness,
+    method_tables,
+    ood_tables,
+    overview,
+    phase_tables,
+    robustness,
+)
 from sms_dist.reports.collect import Run
 from sms_dist.reports.layout import Report
 
@@ -40,11 +48,23 @@ def _is_structured_shot(run: Run) -> bool:
     return _is_structured(run) and _phases(1)(run)
 
 
+def _has_ood(run: Run) -> bool:
+    return bool(run.ood)
+
+
 SMS, IMPS = phase_tables.METHODS, ("imp_m_times", "imp_m_phases")
 PHASES = Layout(phase_tables.by_phase, _of(SMS), ", ".join(SMS), needs_end=False)
 SHOT = Layout(phase_tables.one_shot, _of(SMS, _phases(1)), "pruning.phases=1")
+OOD = Layout(
+    ood_tables.over_sparsities,
+    _of(SMS, _has_ood),
+    f"data.corruptions and a method of {', '.join(SMS)}",
+    needs_end=False,
+)
 TABLES = {
     "methods": Layout(overview.methods, lambda run: True, "any method"),
+    "robustness": Layout(robustness.overview, lambda run: True, "any method"),
+    "corruptions": Layout(corruption_table.by_corruption, _has_ood, "data.corruptions"),
     "1": PHASES,
     "2": Layout(
         method_tables.during_training,
@@ -65,6 +85,13 @@ TABLES = {
         phase_tables.one_shot,
         _of(SMS, _is_structured_shot),
         "pruning.phases=1 and pruning.pattern=filters",
+    ),
+    "13": OOD,
+    "14": OOD,
+    "15": Layout(
+        fairness.by_subgroup,
+        lambda run: bool(fairness.subgroups(run)),
+        "sub-groups (data.subgroup or data.subgroups)",
     ),
     "16": Layout(method_tables.over_m, _of(IMPS), ", ".join(IMPS)),
     "17": Layout(method_tables.over_schedules, _of(("imp", "imp_swa")), "imp, imp_swa"),

@@ -63,10 +63,11 @@ def _scatter(figure: Scatter) -> Canvas:
     looks = _looks(figure.labels)
     for at, panel in zip(axes, figure.panels, strict=False):
         _panel(at, panel, looks)
+        at.set_xlabel(f"better of the two, {figure.measure}")
     for at in axes[len(figure.panels) :]:
         at.set_visible(False)
     for at in axes[::columns]:
-        at.set_ylabel("soup of the two, test accuracy (%)")
+        at.set_ylabel(f"soup of the two, {figure.measure}")
     canvas.suptitle(figure.title, fontsize=11)
     handles = {h.get_label(): h for at in axes for h in at.get_legend_handles_labels()[0]}
     canvas.legend(
@@ -87,7 +88,6 @@ def _panel(at: Axes, panel: Panel, looks: dict[str, tuple[str, str]]) -> None:
     low, high = min(values) - margin, max(values) + margin
     at.plot([low, high], [low, high], color=GREY, linestyle="--", linewidth=1, label=NO_GAIN)
     at.set(xlim=(low, high), ylim=(low, high), aspect="equal", title=panel.title)
-    at.set_xlabel("better of the two, test accuracy (%)")
     for axis in (at.xaxis, at.yaxis):
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,19 +12,24 @@ from sms_dist.reports.identity import differing, key_of
 from sms_dist.reports.layout import Report, Table
 
 Keys = Callable[[str], bool]
-TITLED = ("data.name", "model.name", "pruning.goal_sparsity")  # in the titles of tables anyway
+# In the titles or heads of tables anyway.
+TITLED = ("data.name", "model.name", "pruning.goal_sparsity", "score")
 SECTIONS = ("data.", "model.", "pretrain.", "pruning.", "retrain.", "engine.")
 
 
 def shared(*free: str) -> Keys:
     """The keys on which the runs of a table have to agree: all of SECTIONS but the free ones."""
-    return lambda key: key.startswith(SECTIONS) and not key.startswith(free)
+    return lambda key: key == "score" or (key.startswith(SECTIONS) and not key.startswith(free))
 
 
 def per_setting(
-    runs: Sequence[Run], must_agree: Keys, build: Callable[[Sequence[Run]], Table]
+    runs: Sequence[Run], keys_agree: Keys, build: Callable[[Sequence[Run]], Table]
 ) -> Report:
     """One table for each setting, never one of runs that cannot be compared."""
+
+    def must_agree(key: str) -> bool:
+        return key == "score" or keys_agree(key)
+
     settings = list(grouped(runs, lambda run: key_of(run.identity, must_agree)).values())
     if len(settings) == 1:
         return Report((build(runs),))
@@ -37,6 +42,15 @@ def per_setting(
         tables.append(replace(table, title=f"{table.title}, {told}" if told else table.title))
     note = f"{len(settings)} settings, one table each: the runs differ in {_some(keys)}"
     return Report(tuple(tables), (note,))
+
+
+def apart(
+    runs: Sequence[Run], kind: Callable[[Run], Hashable], build: Callable[[Sequence[Run]], Report]
+) -> Report:
+    """A report on each kind of runs, as one."""
+    parts = [build(group) for group in grouped(runs, kind).values()]
+    tables = tuple(table for part in parts for table in part.tables)
+    return Report(tables, tuple(dict.fromkeys(note for part in parts for note in part.notes)))
 
 
 def variants(runs: Sequence[Run], is_told: Keys) -> list[tuple[str, list[Run]]]:

@@ -51,6 +51,12 @@ def run_summary(
     }
 
 
+def is_trained(dense: Mapping[str, Any]) -> bool:
+    """False where a method pruned before dense training had come to its end."""
+    trained, total = dense.get("epochs_trained"), dense.get("epochs_total")
+    return trained is None or total is None or trained >= total
+
+
 def test_scores(phase: Mapping[str, Any]) -> dict[str, float]:
     """Of a phase: what stands in one chart."""
     return {

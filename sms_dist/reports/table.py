@@ -1,4 +1,4 @@
-"""The table of one run: a row per phase with the accuracies of soup, candidates, dense model."""
+"""The table of one run: a row per phase with the scores of soup, candidates, dense model."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 
 from rich.table import Table
 from rich.text import Text
+
+from sms_dist.reports import scores
+from sms_dist.reports.summary import is_trained
 
 
 def run_table(summary: Mapping[str, Any]) -> Table:
@@ -19,45 +22,41 @@ def run_table(summary: Mapping[str, Any]) -> Table:
     phases = summary.get("phases") or []
     if not phases:
         return _dense_table(summary)
+    score = _score(summary)
     columns = _columns(summary["method"], phases)
-    has_ensemble = len(columns) > 1 and any(_nested(phase, "ensemble") for phase in phases)
-    has_dense = _is_fully_trained(summary.get("dense") or {})
+    has_ensemble = len(columns) > 1 and any(_nested(phase, "ensemble", score) for phase in phases)
+    has_dense = is_trained(summary.get("dense") or {})
     others = ["ensemble"] * has_ensemble + ["dense"] * has_dense
     table = _table(summary, phases)
     for name in ("phase", "sparsity", *columns, *others):
         table.add_column(name, justify="right")  # a head wraps where the terminal is narrow
     for phase in phases:
-        pruned = [_accuracy(phase, key) for key in columns.values()]
+        pruned = [_soup_or_candidates(phase, key, score) for key in columns.values()]
         sources = {"ensemble": phase, "dense": summary}
         table.add_row(
             str(phase["phase"]),
-            percent(phase["sparsity"]),
-            *_marked(pruned),
-            *(percent(_nested(sources[name], name)) for name in others),
+            f"{phase['sparsity']:.2%}",
+            *_marked(pruned, score),
+            *(scores.text(_nested(sources[name], name, score), score) for name in others),
         )
     return table
 
 
-def _is_fully_trained(dense: Mapping[str, Any]) -> bool:
-    """False where a method pruned before dense training had come to its end."""
-    trained, total = dense.get("epochs_trained"), dense.get("epochs_total")
-    return trained is None or total is None or trained >= total
-
-
-def percent(value: float | None) -> str:
-    """A fraction as percent with two decimals, "-" if there is none."""
-    return "-" if value is None or not math.isfinite(value) else f"{100 * value:.2f}%"
+def _score(summary: Mapping[str, Any]) -> str:
+    return str(summary.get("score", scores.BEFORE))
 
 
 def _dense_table(summary: Mapping[str, Any]) -> Table:
     table = _table(summary, [])
     table.add_column("dense", justify="right")
-    table.add_row(percent(_nested(summary, "dense")))
+    score = _score(summary)
+    table.add_row(scores.text(_nested(summary, "dense", score), score))
     return table
 
 
 def _table(summary: Mapping[str, Any], phases: Sequence[Mapping[str, Any]]) -> Table:
-    title = f"test accuracy, {summary['method']}, seed {summary['seed']}"
+    label = scores.score(_score(summary)).label
+    title = f"test {label}, {summary['method']}, seed {summary['seed']}"
     return Table(title=Text(title, style="bold"), caption=_caption(phases), caption_justify="left")
 
 
@@ -69,21 +68,21 @@ def _columns(method: str, phases: Sequence[Mapping[str, Any]]) -> dict[str, str]
     return {key.replace("_", " "): key for key in keys}
 
 
-def _accuracy(phase: Mapping[str, Any], key: str) -> float | None:
-    return _nested(phase, key) if key == "soup" else phase.get(key)
+def _soup_or_candidates(phase: Mapping[str, Any], key: str, score: str) -> float | None:
+    return _nested(phase, key, score) if key == "soup" else phase.get(key)
 
 
-def _nested(values: Mapping[str, Any], key: str) -> float | None:
+def _nested(values: Mapping[str, Any], key: str, score: str) -> float | None:
     metrics = values.get(key) or {}
-    accuracy: float | None = metrics.get("test_accuracy")
-    return accuracy
+    found: float | None = metrics.get(f"test_{score}")
+    return found
 
 
-def _marked(values: Sequence[float | None]) -> list[Text]:
+def _marked(values: Sequence[float | None], score: str) -> list[Text]:
     """The best (ties: all that look the same) in bold, where there is something to compare."""
-    texts = [percent(value) for value in values]
+    texts = [scores.text(value, score) for value in values]
     known = [value for value in values if value is not None and math.isfinite(value)]
-    best = percent(max(known)) if len(known) > 1 else None
+    best = scores.text(max(known), score) if len(known) > 1 else None
     return [Text(text, style="bold" if text == best else "") for text in texts]
 
 

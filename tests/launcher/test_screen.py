@@ -53,11 +53,11 @@ def test_a_plain_line_says_what_is_known() -> None:
         epoch=3,
         num_epochs=10,
         loss=0.2131,
-        images_per_second=5123.4,
+        images_per_second=512.3,
         eta_seconds=42,
     )
     assert plain_line(1, progress) == (
-        "group 1  phase 2/3  candidate 4  retrain  epoch 3/10  loss 0.213  5,123 img/s  ETA 0:42"
+        "group 1  phase 2/3  candidate 4  retrain  epoch 3/10  loss 0.213  512 samples/s  ETA 0:42"
     )
     assert plain_line(0, Progress()) == "group 0  waiting"
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from launcher.cli import cli
+from launcher.sweeping.tasks import result, tasks
+from sms_dist.paths import RunPaths
 from sms_dist.records import journal
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -75,6 +79,7 @@ def test_points_run_after_the_dense_model_they_share(
     first, *others = output.splitlines()[:3]
     assert first.startswith("[1/3] dense model ")
     assert {line.split()[1] for line in others} == {"method.name=sms", "method.name=imp"}
+    assert all(line.split()[-2] == "accuracy" for line in (first, *others))
     assert all(line.split()[-1].endswith("%") for line in (first, *others))
     assert output.splitlines()[-1] == "3 done"
     weights = [
@@ -83,6 +88,20 @@ def test_points_run_after_the_dense_model_they_share(
     ]
     assert weights[0] == weights[1] == weights[2]
     assert "phase" in (to / "sms" / "logs" / "sweep.log").read_text()
+
+
+def test_a_finished_point_is_told_by_its_score(tmp_path: Path) -> None:
+    def told(**summary: object) -> str:
+        paths = RunPaths(tmp_path)
+        paths.summary.write_text(json.dumps(summary))
+        (task,) = tasks(None, (), to=tmp_path, num_ranks=1, is_sharing=False)
+        return result(replace(task, folder=tmp_path))
+
+    assert told(final={"test_accuracy": 0.5}) == "accuracy 50.00%"
+    assert told(score="miou", final={"test_miou": 0.5}) == "mIoU 50.00%"
+    assert told(score="bleu", final={"test_bleu": 25.0}) == "BLEU 25.00"
+    assert told(score="bleu", final={"test_bleu": None}) == "BLEU -"
+    assert told(score="bleu", final={}) == told(score=[]) == "-"
 
 
 def test_what_is_done_is_skipped(swept: tuple[Path, Sequence[str], str]) -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from sms_dist.config import ModelConfig
-from sms_dist.metrics.speedup import macs, theoretical_speedup
+from sms_dist.metrics.speedup import macs, on_meta, theoretical_speedup
 from sms_dist.models import build_on_meta
 from sms_dist.pruning.mask import prunable_names
 from sms_dist.vision import torchvision
@@ -18,7 +18,7 @@ def num_prunable(model):
 def test_resnet50_at_224_is_golden():
     with torch.device("meta"):
         model = torchvision().models.resnet50()
-    counts = macs(model, (3, 224, 224))
+    counts = macs(model, on_meta((3, 224, 224)))
     assert sum(counts.values()) == 4_089_184_256
     assert num_prunable(model) == 25_502_912
     assert set(counts) == set(prunable_names(model))
@@ -32,7 +32,7 @@ def test_resnet50_at_224_is_golden():
 def test_cifar_resnets_are_golden(name, prunable, operations):
     model = build_on_meta(ModelConfig(name=name), (3, 32, 32), 10, data_name="cifar10")
     assert num_prunable(model) == prunable
-    assert sum(macs(model, (3, 32, 32)).values()) == operations
+    assert sum(macs(model, on_meta((3, 32, 32))).values()) == operations
 
 
 @pytest.mark.parametrize(
@@ -45,25 +45,65 @@ def test_cifar_resnets_are_golden(name, prunable, operations):
         (nn.Conv2d(4, 8, 3, padding=1, groups=2), (4, 10, 6), 60 * 8 * 2 * 9),
         (nn.Conv2d(4, 4, 3, padding=1, groups=4), (4, 10, 6), 60 * 4 * 9),
         (nn.Conv1d(2, 3, 5), (2, 9), 5 * 3 * 2 * 5),
+        (nn.Conv3d(2, 3, 2), (2, 4, 4, 4), 27 * 3 * 2 * 8),
+        (nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2), (4, 5, 3), 15 * 4 * 3 * 9),
         (nn.Linear(7, 5), (7,), 35),
         (nn.Linear(7, 5), (4, 7), 4 * 35),  # at each of 4 places
+        (nn.Linear(7, 5), (3, 4, 7), 12 * 35),
     ],
 )
 def test_each_output_uses_each_weight_of_its_filter(layer, shape, expected):
-    assert macs(layer, shape) == {"weight": expected}
+    assert macs(layer, on_meta(shape)) == {"weight": expected}
 
 
 def test_a_layer_that_is_called_twice_counts_twice():
     layer = nn.Linear(3, 3)
     model = nn.Sequential(layer, nn.ReLU(), layer)
-    assert macs(model, (3,)) == {"0.weight": 18}
+    assert macs(model, on_meta((3,))) == {"0.weight": 18}
+
+
+class TwoInputs(nn.Module):
+    """Embedded tokens of two languages, and a head that only training uses."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens = nn.Embedding(10, 4)
+        self.layer = nn.Linear(4, 6)
+        self.auxiliary = nn.Linear(6, 10)
+
+    def forward(self, source, target):
+        outputs = self.layer(self.tokens(source)), self.layer(self.tokens(target))
+        return (*outputs, self.auxiliary(outputs[0])) if self.training else outputs
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+@pytest.mark.parametrize("num_samples", [1, 5])
+def test_several_inputs_are_counted_for_one_sample_as_in_evaluation(device, num_samples):
+    with torch.device("meta"):
+        model = TwoInputs()
+    model.layer.eval()
+    inputs = (
+        torch.zeros(num_samples, 8, dtype=torch.int64, device=device),
+        torch.zeros(num_samples, 3, dtype=torch.int64, device=device),
+    )
+    assert macs(model, inputs) == {"layer.weight": (8 + 3) * 24}
+    assert model.training
+    assert not model.layer.training
+
+
+def test_a_model_that_cannot_run_is_left_as_it_was():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(4, 4))
+    with pytest.raises(RuntimeError):
+        macs(model, on_meta((3,)))
+    assert model.training
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 def test_counting_computes_nothing_and_leaves_the_model_alone():
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     assert model.training
-    assert macs(model, (1, 3, 3)) == {"0.weight": 18, "3.weight": 4}
+    assert macs(model, on_meta((1, 3, 3))) == {"0.weight": 18, "3.weight": 4}
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def test_a_candidate_draws_its_epochs(tmp_path: Path) -> None:
             loss=1 / epoch,
             learning_rate=0.1,
             accuracy=accuracy,
-            images_per_second=1000.0,
+            samples_per_second=1000.0,
         )
     board.final(2, {"test_accuracy": 0.8})
     assert points(tmp_path, "final/test_accuracy") == [(2, 0.8)]
@@ -59,7 +60,7 @@ def test_epochs_drawn_again_after_a_resume_count_once(tmp_path: Path) -> None:
                 loss=float(first),
                 learning_rate=0.1,
                 accuracy=0.5,
-                images_per_second=1.0,
+                samples_per_second=1.0,
             )
         board.close()
     assert points(tmp_path, "train/loss") == [(1, 1.0), (2, 2.0), (3, 2.0)]
@@ -80,11 +81,25 @@ def test_a_run_draws_its_phases_over_the_phase_number(tmp_path: Path) -> None:
     board.close()
 
 
+def charts_in(folder: Path) -> dict[str, list[str]]:
+    event = events_in(folder).Tensors("custom_scalars__config__")[0]
+    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    return {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
+
+
+def test_scores_of_another_task_share_a_chart_of_their_name(tmp_path: Path) -> None:
+    board = RunBoard(tmp_path, "miou")
+    board.dense(0.95)
+    draw_phase(board, 1)
+    (pattern,) = charts_in(tmp_path)["test mIoU"]
+    drawn = [tag for tag in events_in(tmp_path).Tags()["scalars"] if re.match(pattern, tag)]
+    assert sorted(drawn) == ["test_miou/best_candidate", "test_miou/dense", "test_miou/soup"]
+    board.close()
+
+
 def test_soup_and_candidates_share_a_chart(tmp_path: Path) -> None:
     RunBoard(tmp_path).close()
-    event = events_in(tmp_path).Tensors("custom_scalars__config__")[0]
-    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
-    charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
+    charts = charts_in(tmp_path)
     assert charts["test accuracy"] == ["^test_accuracy/"]
     drawn = [tag for tags in charts.values() for tag in tags]
     assert len(drawn) == len(set(drawn)) == 5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,28 @@ SMALL = ("data.name=digits", "pruning.phases=2", "retrain.epochs=4", "pretrain.e
 
 
 def phase(
-    number: int, soup: float | None, candidates: Sequence[float], kept: int = 500, **more: Any
+    number: int,
+    soup: float | None,
+    candidates: Sequence[float],
+    kept: int = 500,
+    score: str = "",
+    metrics: Mapping[str, float | None] | None = None,
+    **more: Any,
 ) -> dict[str, Any]:
-    """The document of a phase; accuracies are fractions."""
+    """The document of a phase; "" as score: from before there were others than accuracy.
+
+    `metrics` are further ones of the soup.
+    """
+    test = f"test_{score or 'accuracy'}"
     return {
         "phase": number,
+        **({"score": score} if score else {}),
         "sparsity": (NUM_WEIGHTS - kept) / NUM_WEIGHTS,
         "surviving_weights": kept,
-        "soup": {"test_accuracy": soup},
+        "soup": {test: soup, **tests(metrics)},
         "candidates": [
-            {"index": i, "seed": i, "test_accuracy": accuracy, "diverged": False}
-            for i, accuracy in enumerate(candidates)
+            {"index": i, "seed": i, test: found, "diverged": False}
+            for i, found in enumerate(candidates)
         ],
         "best_candidate": max(candidates),
         "mean_candidate": sum(candidates) / len(candidates),
@@ -33,12 +44,36 @@ def phase(
     }
 
 
+def tests(metrics: Mapping[str, float | None] | None) -> dict[str, float | None]:
+    return {f"test_{name}": found for name, found in (metrics or {}).items()}
+
+
+def ood(
+    where: str, accuracies: Mapping[str, Sequence[float]], kind: str = "generated"
+) -> dict[str, Any]:
+    """The line of a model on corrupted samples."""
+    found = [own for each in accuracies.values() for own in each]
+    return {
+        "event": "ood",
+        "where": where,
+        "ood_accuracy": sum(found) / len(found),
+        "corruptions": kind,
+        "accuracies": {name: list(own) for name, own in accuracies.items()},
+    }
+
+
 def events(
-    phases: Sequence[dict[str, Any]], dense: float, epochs: int, is_done: bool
+    phases: Sequence[dict[str, Any]],
+    dense: float,
+    epochs: int,
+    is_done: bool,
+    dense_metrics: Mapping[str, float | None] | None = None,
 ) -> list[dict[str, Any]]:
+    score = phases[0].get("score", "accuracy") if phases else "accuracy"
+    measured = {f"test_{score}": dense, **tests(dense_metrics)}
     lines: list[dict[str, Any]] = [
         {"event": "start", "ranks": 1},
-        {"event": "dense", "test_accuracy": dense, "epochs": [{"epoch": i} for i in range(8)]},
+        {"event": "dense", **measured, "epochs": [{"epoch": i} for i in range(8)]},
     ]
     for document in phases:
         for candidate in document["candidates"]:
@@ -54,10 +89,13 @@ def run(
     folder: str = "",
     dense: float = 0.95,
     is_done: bool = True,
+    dense_metrics: Mapping[str, float | None] | None = None,
+    also: Sequence[dict[str, Any]] = (),
 ) -> Run:
+    """`also`: further lines of the journal."""
     config = config_file.load(None, (*SMALL, *settings))
-    lines = events(phases, dense, config.retrain.epochs, is_done)
-    return collect(folder or f"runs/{'_'.join(settings)}", config, lines)
+    lines = events(phases, dense, config.retrain.epochs, is_done, dense_metrics)
+    return collect(folder or f"runs/{'_'.join(settings)}", config, [*lines, *also])
 
 
 def write(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from journals import events, one_shot, phase, run, two_phases
+from journals import events, one_shot, ood, phase, run, two_phases
 
 from sms_dist.config import Config
 from sms_dist.reports.collect import collect, distinct
@@ -14,10 +14,10 @@ def test_a_run_has_its_phases_in_order_and_knows_its_end() -> None:
     found = run(two_phases(0.9)[::-1])
     assert [p.phase for p in found.phases] == [1, 2]
     assert found.final is not None
-    assert found.final.soup.test_accuracy == pytest.approx(0.8)
+    assert found.final.soup_score == pytest.approx(0.8)
     assert found.final.num_weights == 1000
     assert found.retrain_epochs == {1: (4, 4), 2: (4, 4)}
-    assert (found.dense, found.dense_epochs) == (0.95, 8)
+    assert (found.dense_metric("accuracy"), found.dense_epochs) == (0.95, 8)
 
 
 def test_an_unfinished_run_has_phases_but_no_final_model() -> None:
@@ -50,6 +50,63 @@ def test_a_method_that_trains_from_scratch_has_the_dense_epochs_it_says() -> Non
 
 def test_weights_from_a_file_count_the_configured_epochs() -> None:
     assert run([], "pretrain.from=x").dense_epochs == 8
+
+
+def test_a_run_without_a_score_is_one_of_accuracy() -> None:
+    assert run(one_shot(0.9)).score == "accuracy"
+    found = run([phase(1, 25.4, [24.0, 25.0], score="bleu")], dense=26.0)
+    assert found.final is not None
+    assert (found.score, found.final.soup_score) == ("bleu", 25.4)
+    assert found.dense_metric("bleu") == 26.0
+    assert found.dense_metric("accuracy") is None
+
+
+def test_a_run_that_only_trained_has_the_score_of_its_summary() -> None:
+    lines = [{"event": "dense", "test_miou": 0.5}]
+    assert collect("r", Config(), lines, {"score": "miou"}).score == "miou"
+
+
+def test_metrics_of_corrupted_samples_belong_to_their_models() -> None:
+    lines = [
+        ood("dense", {"fog": [0.5, 0.3]}),
+        ood("phase_1/soup", {"fog": [0.6, 0.2]}),
+        ood("phase_1/candidate_1", {"fog": [0.1, 0.3]}),
+    ]
+    found = run(one_shot(0.9), also=lines)
+    last = found.phases[0]
+    assert found.corruptions == "generated"
+    assert found.dense_metric("ood_accuracy") == pytest.approx(0.4)
+    assert found.soup_metric(last, "ood_accuracy") == pytest.approx(0.4)
+    assert found.candidate_metrics(last, "ood_accuracy") == [pytest.approx(0.2)]
+    assert run(one_shot(0.9)).soup_metric(last, "ood_accuracy") is None
+
+
+def test_what_was_measured_besides_makes_no_other_experiment() -> None:
+    settings = ("data.corruptions=generated", "data.workers=2", "data.loader=streaming")
+    groups = "data.subgroups={even: ['0'], odd: ['1']}"
+    assert identity(run([], *settings, groups).config) == identity(run([]).config)
+
+
+def test_of_the_same_experiment_the_run_that_measured_more_counts() -> None:
+    first = run(one_shot(0.9), folder="a")
+    second = run(one_shot(0.9), folder="b", also=[ood("dense", {"fog": [0.5]})])
+    assert [r.folder for r in distinct([first, second])[0]] == ["b"]
+
+
+def test_shards_of_ones_own_are_told_apart_by_their_folder() -> None:
+    birds, moved, cars = (
+        run([], "data.name=card", f"data.path={path}") for path in ("/a/birds", "/b/birds", "cars")
+    )
+    assert birds.identity == moved.identity != cars.identity
+    assert (birds.data, cars.data) == ("birds", "cars")
+
+
+def test_the_score_that_a_rule_compares_by_matters_to_that_rule_only() -> None:
+    def of(*settings: str) -> object:
+        return identity(run([], *settings).config)
+
+    assert of("soup.score=loss") == of()
+    assert of("soup.rule=greedy", "soup.score=loss") != of("soup.rule=greedy")
 
 
 def test_candidates_do_not_matter_to_a_single_one() -> None:

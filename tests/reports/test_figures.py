@@ -55,6 +55,31 @@ def test_a_soup_of_two_candidates_is_a_pair_itself() -> None:
     assert "figure_3" not in drawable(greedy)
 
 
+def test_figures_are_in_the_score_of_their_runs() -> None:
+    runs = [run([phase(1, 25.5, [24.0, 25.0], score="bleu")], ONE, "candidates.count=2")]
+    runs.append(run([phase(1, 0.5, [0.4, 0.3], score="miou")], ONE, "candidates.count=2"))
+    bleu, miou = drawable(runs).values()
+    assert (bleu.measure, miou.measure) == ("test BLEU", "test mIoU (%)")
+    assert rounded(bleu.panels[0].points["random seed"]) == [(25, 25.5)]
+    assert rounded(miou.panels[0].points["random seed"]) == [(40, 50)]
+
+
+@pytest.mark.parametrize(
+    ("score", "factor", "words"),
+    [("bleu", 1, "test BLEU"), ("miou", 100, "test mIoU (percentage points)")],
+)
+def test_curves_are_differences_in_the_score_of_their_runs(
+    score: str, factor: float, words: str
+) -> None:
+    runs = [
+        run([phase(1, 0.75, [0.5, 0.25], score=score)], ONE, f"pruning.goal_sparsity={goal}")
+        for goal in (0.5, 0.75)
+    ]
+    figure = drawable(runs)["figure_4a"]
+    assert figure.y_label == f"soup \N{MINUS SIGN} best candidate\n{words}"
+    assert [point.mean for point in figure.curves["uniform"]] == [0.25 * factor] * 2
+
+
 def test_each_phase_is_a_panel() -> None:
     figure = drawable([run(two_phases(0.9), "candidates.count=2")])["figure_3"]
     titles = [panel.title for panel in figure.panels]
@@ -114,11 +139,13 @@ def curve(*ys: float) -> list[Point]:
 def test_a_scatter_is_drawn_with_its_text_as_text(tmp_path: Path) -> None:
     points = {"random seed": [(80.0, 81.0)], "weight decay": [(79.0, 78.0), (82.0, 82.5)]}
     panels = tuple(Panel(f"sparsity {n}0.0%", points) for n in range(1, 6))
-    png, svg = draw(Scatter("net on data", panels, tuple(points)), tmp_path / "figure_3")
+    png, svg = draw(
+        Scatter("net on data", "test mIoU (%)", panels, tuple(points)), tmp_path / "figure_3"
+    )
     assert png.read_bytes().startswith(b"\x89PNG")
     texts = re.findall(r"<text[^>]*>([^<]+)</text>", svg.read_text())
-    assert texts.count("better of the two, test accuracy (%)") == 5
-    assert texts.count("soup of the two, test accuracy (%)") == 2  # rows of four panels
+    assert texts.count("better of the two, test mIoU (%)") == 5
+    assert texts.count("soup of the two, test mIoU (%)") == 2  # rows of four panels
     assert {"net on data", "sparsity 50.0%", "random seed", "weight decay", "no gain"} <= {*texts}
 
 

@@ -7,7 +7,7 @@ import io
 import re
 
 from sms_dist.reports.formats import FORMATS, csv_text, latex, markdown
-from sms_dist.reports.grid import Value
+from sms_dist.reports.grid import NUMBER, Value
 from sms_dist.reports.layout import Column, Row, Table
 from sms_dist.reports.terminal import text
 
@@ -20,7 +20,7 @@ TABLE = Table(
     rows=(
         Row("SMS (uniform)", (Value(0.9, 0.01, 2, place=1), Value(0.91, None, 1, place=1))),
         Row("best candidate", (Value(0.89, 0.02, 2, place=2), None), parent="SMS (uniform)"),
-        Row("IMP_mx", (Value(0.8, 0.0, 2, place=3), Value(2.0, 0.25, 2, "number"))),
+        Row("IMP_mx", (Value(0.8, 0.0, 2, place=3), Value(2.0, 0.25, 2, NUMBER))),
         Row("IMP", (Value(0.7, 0.012345, 2), Value(0.7, 0.012345, 2)), is_spanning=True),
     ),
 )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sms_dist.reports.grid import Value, grouped, placed, value
+from sms_dist.reports.grid import NUMBER, Form, Value, grouped, placed, value
 
 
 def test_the_deviation_divides_by_n_minus_one() -> None:
@@ -26,7 +26,7 @@ def test_one_number_has_no_deviation_and_none_has_no_value() -> None:
 
 
 def test_speedups_are_plain_numbers() -> None:
-    found = value([6.04, 6.16], "number")
+    found = value([6.04, 6.16], NUMBER)
     assert found is not None
     assert found.texts() == ("6.1", "0.1")
 
@@ -35,6 +35,11 @@ def test_what_looks_the_same_shares_a_place() -> None:
     values = [value([x]) for x in (0.70001, 0.70002, 0.69, 0.6)]
     places = [v.place for v in placed([*values, None], places=2) if v]
     assert places == [1, 1, 2, 0]
+
+
+def test_the_smallest_error_is_the_best() -> None:
+    values = [value([x], Form(100, 2, larger_is_better=False)) for x in (0.03, 0.01, 0.02)]
+    assert [v.place for v in placed(values, places=2) if v] == [0, 1, 2]
 
 
 def test_a_value_that_stands_alone_is_not_marked() -> None:

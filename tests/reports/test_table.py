@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sms_dist.reports.table import percent, run_table
+from sms_dist.reports.table import run_table
 
 
 def phase(number: int, soup: float | None, candidates: list[float | None]) -> dict[str, Any]:
@@ -94,7 +94,21 @@ def test_what_is_missing_is_a_dash() -> None:
     assert columns(table)["soup"] == ["-"]
     assert columns(table)["dense"] == ["-"]
     assert bold(table) == ["92.00%"]
-    assert [percent(None), percent(float("nan")), percent(0.12345)] == ["-", "-", "12.35%"]
+
+
+def test_scores_of_every_task_bear_their_name_and_unit() -> None:
+    def of(score: str, soup: float) -> Table:
+        found = phase(1, None, [0.5, 0.4]) | {"soup": {f"test_{score}": soup}}
+        values = summary("sms", [found | {"best_candidate": 24.5, "mean_candidate": 0.45}])
+        return run_table({**values, "score": score, "dense": {f"test_{score}": soup}})
+
+    assert columns(of("miou", 0.58731))["soup"] == ["58.73%"]
+    assert columns(of("bleu", 25.466))["dense"] == ["25.47"]
+    assert columns(of("bleu", 25.466))["sparsity"] == ["50.00%"]
+    assert bold(of("bleu", 25.466)) == ["25.47"]
+    assert "test mIoU, sms, seed 3" in shown(of("miou", 0.5))
+    assert "test BLEU, sms, seed 3" in shown(of("bleu", 0.5))
+    assert "test accuracy, imp, seed 3" in shown(run_table(summary("imp", [phase(1, 0.9, [0.9])])))
 
 
 def test_the_table_fits_into_80_columns() -> None:

@@ -1,0 +1,81 @@
+"""A contact sheet: samples side by side with their classes, or with their masks in colours."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from data.card import Card
+from data.dataset import DatasetInfo
+from data.decode import Decoded, fit_test
+
+WIDTH = 1480  # of the sheet, at most, in pixels
+SMALLEST = 112  # width of a tile; smaller images are enlarged, pixel by pixel
+LARGEST = 288
+MARGIN, LINE = 6, 16
+GOLDEN = 0.618034  # steps of hue by which neighbouring numbers look different
+
+
+def sheet(pictures: Sequence[tuple[str, Decoded]], card: Card, info: DatasetInfo) -> Image.Image:
+    """Captions and samples, as a model sees them before augmentation."""
+    tiles = [(caption, _tile(fit_test(card, sample), card)) for caption, sample in pictures]
+    width = max(tile.width for _, tile in tiles) + MARGIN
+    height = max(tile.height for _, tile in tiles) + LINE + MARGIN
+    columns = max(1, min(len(tiles), WIDTH // width))
+    rows = -(-len(tiles) // columns)
+    names = info.classes if card.task == "segmentation" else ()
+    legend = _legend(names, columns * width)
+    whole = Image.new("RGB", (columns * width + MARGIN, rows * height + legend.height), "white")
+    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(size=11)
+    for number, (caption, tile) in enumerate(tiles):
+        left, top = number % columns * width + MARGIN, number // columns * height + MARGIN
+        whole.paste(tile, (left, top))
+        draw.text((left, top + tile.height), _shortened(caption, tile.width, font), "black", font)
+    whole.paste(legend, (MARGIN, rows * height))
+    return whole
+
+
+def colours(num_classes: int) -> NDArray[np.uint8]:
+    """256 x RGB: a colour for each class, black for all else."""
+    table = np.zeros((256, 3), np.uint8)
+    for number in range(num_classes):
+        hue, value = number * GOLDEN % 1, (1.0, 0.75, 0.55)[number % 3]
+        table[number] = np.array(colorsys.hsv_to_rgb(hue, 0.8, value)) * 255
+    return table
+
+
+def _tile(sample: Decoded, card: Card) -> Image.Image:
+    """The image, of segmentation with its mask beside it."""
+    pixels = sample.image.repeat(3, axis=0) if card.channels == 1 else sample.image
+    parts = [pixels.transpose(1, 2, 0)]
+    if not isinstance(sample.target, int):
+        parts.append(colours(card.num_classes)[sample.target])
+    tile = Image.fromarray(np.ascontiguousarray(np.concatenate(parts, axis=1)))
+    largest = LARGEST * len(parts)
+    if tile.width > largest:
+        return tile.resize((largest, max(1, tile.height * largest // tile.width)))
+    return tile.resize([side * -(-SMALLEST // tile.width) for side in tile.size], 0)
+
+
+def _legend(names: Sequence[str], width: int) -> Image.Image:
+    """A coloured square and a name for each class."""
+    font = ImageFont.load_default(size=11)
+    step = max((int(font.getlength(name)) for name in names), default=0) + 2 * LINE
+    columns = max(1, width // step)
+    legend = Image.new("RGB", (width, -(-len(names) // columns) * LINE + MARGIN), "white")
+    draw, table = ImageDraw.Draw(legend), colours(len(names))
+    for number, name in enumerate(names):
+        left, top = number % columns * step, number // columns * LINE
+        draw.rectangle((left, top, left + 11, top + 11), tuple(table[number].tolist()))
+        draw.text((left + LINE, top - 1), name, "black", font)
+    return legend
+
+
+def _shortened(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    while len(text) > 1 and font.getlength(text) > width:
+        text = text[:-1]
+    return text

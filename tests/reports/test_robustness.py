@@ -1,0 +1,224 @@
+"""Facts about tables of sub-groups, calibration and corrupted samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from journals import ood, phase, run, two_phases
+
+from sms_dist.reports.collect import Run, collect
+from sms_dist.reports.grid import Value
+from sms_dist.reports.layout import Table, entry_text
+from sms_dist.reports.paper_tables import make
+
+ONE, TWO = "pruning.phases=1", "candidates.count=2"
+KEPT = {0.5: 500, 0.75: 250}
+Metrics = Mapping[str, float | None]
+
+
+def rows(table: Table) -> dict[str, list[str]]:
+    """Label -> what is shown; a label that comes again, at another sparsity, ends in a prime."""
+    found: dict[str, list[str]] = {}
+    for row in table.rows:
+        label = row.label + "'" * (row.label in found)
+        found[label] = [entry_text(e, table.usual_n) for e in row.entries]
+    return found
+
+
+def marks(table: Table) -> list[tuple[str, int]]:
+    """(row, column) of what is bold."""
+    return [
+        (row.label, place)
+        for place in range(len(table.columns))
+        for row in table.rows
+        if isinstance(entry := row.entries[place], Value) and entry.place == 1
+    ]
+
+
+def shot(
+    method: str,
+    goal: float,
+    accuracy: float,
+    metrics: Metrics,
+    *settings: str,
+    dense: Metrics | None = None,
+    also: list[dict[str, Any]] | None = None,
+) -> Run:
+    found = phase(1, accuracy, [accuracy - 0.02, accuracy - 0.04], KEPT[goal], metrics=metrics)
+    words = (f"method.name={method}", ONE, TWO, f"pruning.goal_sparsity={goal}", *settings)
+    return run([found], *words, dense_metrics=dense, also=also or ())
+
+
+def recalls(girls: float, boys: float) -> dict[str, float | None]:
+    return {
+        "recall_girls": girls,
+        "recall_boys": boys,
+        "balanced_subgroup_recall": (girls + boys) / 2,
+    }
+
+
+def celebrities() -> list[Run]:
+    dense = {"dense": recalls(0.95, 0.97)}
+    return [
+        shot("sms", 0.5, 0.9, recalls(0.9, 0.8), "seed=0", **dense),
+        shot("sms", 0.5, 0.92, recalls(0.94, 0.8), "seed=1", dense=recalls(0.93, 0.97)),
+        shot("imp", 0.5, 0.9, recalls(0.8, 0.9), "seed=0", **dense),
+        shot("imp", 0.75, 0.7, recalls(0.6, 0.7), "seed=0", **dense),
+    ]
+
+
+def test_table_15_has_the_recall_of_each_sub_group_dense_first() -> None:
+    (table,) = make("15", celebrities()).tables
+    assert [column.head for column in table.columns] == [
+        *(("sparsity",), ("top-1 accuracy",), ("balanced accuracy",)),
+        *(("sub-group recall", "girls"), ("sub-group recall", "boys")),
+    ]
+    assert rows(table) == {
+        "dense": [
+            *("0%", "95.00 ± 0.00", "95.50 ± 0.71"),
+            *("94.00 ± 1.41", "97.00 ± 0.00"),
+        ],
+        "SMS (uniform, m = 2)": [
+            *("50.00%", "91.00 ± 1.41", "86.00 ± 1.41"),
+            *("92.00 ± 2.83", "80.00 ± 0.00"),
+        ],
+        "IMP": ["50.00%", *(f"{n}.00 (n=1)" for n in (90, 85, 80, 90))],
+        "IMP'": ["75.00%", *(f"{n}.00 (n=1)" for n in (70, 65, 60, 70))],
+    }
+
+
+def test_models_of_one_sparsity_are_compared_in_table_15() -> None:
+    (table,) = make("15", celebrities()).tables
+    sms = "SMS (uniform, m = 2)"
+    assert marks(table) == [(sms, 1), (sms, 2), (sms, 3), ("IMP", 4)]
+
+
+def test_other_sub_groups_are_another_table() -> None:
+    groups = "data.subgroups={girls: ['0'], boys: ['1']}"
+    other = shot("imp", 0.5, 0.9, recalls(0.8, 0.9), groups)
+    assert len(make("15", [*celebrities(), other]).tables) == 2
+
+
+def test_table_15_needs_sub_groups() -> None:
+    with pytest.raises(ValueError, match=r"--table 15 is made of runs with sub-groups"):
+        make("15", [shot("imp", 0.5, 0.9, {})])
+
+
+def corrupted(fog: float, noise: float, where: str, kind: str = "generated") -> dict[str, Any]:
+    """Five severities, from 2 points above to 2 points below the mean."""
+    shifts = (0.02, 0.01, 0.0, -0.01, -0.02)
+    values = {"fog": [fog + s for s in shifts], "shot_noise": [noise + s for s in shifts]}
+    return ood(where, values, kind)
+
+
+def weather(method: str, soup: float, *settings: str, kind: str = "generated") -> Run:
+    lines = [
+        corrupted(0.6, 0.4, "dense", kind),
+        corrupted(soup + 0.1, soup - 0.1, "phase_1/soup", kind),
+    ]
+    return shot(method, 0.5, 0.9, {}, *settings, also=lines)
+
+
+def test_table_13_compares_soups_on_corrupted_samples_below_the_dense_model() -> None:
+    runs = [weather("sms", 0.5 + seed / 10, f"seed={seed}") for seed in (0, 1)]
+    runs.append(weather("imp", 0.4))
+    (table,) = make("13", runs).tables
+    assert rows(table) == {
+        "dense": ["50.00 ± 0.00"],
+        "SMS (uniform)": ["55.00 ± 7.07"],
+        "IMP": ["40.00 (n=1)"],
+    }
+    assert table.columns[0].head == ("Sparsity 50.0% (one shot)", "m = 2")
+    assert marks(table) == [("SMS (uniform)", 0)]
+    assert table.stub == "OOD accuracy of"
+    assert table.title == "digits_cnn on digits, generated corruptions"
+    assert "The corruptions are generated by this program" in " ".join(table.caption)
+
+
+def test_table_13_has_phases_as_columns_where_there_are_several() -> None:
+    lines = [corrupted(0.5, 0.5, f"phase_{k}/soup") for k in (1, 2)]
+    (table,) = make("13", [run(two_phases(0.9), also=lines)]).tables
+    heads = [column.outer for column in table.columns]
+    assert heads == ["Sparsity 50.0% (phase 1)", "Sparsity 75.0% (phase 2)"]
+    assert rows(table) == {"SMS (uniform)": ["50.00", "50.00"]}
+
+
+def test_candidates_on_corrupted_samples_stand_below_their_soup() -> None:
+    lines = [
+        corrupted(0.5, 0.5, "phase_1/soup"),
+        corrupted(0.4, 0.4, "phase_1/candidate_0"),
+        corrupted(0.3, 0.3, "phase_1/candidate_1"),
+    ]
+    (table,) = make("14", [shot("sms", 0.5, 0.9, {}, also=lines)]).tables
+    assert rows(table) == {
+        "SMS (uniform)": ["50.00"],
+        "best candidate": ["40.00"],
+        "mean candidate": ["35.00"],
+    }
+
+
+def test_generated_corruptions_and_files_are_never_averaged() -> None:
+    runs = [weather("sms", 0.5, "seed=0"), weather("sms", 0.6, "seed=1", kind="CIFAR-10-C")]
+    for name in ("13", "corruptions"):
+        titles = [table.title.rpartition(", ")[2] for table in make(name, runs).tables]
+        assert titles == ["generated corruptions", "CIFAR-10-C"]
+    assert "generated" not in " ".join(make("13", runs).tables[1].caption)
+    (table,) = make("robustness", runs).tables
+    assert [column.head[0] for column in table.columns][2:] == [
+        *("OOD accuracy (CIFAR-10-C)", "OOD accuracy (generated)"),
+    ]
+    assert rows(table)["SMS (uniform, m = 2)"][2:] == ["60.00", "50.00"]
+
+
+def test_each_corruption_and_severity_is_a_row() -> None:
+    (table,) = make("corruptions", [weather("sms", 0.5), weather("imp", 0.55)]).tables
+    assert [column.head for column in table.columns] == [
+        ("dense",),
+        ("Sparsity 50.00%", "SMS (uniform, m = 2)"),
+        ("Sparsity 50.00%", "IMP"),
+    ]
+    assert rows(table) == {
+        "all": ["50.00", "50.00", "55.00"],
+        "severity 1": ["52.00", "52.00", "57.00"],
+        "severity 2": ["51.00", "51.00", "56.00"],
+        "severity 3": ["50.00", "50.00", "55.00"],
+        "severity 4": ["49.00", "49.00", "54.00"],
+        "severity 5": ["48.00", "48.00", "53.00"],
+        "fog": ["60.00", "60.00", "65.00"],
+        "shot noise": ["40.00", "40.00", "45.00"],
+    }
+    assert {place for _, place in marks(table)} == {2}
+
+
+def test_robustness_shows_what_was_measured_and_the_smallest_calibration_error_is_best() -> None:
+    runs = [
+        shot("sms", 0.5, 0.9, {"ece": 0.03, "worst_class_accuracy": 0.7}, dense={"ece": 0.01}),
+        shot("imp", 0.5, 0.8, {"ece": 0.05, "worst_class_accuracy": 0.7}, dense={"ece": 0.01}),
+    ]
+    (table,) = make("robustness", runs).tables
+    assert [column.head[0] for column in table.columns] == [
+        *("sparsity", "accuracy", "ECE", "worst-class accuracy"),
+    ]
+    assert rows(table) == {
+        "dense": ["0%", "95.00", "1.00", "-"],
+        "SMS (uniform, m = 2)": ["50.00%", "90.00", "3.00", "70.00"],
+        "IMP": ["50.00%", "80.00", "5.00", "70.00"],
+    }
+    sms = "SMS (uniform, m = 2)"
+    assert marks(table) == [(sms, 1), (sms, 2), (sms, 3), ("IMP", 3)]
+    words = " ".join(table.caption)
+    assert "ECE: expected calibration error, the smaller the better." in words
+    assert "corruptions" not in words
+
+
+def test_a_method_that_pruned_while_training_has_no_dense_model() -> None:
+    config = shot("gmp", 0.5, 0.9, {}).config
+    events = [
+        {"event": "dense", "test_accuracy": 0.1, "epochs_trained": 0, "epochs_total": 8},
+        {"event": "soup", **phase(1, 0.9, [0.9])},
+        {"event": "done"},
+    ]
+    (table,) = make("robustness", [collect("r", config, events)]).tables
+    assert list(rows(table)) == ["GMP"]
