@@ -9,7 +9,7 @@ import dataclasses
 
 from data import own, subgroups
 from data.camvid import CAMVID
-from data.carded import CardSource, facts
+from data.carded import CardSource
 from data.celeba import CELEBA
 from data.cifar import CIFAR10, CIFAR100
 from data.cityscapes import CITYSCAPES
@@ -17,6 +17,7 @@ from data.dataset import Dataset, DatasetInfo, Source
 from data.digits import DIGITS, DIGITS_DISTORTED
 from data.division import split_sizes
 from data.imagenet import IMAGENET
+from data.texts.sources import MULTI30K, PARALLEL, WMT16
 from sms_dist.config import DataConfig
 from sms_dist.lookup import lookup
 
@@ -34,26 +35,25 @@ DATASETS: dict[str, Source] = {
     "celeba": CELEBA,
     "cityscapes": CITYSCAPES,
     "camvid": CAMVID,
+    "multi30k": MULTI30K,
+    "wmt16": WMT16,
+    "parallel": PARALLEL,
     "card": own.CARD,
 }
 
 
 def info(config: DataConfig) -> DatasetInfo:
     """The facts of the configured data set, after data.train_samples; no sample is read."""
-    source = lookup(DATASETS, config.name, "data.name")
-    known = source.info
-    if isinstance(source, CardSource):
-        known = facts(source.card(config), config)
+    known = lookup(DATASETS, config.name, "data.name").facts(config)
     return subgroups.named(_shortened(known, config), config.subgroups)
 
 
 def described(config: DataConfig) -> DatasetInfo:
-    """The facts by name and options; of files, no more than a card.yaml is read.
+    """The facts by name and options; of files, no more than a card or a vocabulary is read.
 
     Classes may have no names yet, and numbers of samples may be those of the whole set, or 0.
     """
-    source = lookup(DATASETS, config.name, "data.name")
-    return source.card(config).info if isinstance(source, CardSource) else source.info
+    return lookup(DATASETS, config.name, "data.name").described(config)
 
 
 def card_source(name: str, field: str) -> CardSource:

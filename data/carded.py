@@ -30,6 +30,12 @@ class CardSource(Source):
     card: CardOf
     is_chosen: bool = False  # the classes depend on data.target
 
+    def described(self, config: DataConfig) -> DatasetInfo:
+        return self.card(config).info
+
+    def facts(self, config: DataConfig) -> DatasetInfo:
+        return facts(self.card(config), config)
+
 
 def source(card: Card, read: Reader | None = None) -> CardSource:
     """Of a card that only data.size changes; `read` is for further forms than shards."""

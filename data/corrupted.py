@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GENERATED = "generated"
-FIELD = "data.corrupted"  # the configuration's key, for messages
+FIELD = "data.corruptions"  # the configuration's key, for messages
 
 
 def corrupted_sets(

@@ -89,3 +89,14 @@ class Source:
     info: DatasetInfo
     open: Callable[[DataConfig, DatasetInfo], Dataset]
     is_embedded: bool
+
+    def described(self, config: DataConfig) -> DatasetInfo:
+        """The facts by name and options, without a look at the samples' files.
+
+        Classes may have no names yet, and numbers of samples may be those of the whole set, or 0.
+        """
+        return self.info
+
+    def facts(self, config: DataConfig) -> DatasetInfo:
+        """The facts of everything that is stored."""
+        return self.described(config)

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from data.corruptions.sets import Read
 from data.pixels import Pixels
 from sms_dist.randomness import Stream
 
@@ -58,3 +59,4 @@ class Loaders:
     validation: Loader
     test: Loader
     pixels: Pixels | None = None  # of images: how inputs were made of them
+    stored_test: Read | None = None  # of images: those of the test set, as they are stored

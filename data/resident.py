@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from data.corruptions.sets import reader
 from data.dataset import Augment, DatasetInfo, Split
 from data.division import divided
 from data.loader import Batch, Loaders
@@ -42,6 +43,7 @@ class Images:
             resident(self.validation, None),
             resident(self.test, None),
             pixels,
+            reader(self.test),
         )
 
 

@@ -93,6 +93,8 @@ def _kind(field: dict[str, Any]) -> str:
         return ", or ".join(_kind(choice) for choice in field["anyOf"])
     if "enum" in field:
         return " or ".join(f"`{_value(choice)}`" for choice in field["enum"])
+    if "prefixItems" in field:
+        return f"list of {' and '.join(_kind(item) for item in field['prefixItems'])}"
     if field["type"] == "array":
         return f"list of {_kind(field['items'])}s"
     name = {"object": "mapping", "boolean": "true or false"}.get(field["type"], field["type"])

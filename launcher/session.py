@@ -82,12 +82,18 @@ class Session:
             if at.world.is_first:  # the others print nothing
                 screen = stack.enter_context(Screen(self.paths.progress, console, at.num_groups))
                 screen.headline(self._headline())
-            book.event("start", ranks=at.world.size, groups=at.num_groups, resumed=self.is_resumed)
+            self._tell_start(book)
             summary = experiment.run(self.bench, book)
         if at.world.is_first:
             console.print(run_table(summary))
             console.print(self._product(), soft_wrap=True, highlight=False)
         topology.stop()
+
+    def _tell_start(self, book: Logbook) -> None:
+        at, task = self.bench.at, self.bench.task
+        facts = {"task": self.bench.info.task, "score": task.score, **task.facts()}
+        is_resumed = self.is_resumed
+        book.event("start", ranks=at.world.size, groups=at.num_groups, resumed=is_resumed, **facts)
 
     def _headline(self) -> str:
         config, at = self.bench.config, self.bench.at

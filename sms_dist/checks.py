@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from data import DATASETS
+import data
 from sms_dist.config import Config
 from sms_dist.distributed.engines import ENGINES
 from sms_dist.lookup import lookup
 from sms_dist.methods import recipe, starts_from_dense
+from sms_dist.metrics.scores import COMPARABLE
 from sms_dist.phases import Phase, Recipe
 from sms_dist.pruning.allocation import ALLOCATIONS
 from sms_dist.pruning.apportion import num_kept
@@ -35,6 +36,7 @@ def check(config: Config) -> Recipe:
     _check_rules(config, requested)
     _check_surviving(config, requested)
     _check_pattern(config, requested)
+    _check_measures(config)
     return found
 
 
@@ -94,7 +96,7 @@ def _check_rules(config: Config, requested: tuple[Phase, ...]) -> None:
 
 def _check_surviving(config: Config, requested: tuple[Phase, ...]) -> None:
     """The model takes the data's images, and no phase prunes all of its weights."""
-    info = lookup(DATASETS, config.data.name, "data.name").info
+    info = data.described(config.data)
     num_prunable, _ = num_parameters(config, info)
     for phase in requested:
         if phase.sparsity is not None and num_kept(num_prunable, phase.sparsity) < 1:
@@ -116,9 +118,21 @@ def _check_pattern(config: Config, requested: tuple[Phase, ...]) -> None:
             f"be {UNSTRUCTURED} and {DEFAULT_ALLOCATION}"
         )
     if needs_shapes(pruning):
-        info = lookup(DATASETS, config.data.name, "data.name").info
+        info = data.described(config.data)
         sparsities = [phase.sparsity for phase in requested if phase.sparsity is not None]
         check_pruning(prunable_shapes(config, info), pruning, sparsities)
+
+
+def _check_measures(config: Config) -> None:
+    """What is asked to be measured can be, for this task."""
+    task = data.described(config.data).task
+    if config.soup.score is not None:
+        lookup(dict.fromkeys(COMPARABLE[task]), config.soup.score, "soup.score")
+    if config.data.corruptions is not None and task != "classification":
+        raise ValueError(
+            f"data.corruptions measures classes of images, and data.name={config.data.name} is for "
+            f"{task}; leave it out"
+        )
 
 
 def _schedules(requested: tuple[Phase, ...]) -> list[str]:

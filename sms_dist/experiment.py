@@ -14,6 +14,7 @@ from sms_dist.records.files import json_text, write_text
 from sms_dist.records.logbook import Logbook
 from sms_dist.reports.summary import run_summary
 from sms_dist.steps.candidates import retrained
+from sms_dist.steps.corruptions import measure_corrupted
 from sms_dist.steps.dense import DenseModel, dense_model
 from sms_dist.steps.soup import is_stored, soup, stored_soup
 from sms_dist.steps.start import Standing, common_start, own_start
@@ -34,7 +35,8 @@ def run(bench: Workbench, book: Logbook) -> Document:
     for phase in bench.recipe.phases:
         standing, document = _phase(bench, book, phase, standing, dense, done)
         done.append(document)
-    return _finish(bench, book, run_summary(bench.config, bench.task.score, dense.metrics, done))
+    summary = run_summary(bench.config, bench.task.score, dense.metrics, done)
+    return _finish(bench, book, summary | measure_corrupted(bench, book))
 
 
 def _phase(

@@ -124,7 +124,7 @@ def test_models_on_data_that_they_do_not_take_are_refused() -> None:
         if not (family.takes(info.input_shape) and family.does(info.task)):
             config = load(settings=[f"model.name={model}", f"data.name={name}"])
             with pytest.raises(ValueError, match=f"model.name={model} (takes|is for)"):
-                sizes(config, info)
+                num_parameters(config, info)
 
 
 @pytest.mark.parametrize("samples", [2874, 1000, 998])

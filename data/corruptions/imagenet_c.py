@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +49,7 @@ def _read(path: Path, info: DatasetInfo, start: int, stop: int) -> tuple[Tensor,
     return images, torch.tensor([label for _file, label in chosen], dtype=torch.int64)
 
 
-@cache
+@lru_cache(maxsize=1)  # sets are read one after the other, and a list takes tens of MB
 def _files(path: Path, num_classes: int, count: int) -> list[tuple[Path, int]]:
     """The files of a severity with their classes, in test order."""
     classes = sorted(folder for folder in path.iterdir() if folder.is_dir())

@@ -54,3 +54,11 @@ def score(name: str) -> Score | None:
             which = name.removeprefix(f"{family}_").replace("_", " ")
             return replace(facts, name=name, label=f"{facts.label} {which}")
     return None
+
+
+# By which candidates can be compared: measured on validation samples, by task.
+COMPARABLE = {
+    "classification": ("accuracy", "loss", "ece", "balanced_accuracy", "worst_class_accuracy"),
+    "segmentation": ("miou", "loss", "accuracy", "worst_class_iou"),
+    "translation": ("bleu", "loss", "accuracy"),
+}

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data.corrupted import CorruptedSet, corrupted_sets
 from torch import nn
 
+from data.corrupted import corrupted_sets
+from data.corruptions.sets import CorruptedSet
 from sms_dist.distributed.collectives import from_first, together
 from sms_dist.paths import WEIGHTS
 from sms_dist.records import store
@@ -18,11 +19,11 @@ from sms_dist.records.logbook import Logbook
 from sms_dist.training.robustness import corrupted_scores
 from sms_dist.training.workbench import Workbench
 
-Scores = dict[str, list[float]]  # of each model, by its place in the run folder: by severity
+Accuracies = dict[str, list[float]]  # of each model, by its place in the run folder: by severity
 
 
 def measure_corrupted(bench: Workbench, book: Logbook) -> dict[str, Any]:
-    """What data.corruptions asks for of a finished run: a document for each model.
+    """What data.corruptions asks for of a finished run, for its summary.
 
     Every rank must call. The unit of recovery is one corruption in all its severities.
     """
@@ -30,9 +31,7 @@ def measure_corrupted(bench: Workbench, book: Logbook) -> dict[str, Any]:
     if source is None:
         return {}
     book.at("corruptions", phase=None, candidate=None)
-    sets = together(
-        lambda: corrupted_sets(source, bench.info, bench.config.seed), at.world, at.device
-    )
+    sets = together(lambda: _sets(bench, source), at.world, at.device)
     places = from_first(lambda: _places(bench, book), at.world, at.device)
     known = from_first(lambda: _known(book, source), at.world, at.device)
     names = list(dict.fromkeys(each.corruption for each in sets))
@@ -44,11 +43,17 @@ def measure_corrupted(bench: Workbench, book: Logbook) -> dict[str, Any]:
         if book.is_main:
             path = book.paths.corruption(name)
             path.parent.mkdir(exist_ok=True)
-            write_text(path, json_text({"corruptions": source, "scores": known[name]}))
-    documents = {place: _document(bench, source, names, known, place) for place in places}
+            write_text(path, json_text({"corruptions": source, "accuracies": known[name]}))
+    documents = {place: _document(source, names, known, place) for place in places}
     for place, document in documents.items() if todo else ():
         book.event("ood", where=place, **document)
-    return documents
+    return {"ood": documents}
+
+
+def _sets(bench: Workbench, source: str) -> list[CorruptedSet]:
+    clean = bench.loaders.stored_test
+    assert clean is not None, "checked before anything starts"
+    return corrupted_sets(source, bench.info, clean, bench.config.seed)
 
 
 def _places(bench: Workbench, book: Logbook) -> list[str]:
@@ -61,11 +66,11 @@ def _places(bench: Workbench, book: Logbook) -> list[str]:
     return [str(f.relative_to(paths.root)) for f in found if (f / WEIGHTS).is_file()]
 
 
-def _known(book: Logbook, source: str) -> dict[str, Scores]:
+def _known(book: Logbook, source: str) -> dict[str, Accuracies]:
     """Corruption -> what an earlier start measured on the same images."""
     folder = book.paths.corruption("any").parent
     documents = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
-    return {n: d["scores"] for n, d in documents.items() if d["corruptions"] == source}
+    return {n: d["accuracies"] for n, d in documents.items() if d["corruptions"] == source}
 
 
 def _models(bench: Workbench, book: Logbook, places: Sequence[str]) -> list[nn.Module]:
@@ -76,24 +81,19 @@ def _models(bench: Workbench, book: Logbook, places: Sequence[str]) -> list[nn.M
 def _measured(
     bench: Workbench, models: Sequence[nn.Module], sets: Sequence[CorruptedSet]
 ) -> list[list[float]]:
-    """Of each model: its scores by severity. Every rank must call."""
-    pixels, test = bench.loaders.pixels, bench.loaders.test
-    assert pixels is not None
-    found = [
-        corrupted_scores(bench.task, models, test, pixels, each, bench.at.world) for each in sets
-    ]
-    return [list(scores) for scores in zip(*found, strict=True)]
+    """Of each model: its accuracies by severity. Every rank must call."""
+    found = [corrupted_scores(bench, models, each) for each in sets]
+    return [list(accuracies) for accuracies in zip(*found, strict=True)]
 
 
 def _document(
-    bench: Workbench, source: str, names: Sequence[str], known: dict[str, Scores], place: str
+    source: str, names: Sequence[str], known: dict[str, Accuracies], place: str
 ) -> dict[str, Any]:
-    score = bench.task.score
     by_name = {name: known[name][place] for name in names}
-    values = [value for scores in by_name.values() for value in scores]
+    values = [value for found in by_name.values() for value in found]
     label = source if source == "generated" else Path(source).name
     return {
-        f"ood_{score}": sum(values) / len(values),
+        "ood_accuracy": sum(values) / len(values),
         "corruptions": label,
-        "scores": by_name,
+        "accuracies": by_name,
     }

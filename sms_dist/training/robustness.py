@@ -2,51 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
-from data.corrupted import CorruptedSet
 from torch import Tensor, nn
 
-from data.loader import Batch, Loader
-from data.pixels import Pixels
+from data.corruptions.sets import CorruptedSet
+from data.loader import Batch
+from data.order import part_indices
 from sms_dist.distributed.parts import NUM_PARTS, sum_over_parts
-from sms_dist.distributed.topology import Axis
-from sms_dist.tasks.base import Task
+from sms_dist.training.workbench import Workbench
 
 
 @torch.no_grad()
 def corrupted_scores(
-    task: Task,
-    models: Sequence[nn.Module],
-    loader: Loader,
-    pixels: Pixels,
-    corrupted: CorruptedSet,
-    axis: Axis,
+    bench: Workbench, models: Sequence[nn.Module], corrupted: CorruptedSet
 ) -> list[float]:
-    """Each model's score on one corrupted copy of the test images, which all of them share.
+    """Each model's score on one corrupted copy of the test images, made once for all of them.
 
-    The models' batch norm is not touched. Every rank of the axis must call.
+    Batch norm stays as it was found on clean images. Every rank must call.
     """
-    device = next(models[0].parameters()).device
-    num = task.num_totals
+    task, device, num = bench.task, bench.at.device, bench.task.num_totals
     for model in models:
         model.eval()
 
     def part(index: int) -> Tensor:
         totals = torch.zeros(len(models), num, dtype=torch.float64, device=device)
-        for batch in _corrupted(loader.part(index, NUM_PARTS), pixels, corrupted):
+        for batch in _batches(bench, corrupted, index):
             totals += torch.stack([task.totals(model, batch) for model in models])
         return totals.flatten()
 
-    totals = sum_over_parts(part, len(models) * num, axis, device)
+    totals = sum_over_parts(part, len(models) * num, bench.at.world, device)
     return [task.metrics(row)[task.score] for row in totals.view(len(models), num)]
 
 
-def _corrupted(
-    batches: Iterable[Batch], pixels: Pixels, corrupted: CorruptedSet
-) -> Iterator[Batch]:
-    for batch in batches:
-        (inputs,) = batch.inputs
-        images = corrupted.images(pixels.restored(inputs), batch.ids)
-        yield batch._replace(inputs=(pixels.normalised(images.to(inputs.device)),))
+def _batches(bench: Workbench, corrupted: CorruptedSet, index: int) -> Iterator[Batch]:
+    """Of one of the parts; sub-groups are not asked for."""
+    pixels, batch_size = bench.loaders.pixels, bench.config.data.batch_size
+    assert pixels is not None, "checked before anything starts"
+    for places in part_indices(corrupted.count, batch_size, index, NUM_PARTS):
+        images, targets = corrupted.read(int(places[0]), int(places[-1]) + 1)
+        inputs = pixels.normalised(images.to(bench.at.device))
+        size = len(places)
+        yield Batch((inputs,), targets.to(bench.at.device).long(), size, float(size))

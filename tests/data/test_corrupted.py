@@ -92,7 +92,8 @@ def refused(message, *arguments, **options):
 
 
 def test_faults_of_a_folder(tmp_path, cifar):
-    refused("nowhere is no folder; name one, or set data.corrupted=generated", tmp_path / "nowhere")
+    way_out = "name one, or set data.corruptions=generated"
+    refused(f"nowhere is no folder; {way_out}", tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     refused(r"holds neither fog.npy and labels.npy \(CIFAR-C\) nor fog/1", tmp_path / "empty")
     refused("corruption=frog is not known, did you mean fog", "generated", ("frog",))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from data.corruptions import BENCHMARK, EXTRAS, MOVING, filters, for_masks
+from data.corruptions.digital import _affine
 from data.corruptions.generate import CORRUPTIONS, corrupt
 from data.corruptions.textures import normal, plasma, smooth
 from sms_dist.randomness import stream
@@ -209,6 +210,15 @@ def test_bent_images_keep_their_place_where_nothing_moves():
     shifted = filters.bilinear(images, y[None], x[None] + 0.5, repeat_edge=True)
     assert torch.equal(shifted[..., :-1], (images[..., 1:] + images[..., :-1]) / 2)
     assert torch.equal(shifted[..., -1], images[..., -1])
+
+
+def test_three_points_go_where_an_affine_map_moves_them():
+    moves = torch.tensor([[2.0, -1, 0, 3, -4, 1]], dtype=torch.float64)  # x, y of each point
+    y, x = _affine(moves, 32, 40)
+    points = [(30, 26), (30, 6), (10, 6)]  # x, y: the middle (20, 16) and 10 pixels from it
+    for (px, py), (mx, my) in zip(points, moves.view(3, 2).int().tolist(), strict=True):
+        found = (float(x[0, py + my, px + mx]), float(y[0, py + my, px + mx]))
+        assert found == pytest.approx((px, py))
 
 
 def test_normal_numbers_are_normal():

@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-from sms_dist.metrics.robustness import ood_metrics
 from sms_dist.metrics.scores import SCORES, score
 
 
@@ -37,14 +36,7 @@ def test_what_is_no_metric_has_no_facts():
 
 def test_names_cost_no_torch():
     code = (
-        "import sys, sms_dist.metrics.scores, sms_dist.metrics.robustness, data.corruptions,"
+        "import sys, sms_dist.metrics.scores, data.corruptions,"
         " data.corrupted; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_ood_accuracy_is_the_mean_over_corruptions_and_severities():
-    values = {("fog", 1): 0.9, ("fog", 2): 0.7, ("snow", 1): 0.5, ("snow", 2): 0.1}
-    assert ood_metrics(values, "accuracy") == pytest.approx(
-        {"ood_accuracy": 0.55, "ood_accuracy_fog": 0.8, "ood_accuracy_snow": 0.3}
-    )
