@@ -44,7 +44,10 @@ DATASETS: dict[str, Source] = {
 
 def info(config: DataConfig) -> DatasetInfo:
     """The facts of the configured data set, after data.train_samples; no sample is read."""
-    known = lookup(DATASETS, config.name, "data.name").facts(config)
+    source = lookup(DATASETS, config.name, "data.name")
+    if not isinstance(source, CardSource):
+        _check_no_images(config)
+    known = source.facts(config)
     return subgroups.named(_shortened(known, config), config.subgroups)
 
 
@@ -66,7 +69,23 @@ def load(config: DataConfig) -> Dataset:
     """The configured data set; the validation samples are the same for every seed."""
     facts = info(config)
     split_sizes(facts, config)  # before anything is read
-    return lookup(DATASETS, config.name, "data.name").open(config, facts)
+    source = lookup(DATASETS, config.name, "data.name")
+    if config.loader == "streaming" and not isinstance(source, CardSource):
+        raise ValueError(
+            f"data.loader=streaming reads shards of images, and data.name={config.name} is kept in "
+            "memory; leave it out"
+        )
+    return source.open(config, facts)
+
+
+def _check_no_images(config: DataConfig) -> None:
+    """Nothing is asked for that only images on disk have."""
+    for key in ("size", "target", "subgroup"):
+        if getattr(config, key) is not None:
+            raise ValueError(
+                f"data.{key}={getattr(config, key)} is for images on disk, and"
+                f" data.name={config.name} are none; leave it out"
+            )
 
 
 def _shortened(info: DatasetInfo, config: DataConfig) -> DatasetInfo:

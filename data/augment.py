@@ -25,7 +25,11 @@ def flip(
 ) -> tuple[Tensor, Tensor]:
     """Half of them mirrored, masks as well."""
     is_mirrored = stream.uniform(sample_ids, 1)[:, 0] < 0.5
-    return _mirrored(images, is_mirrored), _mirrored(targets, is_mirrored)
+    has_masks = targets.dim() > 1
+    return (
+        _mirrored(images, is_mirrored),
+        _mirrored(targets, is_mirrored) if has_masks else targets,
+    )
 
 
 def crop_flip(

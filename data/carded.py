@@ -111,6 +111,10 @@ def opened(card_of: CardOf, read: Reader, config: DataConfig, info: DatasetInfo)
     """The data set in memory; the samples are read in stored order, no more than are wanted."""
     card = card_of(config)
     folder = folder_of(card, config)
+    if config.loader == "streaming":
+        from data.streaming.streamed import open_streamed
+
+        return open_streamed(card, config, info)
     return _resident(card, folder, read, config, info)
 
 

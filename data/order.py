@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -24,12 +24,39 @@ def epoch_indices(
     start_step: int = 0,
     device: torch.device | None = None,
 ) -> Iterator[tuple[Tensor, int]]:
+    """`cut` of all samples, each as likely as the others to come next."""
+    # one copy an epoch: the slices are views
+    order = stream.permutation(num_samples).to(device)
+    return cut(order, batch_size, rank, num_ranks, start_step)
+
+
+def windowed(sizes: Sequence[int], num_mixed: int, stream: Stream) -> Tensor:
+    """An order of the samples of shards with `sizes` samples, for disks that are slow to seek.
+
+    The shards are permuted and read `num_mixed` at a time, whose samples are permuted: each sample
+    once, and no more than `num_mixed` shards are open at any time.
+    """
+    generator = stream.generator()
+    ends = torch.tensor([0, *sizes]).cumsum(0)
+    shards = torch.randperm(len(sizes), generator=generator)
+    windows = []
+    for start in range(0, len(sizes), num_mixed):
+        chosen = shards[start : start + num_mixed]
+        mixed = torch.cat([torch.arange(int(ends[i]), int(ends[i + 1])) for i in chosen])
+        windows.append(mixed[torch.randperm(len(mixed), generator=generator)])
+    return torch.cat([torch.empty(0, dtype=torch.int64), *windows])
+
+
+def cut(
+    order: Tensor, batch_size: int, rank: int, num_ranks: int, start_step: int = 0
+) -> Iterator[tuple[Tensor, int]]:
     """(this rank's sample indices, samples of all ranks) for each step from `start_step` on.
 
     Step sizes differ by at most 1, so that no step of an epoch weighs less than the others;
     the union over the ranks does not depend on their number.
     ValueError when a rank would get nothing in some step.
     """
+    num_samples = len(order)
     num_steps = steps_per_epoch(num_samples, batch_size)
     assert 0 <= rank < num_ranks, (rank, num_ranks)
     smallest = num_samples // num_steps if num_steps else num_ranks
@@ -39,8 +66,6 @@ def epoch_indices(
             f" fewer than the {num_ranks} ranks of a candidate;"
             f" try engine.ranks_per_candidate={smallest} or a larger batch"
         )
-    # one copy an epoch: the slices are views
-    order = stream.permutation(num_samples).to(device)
     return _steps(order, num_steps, rank, num_ranks, start_step)
 
 

@@ -19,7 +19,7 @@ TEST = 2  # in the list of the division: 0 train, 1 validation, 2 test
 
 def read(source: Path, name: str) -> Prepared:
     """Training and validation images together; `data.validation` divides them."""
-    images = first_of(source, [f"{f}/img_align_celeba" for f in FOLDERS], "the aligned images")
+    images = first_of(source, [f"{f}/img_align_celeba" for f in FOLDERS], "img_align_celeba/")
     nested = images / "img_align_celeba"
     images = nested if nested.is_dir() else images
     attributes, rows = _table(source, "list_attr_celeba")
@@ -46,7 +46,7 @@ def _samples(images: Path, files: Sequence[str], rows: dict[str, list[int]]) -> 
 def _table(source: Path, name: str) -> tuple[list[str], dict[str, list[int]]]:
     """Column names, if there are any, and the numbers of each image."""
     names = [f"{folder}/{name}.{ending}" for ending in ("txt", "csv") for folder in FOLDERS]
-    path = first_of(source, names, "part of the download")
+    path = first_of(source, names, f"{name}.txt")
     lines = [line.replace(",", " ").split() for line in path.read_text().splitlines()]
     header: list[str] = []
     rows: dict[str, list[int]] = {}

@@ -21,7 +21,9 @@ Labelled = tuple[Path, int]
 
 def read(source: Path, name: str) -> Prepared:
     """Images stay the files they are."""
-    root = first_of(source, [f"{root}/train" for root in ROOTS], "a folder for each class").parent
+    root = first_of(
+        source, [f"{root}/train" for root in ROOTS], "train/ with a folder for each class"
+    ).parent
     wnids = _folders(root / "train")
     if len(wnids) != NUM_CLASSES:
         raise ValueError(

@@ -33,11 +33,11 @@ class Layout:
 
 
 def first_of(source: Path, names: Sequence[str], what: str) -> Path:
-    """The first of `names` below `source` that is there."""
+    """The first of `names` below `source` that is there; `what` says what is not, if none is."""
     for name in names:
         if (source / name).exists():
             return source / name
-    raise ValueError(f"--from {source} has no {' or '.join(names)} ({what})")
+    raise ValueError(f"--from {source} has no {what}")
 
 
 def images_in(folder: Path) -> list[Path]:

@@ -1,28 +1,68 @@
 """Augmentation of a sample: what it may do, and that its neighbours have no say."""
 
+from functools import partial
+from typing import get_args
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from data.augment import _rotate, crop_flip, crop_flip_rotate
+from data import zoom
+from data.augment import (
+    AUGMENTATIONS,
+    _rotate,
+    crop_flip,
+    crop_flip_rotate,
+    flip,
+    for_resident,
+    for_streaming,
+    random_resized_crop,
+    scale_crop_flip,
+)
+from data.card import AugmentName, Card
 from sms_dist.randomness import stream
 
 STREAM = stream(1, "augmentation", 0, 1, 2)
-IMAGES = stream(0, "test images").uniform(torch.arange(40), 3 * 32 * 32).mul(256)
+IDS = torch.arange(40)
+IMAGES = stream(0, "test images").uniform(IDS, 3 * 32 * 32).mul(256)
 IMAGES = IMAGES.to(torch.uint8).view(40, 3, 32, 32)
+LABELS = torch.arange(40)
+MASKS = IMAGES[:, 0] // 32  # classes 0 ... 7
+VOID = 9
+of_masks = partial(scale_crop_flip, void=VOID)
 
 
-@pytest.mark.parametrize("augment", [crop_flip, crop_flip_rotate])
-def test_a_sample_looks_the_same_in_any_batch(augment):
-    ids = torch.arange(40) + 1000
-    together = augment(IMAGES, ids, STREAM)
-    chosen = torch.tensor([7, 39, 0, 7])
-    assert torch.equal(augment(IMAGES[chosen], ids[chosen], STREAM), together[chosen])
-    assert torch.equal(augment(IMAGES[5:6], ids[5:6], STREAM), together[5:6])
+def whole(*box, size=32, count=1):
+    return torch.tensor([box or (0, 0, size, size)] * count, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("augment", "targets"),
+    [
+        (flip, LABELS),
+        (flip, MASKS),
+        (crop_flip, LABELS),
+        (crop_flip_rotate, LABELS),
+        (random_resized_crop, LABELS),
+        (of_masks, MASKS),
+    ],
+)
+def test_a_sample_looks_the_same_in_any_batch(augment, targets):
+    ids = IDS + 1000
+    together = augment(IMAGES, targets, ids, STREAM)
+    for chosen in (torch.tensor([7, 39, 0, 7]), torch.tensor([5]), torch.arange(3, 20)):
+        found = augment(IMAGES[chosen], targets[chosen], ids[chosen], STREAM)
+        for part, everything in zip(found, together, strict=True):
+            assert torch.equal(part, everything[chosen])
+            assert part.dtype == everything.dtype
+    assert together[0].shape == IMAGES.shape
+    assert together[1].shape == targets.shape
+    assert not torch.equal(together[0], IMAGES)
 
 
 def test_crop_flip_gives_a_window_of_the_padded_image_mirrored_or_not():
-    results = crop_flip(IMAGES, torch.arange(40), STREAM)
+    results, labels = crop_flip(IMAGES, LABELS, IDS, STREAM)
+    assert torch.equal(labels, LABELS)
     seen = set()
     for image, result in zip(IMAGES, results, strict=True):
         padded = F.pad(image, (4, 4, 4, 4))
@@ -42,8 +82,8 @@ def test_crop_flip_gives_a_window_of_the_padded_image_mirrored_or_not():
 
 def test_another_epoch_shows_another_crop():
     other = stream(1, "augmentation", 0, 1, 3)
-    ids = torch.arange(40)
-    assert not torch.equal(crop_flip(IMAGES, ids, STREAM), crop_flip(IMAGES, ids, other))
+    first, second = (crop_flip(IMAGES, LABELS, IDS, s)[0] for s in (STREAM, other))
+    assert not torch.equal(first, second)
 
 
 def test_no_rotation_changes_nothing():
@@ -59,12 +99,90 @@ def test_a_quarter_turn_is_exact():
 def test_rotation_moves_corners_by_fifteen_degrees_at_most():
     disc = torch.zeros(200, 1, 32, 32, dtype=torch.uint8)
     disc[:, :, 16, 28:31] = 255
-    moved = crop_flip_rotate(disc, torch.arange(200), STREAM)
+    ids = torch.arange(200)
+    moved, _ = crop_flip_rotate(disc, ids, ids, STREAM)
     assert moved.dtype == torch.uint8
-    plain = crop_flip(disc, torch.arange(200), STREAM)
+    plain, _ = crop_flip(disc, ids, ids, STREAM)
     assert not torch.equal(moved, plain)
     for image in moved[:, 0]:
         rows = image.sum(dim=1).nonzero().flatten()
         if len(rows):  # 15 degrees at radius 16 are 4.3 pixels, beside the crop's 4
             assert rows.min() >= 16 - 9.5
             assert rows.max() <= 16 + 9.5
+
+
+def test_flip_mirrors_images_and_masks_together():
+    images, masks = flip(IMAGES, MASKS, IDS, STREAM)
+    assert torch.equal(images[:, 0] // 32, masks)
+    is_kept = (images == IMAGES).flatten(1).all(1)
+    assert torch.equal(images[~is_kept], IMAGES[~is_kept].flip(3))
+    assert 10 < is_kept.sum() < 30
+
+
+def test_the_whole_window_changes_nothing():
+    assert torch.equal(zoom.bilinear(IMAGES, whole(count=40)), IMAGES)
+    assert torch.equal(zoom.nearest(MASKS, whole(count=40), VOID), MASKS)
+
+
+def test_a_quarter_enlarged_has_each_value_four_times():
+    enlarged = zoom.nearest(MASKS[:1], whole(8, 4, 24, 20), VOID)
+    expected = MASKS[:1, 4:20, 8:24].repeat_interleave(2, 1).repeat_interleave(2, 2)
+    assert torch.equal(enlarged, expected)
+
+
+def test_half_the_size_is_the_mean_of_four_pixels_in_a_frame_of_zeros_and_void():
+    halved = zoom.bilinear(IMAGES[:1], whole(-16, -16, 48, 48)).int()
+    means = F.avg_pool2d(IMAGES[:1].float(), 2)
+    assert (halved[:, :, 8:24, 8:24] - means).abs().max() <= 0.5
+    assert halved.sum() == halved[:, :, 8:24, 8:24].sum()
+    masks = zoom.nearest(MASKS[:1], whole(-16, -16, 48, 48), VOID)
+    assert (masks[:, 8:24, 8:24] < 8).all()
+    assert (masks == VOID).sum() == 32 * 32 - 16 * 16
+
+
+def test_masks_move_with_their_images():
+    """Images whose pixels say where they come from, and masks that say the same."""
+    rows = torch.arange(32).repeat_interleave(32).view(1, 32, 32)
+    images = (rows * 8).to(torch.uint8).expand(40, 3, 32, 32)
+    moved, masks = of_masks(images, rows.to(torch.uint8).expand(40, 32, 32), IDS, STREAM)
+    is_inside = masks != VOID
+    is_inside &= masks != 0  # images have zeros outside as well
+    difference = (moved[:, 0].float() / 8 - masks.float()).abs()[is_inside]
+    assert difference.max() <= 0.6  # nearest against between
+    outside = moved.sum(1)[(masks == VOID) & (moved[:, 0] < 8 * 8)]
+    assert outside.max() == 0
+
+
+def test_scales_reach_from_a_half_to_double():
+    draws = torch.tensor([[0.0, 0.5, 0.5], [1.0, 0.0, 1.0], [1 / 3, 0.2, 0.9]]).double()
+    small, large, same = zoom.random_windows(20, 40, draws)
+    assert small.tolist() == pytest.approx([-20, -10, 60, 30])  # all of it, in the middle
+    assert large.tolist() == pytest.approx([20, 0, 40, 10])
+    assert same.tolist() == pytest.approx([0, 0, 40, 20], abs=1e-5)
+
+
+def test_a_random_part_is_never_outside_of_the_image():
+    bright = torch.full((400, 1, 24, 32), 255, dtype=torch.uint8)
+    ids = torch.arange(400)
+    parts, _ = random_resized_crop(bright, ids, ids, STREAM)
+    assert parts.min() == 255
+
+
+def card(augment, task="classification"):
+    masks = {"target": "seg.png", "void": VOID} if task == "segmentation" else {}
+    half = (0.5,) * 3
+    return Card(
+        name="x", task=task, size=(8, 8), classes=4, mean=half, std=half, augment=augment, **masks
+    )
+
+
+def test_each_name_of_a_card_has_an_augmentation():
+    assert set(AUGMENTATIONS) == set(get_args(AugmentName))
+    assert for_resident(card("none")) is None
+    assert for_resident(card("crop_flip")) is crop_flip
+    assert for_resident(card("scale_crop_flip", "segmentation")).keywords == {"void": VOID}
+
+
+def test_what_was_cropped_while_reading_is_not_cropped_again():
+    assert for_streaming(card("crop_flip")) is crop_flip
+    assert for_streaming(card("random_resized_crop")) is None

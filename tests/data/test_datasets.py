@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import data
+from data.cifar import samples
 from data.digits import NUM_TRAIN
+from data.prepare import prepare
 from sms_dist.config import DataConfig
 from sms_dist.vision import torchvision
 
@@ -108,17 +110,28 @@ def test_a_split_that_leaves_nothing_and_too_many_samples_are_refused():
         data.info(DataConfig(name="cifar"))
 
 
+@pytest.mark.parametrize("change", [{"size": (8, 8)}, {"target": "Male"}, {"subgroup": "Male"}])
+def test_keys_that_a_data_set_does_not_have_are_refused(change):
+    (key,) = change
+    with pytest.raises(ValueError, match=rf"data\.{key}="):
+        data.info(DataConfig(name="digits", **change))
+    if key != "size":
+        with pytest.raises(ValueError, match=rf"data\.{key}=Male .*celeba"):
+            data.info(DataConfig(name="cifar10", **change))
+
+
 def test_planning_imports_no_torch():
     code = (
         "import sys, data; from sms_dist.config import DataConfig;"
-        "[data.info(DataConfig(name=n)) for n in data.DATASETS]; sys.exit('torch' in sys.modules)"
+        "[data.info(DataConfig(name=n)) for n in data.DATASETS if n != 'card'];"
+        "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_only_the_training_loader_augments(loaded):
-    def upside_down(images, sample_ids, stream):
-        return images.flip(2)
+    def upside_down(images, targets, sample_ids, stream):
+        return images.flip(2), targets
 
     from sms_dist.randomness import stream
 
@@ -127,10 +140,10 @@ def test_only_the_training_loader_augments(loaded):
     addresses = (stream(0, "order"), stream(0, "augmentation"))
     for name in ("train", "validation", "test"):
         first, second = (
-            next(getattr(data.loaders(d, 32, torch.device("cpu")), name).epoch(*addresses))
+            next(getattr(d.loaders(32, torch.device("cpu")), name).epoch(*addresses))
             for d in (turned, plain)
         )
-        assert torch.equal(first.inputs, second.inputs) == (name != "train")
+        assert torch.equal(first.inputs[0], second.inputs[0]) == (name != "train")
 
 
 @pytest.mark.parametrize("has_parent", [True, False])
@@ -150,15 +163,17 @@ def test_a_torchvision_folder_is_read_after_its_checksums(tmp_path, monkeypatch,
         checksum = hashlib.md5(written).hexdigest()
         known = {"filename": place, "key": "label_names", "md5": checksum}
         monkeypatch.setattr(make, place, known if place == "meta" else [(place, checksum)])
-    facts = dataclasses.replace(data.DATASETS["cifar10"].info, num_train=3, num_test=1)
-    read = data.DATASETS["cifar10"].read
-    path = str(tmp_path if has_parent else folder)
-    found = read(path, facts, 3)
-    assert np.array_equal(found.train.images.numpy().reshape(3, -1), pixels[:3])
-    assert found.test.targets.tolist() == [4]
+    card = data.card_source("cifar10", "name").card(DataConfig(name="cifar10"))
+    path = tmp_path if has_parent else folder
+    found = [sample for _, sample in samples(card, path, "train")]
+    assert np.array_equal([sample.image.ravel() for sample in found], pixels[:3])
+    assert [sample.target for _, sample in samples(card, path, "test")] == [4]
+    prepare("cifar10", path, tmp_path / "shards", progress=lambda line: None)
+    stored = DataConfig(name="cifar10", path=str(tmp_path / "shards"), validation=0.0)
+    assert np.array_equal(data.load(stored).train.images.reshape(3, -1), pixels[:3])
     (folder / "train_list").write_bytes(b"changed")
     with pytest.raises(ValueError, match="incomplete or damaged"):
-        read(path, facts, 3)
+        list(samples(card, path, "train"))
 
 
 @pytest.mark.skipif(not REAL, reason="SMS_DATA names no folder with real data sets")
@@ -170,3 +185,18 @@ def test_real_cifar10_shards_are_read():
     means = (read.train.images.double() / 255).mean(dim=(0, 2, 3)).tolist()
     assert means == pytest.approx(read.mean, abs=0.01)
     assert read.test.targets.bincount().min() > 900
+
+
+@pytest.mark.skipif(not REAL, reason="SMS_DATA names no folder with real data sets")
+def test_real_camvid_shards_are_read():
+    config = DataConfig(name="camvid", path=f"{REAL}/camvid", size=(90, 120), validation=0.0)
+    read = data.load(config)
+    assert (len(read.train), len(read.test)) == (468, 233)
+    assert read.train.images.shape[1:] == (3, 90, 120)
+    assert read.train.targets.shape[1:] == (90, 120)
+    pixels = read.train.images.double() / 255
+    assert pixels.mean(dim=(0, 2, 3)).tolist() == pytest.approx(read.mean, abs=0.001)
+    shares = read.train.targets.flatten().bincount() / read.train.targets.numel()
+    assert len(shares) == 12  # eleven classes and void
+    assert shares[3] == shares.max()  # road
+    assert shares[11] == pytest.approx(0.035, abs=0.001)

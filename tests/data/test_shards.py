@@ -10,13 +10,15 @@ import pytest
 from PIL import Image
 
 import data
-from data import index, shards
-from data.prepare import check, prepare
-from data.writer import write
+from data import carded, index, shards
+from data.check import check
+from data.prepare import prepare
+from data.writer import labelled, write
 from sms_dist.config import DataConfig
 
 CLASSES = data.DATASETS["cifar10"].info.classes
 SHAPE = (3, 32, 32)
+CARD = data.card_source("cifar10", "name").card(DataConfig(name="cifar10"))
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, *SHAPE), dtype=np.uint8)
 
 
@@ -32,7 +34,7 @@ def silent(line):
 def folder(tmp_path):
     """Nine training samples in shards of four, three test samples."""
     target = tmp_path / "set"
-    splits = {"train": samples(0, 9), "test": samples(9, 12)}
+    splits = {"train": labelled(samples(0, 9)), "test": labelled(samples(9, 12))}
     write(target, "cifar10", CLASSES, splits, 4, silent)
     return target
 
@@ -51,6 +53,10 @@ def shard_of(path, members):
             tar.addfile(member, io.BytesIO(content))
 
 
+def samples_of(path, split):
+    return carded.samples(CARD, path.parent, split)
+
+
 def config(folder, **changes):
     return DataConfig(name="cifar10", path=str(folder), **changes)
 
@@ -60,7 +66,10 @@ def test_what_is_written_is_read_back_unchanged(folder):
     assert np.array_equal(read.train.images.numpy(), PIXELS[:9])
     assert np.array_equal(read.test.images.numpy(), PIXELS[9:])
     assert read.train.targets.tolist() == list(range(9))
-    assert check(folder) == []
+    found = check(folder)
+    assert found.problems == []
+    assert found.counts == {"train": 9, "test": 3}
+    assert found.histogram["train"].tolist() == [1] * 9 + [0, 0]
 
 
 def test_the_index_gives_the_counts_without_reading_a_shard(folder):
@@ -91,7 +100,7 @@ def test_prepare_refuses_a_folder_that_is_not_empty(folder):
 
 
 def test_prepare_refuses_embedded_and_unknown_sets(folder, tmp_path):
-    with pytest.raises(ValueError, match="legal: cifar10, cifar100"):
+    with pytest.raises(ValueError, match="legal: camvid, card, celeba, cifar10"):
         prepare("digits", folder, tmp_path / "again", 4, silent)
 
 
@@ -112,7 +121,7 @@ def test_check_names_missing_and_changed_shards(folder):
     (folder / "cifar10-train-000000.tar").unlink()
     with (folder / "cifar10-train-000001.tar").open("ab") as shard:
         shard.write(b"x")
-    missing, changed = check(folder)
+    missing, changed = check(folder).problems
     assert "000000.tar is missing" in missing
     assert "000001.tar differs" in changed
 
@@ -121,8 +130,7 @@ def test_check_counts_the_samples(folder):
     known = json.loads((folder / index.FILE).read_text())
     known["splits"]["test"][0]["samples"] = 4
     (folder / index.FILE).write_text(json.dumps(known))
-    (problem,) = check(folder)
-    assert "has 3 samples, not 4" in problem
+    assert "has 3 samples, not 4" in check(folder).problems[0]
 
 
 @pytest.mark.parametrize("keep", [700, 512 * 9 + 100, 0])
@@ -139,7 +147,7 @@ def test_a_truncated_gzip_is_one_clear_error(folder, tmp_path, share):
     path = tmp_path / "x.tar.gz"
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(ValueError, match=r"x\.tar\.gz is no complete tar file"):
-        list(shards.read(path, SHAPE, 10))
+        list(shards.read(path))
 
 
 def test_a_gzip_cut_between_two_samples_is_an_error_not_a_shorter_shard(folder, tmp_path):
@@ -149,7 +157,34 @@ def test_a_gzip_cut_between_two_samples_is_an_error_not_a_shorter_shard(folder, 
     path = tmp_path / "x.tar.gz"
     path.write_bytes(gzip.compress(whole.read_bytes()[:third])[:-8])
     with pytest.raises(ValueError, match=r"x\.tar\.gz is no complete tar file"):
-        list(shards.read(path, SHAPE, 10))
+        list(shards.read(path))
+
+
+def test_a_tar_cut_between_two_samples_is_an_error_even_without_an_index(folder):
+    path = folder / "cifar10-train-000000.tar"
+    with tarfile.open(path) as tar:
+        third = tar.getmembers()[4].offset
+    path.write_bytes(path.read_bytes()[:third])
+    with pytest.raises(ValueError, match="its end is missing"):
+        list(shards.read(path))
+
+
+@pytest.mark.parametrize("name", ["../a.png", "/a.png"])
+def test_a_member_that_points_out_of_its_shard_is_named_not_called_damage(tmp_path, name):
+    path = tmp_path / "x-train.tar"
+    shard_of(path, {"b.png": png(), name: png()})
+    with pytest.raises(ValueError, match=f"x-train.tar: member '{name}'"):
+        list(shards.read(path))
+
+
+def test_a_link_in_a_shard_is_refused(tmp_path):
+    path = tmp_path / "x-train.tar"
+    with tarfile.open(path, "w") as tar:
+        member = tarfile.TarInfo("a.png")
+        member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(member)
+    with pytest.raises(ValueError, match=r"'a\.png' is a link"):
+        list(shards.read(path))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +194,10 @@ def test_a_gzip_cut_between_two_samples_is_an_error_not_a_shorter_shard(folder, 
         ({"a.cls": b"1"}, "sample a has no image"),
         ({"a.png": png()[:60], "a.cls": b"1"}, "sample a has an image that cannot be decoded"),
         ({"a.png": b"GIF89a", "a.cls": b"1"}, "sample a has an image that cannot be decoded"),
-        ({"a.png": png((16, 32)), "a.cls": b"1"}, "sample a is 16x32 pixels, not 32x32"),
+        (
+            {"a.png": png((16, 32)), "a.cls": b"1"},
+            "an image of 16x32 pixels, not 32x32",
+        ),
         ({"a.png": png(), "a.cls": b"10"}, "sample a has the class '10', not one of 0 to 9"),
         ({"a.png": png(), "a.cls": b"-1"}, "sample a has the class '-1'"),
         ({"a.png": png(), "a.cls": b"cat"}, "sample a has the class 'cat'"),
@@ -170,14 +208,14 @@ def test_a_bad_sample_is_one_error_that_names_file_and_sample(tmp_path, members,
     path = tmp_path / "bad-train-0.tar"
     shard_of(path, members)
     with pytest.raises(ValueError, match=message) as caught:
-        list(shards.read(path, SHAPE, 10))
+        list(samples_of(path, "train"))
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_name_that_is_no_local_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no such file"):
-        list(shards.read(tmp_path / "pipe:touch stolen", SHAPE, 10))
+        list(shards.read(tmp_path / "pipe:touch stolen"))
     assert not (tmp_path / "stolen").exists()
 
 
@@ -197,6 +235,20 @@ def test_an_index_that_does_not_fit_is_refused(folder, change, message):
     (folder / index.FILE).write_text(json.dumps(known))
     with pytest.raises(ValueError, match=message):
         data.load(config(folder))
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (CLASSES[:9], "has 10 classes, but .* holds 9"),
+        ((CLASSES[1], CLASSES[0], *CLASSES[2:]), "class 0 of cifar10 is airplane.* automobile"),
+    ],
+)
+def test_an_index_with_other_classes_is_refused(folder, classes, message):
+    known = json.loads((folder / index.FILE).read_text()) | {"classes": classes}
+    (folder / index.FILE).write_text(json.dumps(known))
+    with pytest.raises(ValueError, match=message):
+        data.info(config(folder))
 
 
 def test_an_index_of_another_set_is_refused(folder):

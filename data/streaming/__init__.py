@@ -1,0 +1,1 @@
+"""Data sets that are read while training, for what does not fit into memory."""

@@ -1,0 +1,51 @@
+"""Where the samples of a shard lie, as one array, found once and kept in the cache folder."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data import cache
+from data.archive import Entry, scan
+
+KEY = "__key__"
+# One row for each sample: its key, and for each extension offset and size; size -1: not there.
+Positions: TypeAlias = NDArray[Any]
+
+
+def positions(shard: Path, folder: Path | None) -> Positions:
+    """Of the samples of a plain tar file; kept in the folder, if there is one, until it changes."""
+    if folder is None or not shard.is_file():
+        return table(scan(shard))  # which says so if it is missing
+    name = cache.cached_name(f"{shard.stem}.npy", cache.file_identity(shard))
+    if not (folder / name).exists():
+        found = table(scan(shard))
+        cache.write(folder / name, partial(np.save, arr=found, allow_pickle=False))
+        return found
+    return _kept(folder / name)
+
+
+def table(entries: list[Entry]) -> Positions:
+    """The entries as an array: a set of a million samples takes 50 MB, which workers share."""
+    keys = [entry.key.encode("utf-8", "surrogateescape") for entry in entries]
+    extensions = sorted({extension for entry in entries for extension in entry.files})
+    width = max(map(len, keys), default=1)
+    fields = [(KEY, f"S{width}"), *((extension, "<i8", (2,)) for extension in extensions)]
+    rows = np.zeros(len(entries), fields)
+    rows[KEY] = keys
+    for extension in extensions:
+        missing = (0, -1)
+        rows[extension] = [entry.files.get(extension, missing) for entry in entries]
+    return rows
+
+
+def _kept(file: Path) -> Positions:
+    try:
+        found: Positions = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, OSError):
+        raise ValueError(f"{file} is damaged; remove it, it is made anew") from None
+    return found

@@ -1,0 +1,196 @@
+"""From bytes to samples: what a card makes of them, and what it refuses."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data import fit
+from data.card import Card
+from data.decode import Decoded, decode, fit_test, fit_train, num_draws
+from data.writer import png
+
+HALF = (0.5, 0.5, 0.5)
+RANDOM = np.random.default_rng(0)
+IMAGE = RANDOM.integers(0, 256, (3, 20, 30), dtype=np.uint8)
+MASK = RANDOM.integers(0, 4, (20, 30), dtype=np.uint8)
+
+
+def card(**changes):
+    facts = {"name": "x", "size": (8, 8), "classes": 4, "mean": HALF, "std": HALF}
+    return Card(**(facts | changes))
+
+
+def masks(**changes):
+    return card(task="segmentation", target="seg.png", void=9, **changes)
+
+
+def attributes(**changes):
+    facts = {"target": "json:Blond", "classes": ("dark", "blond")}
+    groups = {"subgroup": "json:Male", "subgroup_names": ("woman", "man")}
+    return card(**facts, **groups, **changes)
+
+
+def jpeg(mode):
+    buffer = io.BytesIO()
+    Image.new(mode, (30, 20), 200 if mode == "L" else (200,) * len(mode)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def test_a_class_and_an_image_are_what_was_stored():
+    image, target, subgroup = decode(card(), {"png": png(IMAGE), "cls": b" 3\n"}, "x")
+    assert np.array_equal(image, IMAGE)
+    assert (target, subgroup) == (3, None)
+
+
+def test_a_mask_is_what_was_stored():
+    mask = MASK.copy()
+    mask[0] = 9
+    found = decode(masks(), {"png": png(IMAGE), "seg.png": png(mask)}, "x")
+    assert np.array_equal(found.target, mask)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_any_photograph_has_the_channels_of_the_card(mode):
+    fields = {"jpg": jpeg(mode), "cls": b"0"}
+    assert decode(card(), fields, "x").image.shape == (3, 20, 30)
+    grey = card(channels=1, mean=(0.5,), std=(0.5,))
+    assert decode(grey, fields, "x").image.shape == (1, 20, 30)
+
+
+def test_a_palette_of_a_mask_is_not_looked_up():
+    picture = Image.fromarray(MASK).convert("P")
+    picture.putdata(MASK.ravel())
+    picture.putpalette(list(range(255, -1, -1)) * 3)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    found = decode(masks(), {"png": png(IMAGE), "seg.png": buffer.getvalue()}, "x")
+    assert np.array_equal(found.target, MASK)
+
+
+@pytest.mark.parametrize("kind", [int, bool])
+def test_a_subgroup_is_an_attribute_and_a_class(kind):
+    for subgroup, (male, blond) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        values = json.dumps({"Blond": kind(blond), "Male": kind(male)})
+        found = decode(attributes(), {"png": png(IMAGE), "json": values.encode()}, "x")
+        assert (found.target, found.subgroup) == (blond, subgroup)
+    names = ("woman-dark", "woman-blond", "man-dark", "man-blond")
+    assert attributes().info.subgroups == names
+
+
+@pytest.mark.parametrize(
+    ("card", "fields", "message"),
+    [
+        (card(), {"cls": b"1"}, "has no image"),
+        (card(), {"png": png(IMAGE)}, "has no .cls"),
+        (card(), {"png": png(IMAGE), "cls": b"4"}, "class '4', not one of 0 to 3"),
+        (card(), {"png": png(IMAGE), "cls": b"1.0"}, "class '1.0'"),
+        (card(), {"png": png(IMAGE), "cls": "\u0663".encode()}, "class"),
+        (card(), {"png": png(IMAGE), "cls": b"9" * 9999}, "class"),
+        (card(), {"png": png(IMAGE)[:-30], "cls": b"1"}, "cannot be decoded"),
+        (card(), {"png": b"", "cls": b"1"}, "cannot be decoded"),
+        (card(fit="exact"), {"png": png(IMAGE), "cls": b"1"}, "30x20 pixels, not 8x8"),
+        (masks(), {"png": png(IMAGE)}, r"has no mask \(.seg.png\)"),
+        (masks(), {"png": png(IMAGE), "seg.png": png(MASK + 1)}, "value 4, not one of 0 to 3 or 9"),
+        (masks(), {"png": png(IMAGE), "seg.png": png(MASK[1:])}, "mask of 30x19 pixels, not 30x20"),
+        (masks(), {"png": png(IMAGE), "seg.png": png(IMAGE)}, "mask of mode RGB"),
+        (masks(), {"png": png(IMAGE), "seg.png": b"x"}, "mask that cannot be decoded"),
+        (attributes(), {"png": png(IMAGE)}, "has no .json"),
+        (attributes(), {"png": png(IMAGE), "json": b"{"}, ".json file that cannot be read"),
+        (attributes(), {"png": png(IMAGE), "json": b"[" * 99999}, ".json file that cannot be read"),
+        (attributes(), {"png": png(IMAGE), "json": b"[1]"}, "has no Blond"),
+        (attributes(), {"png": png(IMAGE), "json": b'{"Blond": 1}'}, "has no Male"),
+        (
+            attributes(),
+            {"png": png(IMAGE), "json": b'{"Blond": -1, "Male": 1}'},
+            "'-1' as Blond",
+        ),
+        (
+            attributes(),
+            {"png": png(IMAGE), "json": b'{"Blond": 1, "Male": 2}'},
+            "'2' as Male",
+        ),
+    ],
+)
+def test_a_bad_sample_is_one_line_that_names_it(card, fields, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        decode(card, fields, "x.tar: sample a")
+    assert str(caught.value).startswith("x.tar: sample a has")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_an_enormous_image_is_refused_before_it_is_decoded():
+    buffer = io.BytesIO()
+    Image.new("1", (9000, 8000)).save(buffer, "PNG")
+    with pytest.raises(ValueError, match="9000x8000 pixels, more than"):
+        decode(card(), {"png": buffer.getvalue(), "cls": b"1"}, "x")
+
+
+def test_scaling_averages_images_and_picks_from_masks():
+    found = fit_test(masks(size=(10, 15)), Decoded(IMAGE, MASK))
+    assert found.image.shape == (3, 10, 15)
+    means = IMAGE.reshape(3, 10, 2, 15, 2).mean((2, 4))
+    assert abs(found.image.mean() - means.mean()) < 1
+    assert np.abs(found.image[:, 3:7, 4:9] - means[:, 3:7, 4:9]).mean() < 40
+    four = [MASK[i::2, j::2] for i in (0, 1) for j in (0, 1)]
+    assert any(np.array_equal(found.target, part) for part in four)
+
+
+def test_the_right_size_changes_nothing():
+    found = fit_test(masks(size=(20, 30)), Decoded(IMAGE, MASK))
+    assert np.array_equal(found.image, IMAGE)
+    assert np.array_equal(found.target, MASK)
+
+
+def test_the_centre_is_cut_out_of_seven_eighths_of_the_shorter_side():
+    picture = np.zeros((3, 64, 128), np.uint8)
+    picture[:, 4:60, 36:92] = 255  # 56 of 64
+    found = fit_test(card(size=(28, 28), fit="crop"), Decoded(picture, 0)).image
+    assert found[:, 1:-1, 1:-1].min() == 255
+    edge = [found[:, 0], found[:, -1], found[:, :, 0], found[:, :, -1]]
+    assert all(0 < side.min() < 255 for side in edge)  # a little of what is beside it
+
+
+def test_only_random_parts_of_images_take_chance():
+    assert num_draws(card(augment="crop_flip")) == 0
+    plain = fit_train(card(augment="flip"), Decoded(IMAGE, 1), [])
+    assert np.array_equal(plain.image, fit_test(card(), Decoded(IMAGE, 1)).image)
+
+
+def test_a_random_part_follows_from_its_draws():
+    cropped = card(augment="random_resized_crop")
+    draws = RANDOM.random((2, num_draws(cropped))).tolist()
+    first, again, other = (
+        fit_train(cropped, Decoded(IMAGE, 1), d).image for d in (draws[0], draws[0], draws[1])
+    )
+    assert first.shape == (3, 8, 8)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    mirrored = [*draws[0][:-1], 0.1], [*draws[0][:-1], 0.9]
+    left, right = (fit_train(cropped, Decoded(IMAGE, 1), d).image for d in mirrored)
+    assert np.array_equal(left, right[:, :, ::-1])
+
+
+def test_random_parts_have_the_areas_and_shapes_that_are_asked_for():
+    draws = RANDOM.random((2000, fit.NUM_DRAWS)).tolist()
+    boxes = np.array([fit.random_part(200, 200, row) for row in draws])
+    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    assert boxes.min() >= 0
+    assert boxes.max() <= 200
+    area, shape = width * height / 200**2, width / height
+    assert 0.07 < area.min() < 0.1
+    assert 0.9 < area.max() <= 1
+    assert 0.73 < shape.min() < 0.77
+    assert 1.3 < shape.max() < 1.37
+
+
+@pytest.mark.parametrize(("height", "width"), [(10, 1000), (1000, 10), (1, 1)])
+def test_images_of_any_shape_have_a_random_part(height, width):
+    rows = RANDOM.random((50, fit.NUM_DRAWS)).tolist()
+    for draws in rows:
+        left, top, right, bottom = fit.random_part(height, width, draws)
+        assert 0 <= left < right <= width
+        assert 0 <= top < bottom <= height
