@@ -171,6 +171,24 @@ def test_empty_training_pairs_are_left_out_and_counted(folder):
     assert "ccc" not in decoded(texts.train.sources.padded(torch.arange(3)))
 
 
+def test_a_set_in_several_files_is_the_same_set(folder, tmp_path):
+    replace_line(folder / "train.de", 3, "")
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    for language in ("en", "de"):
+        lines = (folder / f"train.{language}").read_text().splitlines(keepends=True)
+        for stem, part in (("a", lines[:20]), ("b", lines[20:])):
+            (parts / f"{stem}.de-en.{language}").write_text("".join(part))
+        (parts / f"test.{language}").write_bytes((folder / f"test.{language}").read_bytes())
+    config = DataConfig(name="wmt16", path=str(parts), validation=0.3)
+    divided = WMT16.open(config, WMT16.facts(config))
+    whole = opened(folder, validation=0.3)
+    assert divided.facts == whole.facts
+    assert divided.validation.references == whole.validation.references
+    assert torch.equal(divided.train.targets.padded(torch.arange(34)),
+                       whole.train.targets.padded(torch.arange(34)))  # fmt: skip
+
+
 def test_an_empty_test_sentence_is_an_error(folder):
     replace_line(folder / "test.de", 3, " ")
     with pytest.raises(ValueError, match=r"test\.de, line 3 is empty"):
