@@ -63,6 +63,14 @@ def test_without_the_folder_the_facts_are_those_of_the_published_set():
     assert WMT16.facts(configured(Path("not_here"))).num_test == 2_999
 
 
+def test_a_vocabulary_that_is_not_there_lets_plan_but_not_open(folder):
+    config = configured(folder, vocabulary="nowhere.model")
+    facts = PARALLEL.facts(config)
+    assert facts.num_classes == 259
+    with pytest.raises(ValueError, match=r"data\.vocabulary=nowhere\.model: there is no such file"):
+        PARALLEL.open(config, facts)
+
+
 def test_all_pairs_are_there_and_a_tenth_of_them_for_validation(folder):
     texts = opened(folder)
     assert (len(texts.train), len(texts.validation), len(texts.test)) == (45, 5, 9)
