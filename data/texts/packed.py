@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,9 +40,16 @@ class Packed:
         return tokens.masked_fill_(~is_token.to(tokens.device), PAD)
 
 
+def token_type(vocabulary_size: int) -> type[np.signedinteger[Any]]:
+    """The smallest that holds the vocabulary and that torch can index."""
+    return np.int16 if vocabulary_size <= 1 << 15 else np.int32
+
+
 def packed(chunks: Sequence[Tokens], vocabulary_size: int) -> Packed:
-    """Chunks of sentences joined, in the smallest type that holds the vocabulary."""
-    kind = np.int16 if vocabulary_size <= 1 << 15 else np.int32
-    tokens = np.concatenate([np.zeros(0, kind), *(tokens.astype(kind) for tokens, _ in chunks)])
+    """Chunks of sentences joined."""
+    kind = token_type(vocabulary_size)
+    tokens = np.concatenate(
+        [np.zeros(0, kind), *(tokens.astype(kind, copy=False) for tokens, _ in chunks)]
+    )
     starts = np.cumsum(np.concatenate([np.zeros(1, np.int64), *(lengths for _, lengths in chunks)]))
     return Packed(torch.from_numpy(tokens), torch.from_numpy(starts))
