@@ -29,11 +29,13 @@ class Packed:
         """Of these sentences, their ends included; `indices` lie on the CPU."""
         return int((self._starts[indices + 1] - self._starts[indices]).sum())
 
-    def padded(self, indices: Tensor) -> Tensor:
-        """int64 [len(indices), longest of them] on the device; `indices` lie on the CPU."""
+    def padded(self, indices: Tensor, multiple_of: int = 1) -> Tensor:
+        """int64 [len(indices), longest of them, rounded up] on the device; `indices` lie on the
+        CPU."""
         starts = self._starts[indices]
         lengths = self._starts[indices + 1] - starts
-        places = torch.arange(int(lengths.max()) if len(lengths) else 0)
+        longest = int(lengths.max()) if len(lengths) else 0
+        places = torch.arange(-(-longest // multiple_of) * multiple_of)
         is_token = places < lengths[:, None]
         index = torch.where(is_token, starts[:, None] + places, 0).to(self._tokens.device)
         tokens = self._tokens[index].long()
