@@ -69,7 +69,13 @@ def load(config: DataConfig) -> Dataset:
     """The configured data set; the validation samples are the same for every seed."""
     facts = info(config)
     split_sizes(facts, config)  # before anything is read
-    return lookup(DATASETS, config.name, "data.name").open(config, facts)
+    source = lookup(DATASETS, config.name, "data.name")
+    if config.loader == "streaming" and not isinstance(source, CardSource):
+        raise ValueError(
+            f"data.loader=streaming reads shards of images, and data.name={config.name} is kept in "
+            "memory; leave it out"
+        )
+    return source.open(config, facts)
 
 
 def _check_no_images(config: DataConfig) -> None:

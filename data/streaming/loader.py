@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from data.loader import Batch
 from data.order import cut, part_indices, steps_per_epoch, windowed
+from data.pixels import Pixels
 from data.streaming.bad_samples import BadSamples
 from data.streaming.pool import Pool
 from data.streaming.read_ahead import ReadAhead
@@ -25,8 +27,7 @@ class Streaming:
         sizes: Sequence[int],
         batch_size: int,
         num_mixed: int | None,
-        mean: Sequence[float],
-        std: Sequence[float],
+        pixels: Pixels,
         pool: Pool,
         bad: BadSamples,
         device: torch.device,
@@ -35,8 +36,7 @@ class Streaming:
         self._split, self._sizes, self._num_mixed = split, tuple(sizes), num_mixed
         self._batch_size = batch_size
         self._pool, self._bad, self._device = pool, bad, device
-        self._mean = torch.tensor(mean, device=device).mul_(255).view(1, -1, 1, 1)
-        self._std = torch.tensor(std, device=device).mul_(255).view(1, -1, 1, 1)
+        self._pixels = pixels
         self._ahead = ReadAhead(pool, bad)
 
     @property
@@ -86,6 +86,13 @@ class Streaming:
         raws = self._ahead.part(index, num_parts, requests)
         return (self._batch(raw) for raw in raws if raw.size)
 
+    def stored(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Images (uint8) and targets as they are stored, without those that are damaged."""
+        request = Request(self._split, np.arange(start, stop), stop - start, None)
+        (raw,) = self._pool.run([request])
+        raw = self._bad.checked(raw)
+        return raw.images, raw.targets
+
     def _order(self, order: Stream) -> Tensor:
         if self._num_mixed is None:
             return order.permutation(self.num_samples)
@@ -94,7 +101,7 @@ class Streaming:
     def _batch(self, raw: Raw) -> Batch:
         images, targets = self._moved(raw.images), self._moved(raw.targets)
         subgroups = None if raw.subgroups is None else self._moved(raw.subgroups)
-        inputs = images.to(torch.float32).sub_(self._mean).div_(self._std)
+        inputs = self._pixels.normalised(images)
         return Batch((inputs,), targets.long(), raw.size, float(raw.size), subgroups)
 
     def _moved(self, tensor: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from data.card import Card
 from data.dataset import DatasetInfo, Split
 from data.division import is_validation
 from data.loader import Loaders
+from data.pixels import Pixels
 from data.streaming.bad_samples import BadSamples
 from data.streaming.loader import Streaming
 from data.streaming.open_store import open_store
@@ -43,6 +44,7 @@ class Streamed:
             is_pinned=device.type == "cuda",
         )
         bad = BadSamples(self.config.max_bad_samples)
+        pixels = Pixels(self.card.mean, self.card.std, device)
 
         def streaming(name: str) -> Streaming:
             return Streaming(
@@ -50,14 +52,21 @@ class Streamed:
                 splits[name].sizes,
                 batch_size,
                 self.config.shuffle_shards,
-                self.card.mean,
-                self.card.std,
+                pixels,
                 pool,
                 bad,
                 device,
             )
 
-        return Loaders(streaming("train"), streaming("validation"), streaming("test"))
+        test = streaming("test")
+        return Loaders(
+            streaming("train"),
+            streaming("validation"),
+            test,
+            pixels,
+            test.stored,
+            damaged=lambda: bad.found,
+        )
 
     def _reader(self, splits: dict[str, Part]) -> Reader:
         is_augmenting = self.config.augment

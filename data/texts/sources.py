@@ -27,20 +27,23 @@ class TextSource(Source):
     """`info` holds the numbers of the published set."""
 
     def described(self, config: DataConfig) -> DatasetInfo:
-        """The facts by name and options; no file but the vocabulary is read."""
-        size = open_vocabulary(config.vocabulary).size
-        shape = (config.max_length,)
-        return dataclasses.replace(self.info, input_shape=shape, vocabulary=size)
+        """The facts by name and options; no file is read, so every vocabulary is that of bytes."""
+        return dataclasses.replace(self.info, input_shape=(config.max_length,))
 
     def facts(self, config: DataConfig) -> DatasetInfo:
-        """With the pairs of the configured folder; those of the published set where it is not here.
+        """With the configured vocabulary and the pairs of the folder, as far as they are here.
 
-        Pairs are lines: what opening the set leaves out, empty or too long, is still among them.
+        For a plan elsewhere the vocabulary is that of bytes and the pairs are those of the
+        published set. Pairs are lines: what opening the set leaves out, empty or too long, is
+        still among them.
         """
-        known, folder = self.described(config), Path(config.path or "")
-        if config.path is None or not folder.is_dir():
+        known = self.described(config)
+        if Path(config.vocabulary).is_file():
+            size = open_vocabulary(config.vocabulary).size
+            known = dataclasses.replace(known, vocabulary=size)
+        if config.path is None or not Path(config.path).is_dir():
             return known
-        train, test = num_pairs(known.name, folder, config.languages)
+        train, test = num_pairs(known.name, Path(config.path), config.languages)
         return dataclasses.replace(known, num_train=train, num_test=test)
 
 

@@ -31,9 +31,11 @@ class Translation(Task):
         self.num_totals = 3 + bleu.NUM_TOTALS
 
     def loss(self, outputs: Outputs, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        # vocabulary last, as models compute it: its softmax takes little more than half the time
+        logits = main_output(outputs).transpose(1, 2).flatten(0, 1)
         return F.cross_entropy(
-            main_output(outputs).float(),
-            targets,
+            logits.float(),
+            targets.flatten(),
             ignore_index=PAD,
             reduction="sum",
             label_smoothing=label_smoothing,
@@ -77,6 +79,7 @@ class Translation(Task):
                 f"model.name: {type(model).__name__} cannot be measured by BLEU; give it a method"
                 " translate(source, max_length, num_beams) that returns tokens, as that of t5 does"
             )
-        longest = min(self._config.max_length, sources.shape[1] * 3 // 2 + SPARE)
+        length = int((sources != PAD).sum(1).max())
+        longest = min(self._config.max_length, length * 3 // 2 + SPARE)
         tokens = translate(sources, longest, self._config.num_beams)
         return [self._vocabulary.decode(row) for row in tokens.tolist()]

@@ -51,6 +51,13 @@ def test_bleu_stays_as_it_is_in_the_tables_of_the_paper() -> None:
     assert table.caption[0].startswith("Test BLEU, mean ± standard deviation")
 
 
+def test_bleu_stays_as_it_is_where_methods_are_compared() -> None:
+    (general,) = make("methods", [bleu(25.4), run([], "method.name=dense", dense=30.0)]).tables[:1]
+    assert rows(general)["SMS (uniform)"][-4] == "25.40"
+    (over_m,) = make("16", [bleu(25.4, "method.name=imp_m_times")]).tables
+    assert rows(over_m) == {"IMP_mx": ["25.40"]}
+
+
 def test_miou_is_shown_in_percent_by_its_name() -> None:
     (table,) = make("9", [miou(0.5873)]).tables
     assert (table.stub, rows(table)["SMS (uniform)"]) == ("mIoU of", ["58.73"])
