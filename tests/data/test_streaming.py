@@ -310,15 +310,15 @@ def test_allowed_damage_is_replaced_in_training_and_left_out_elsewhere(folder, d
     found = list(ours.train.epoch(ORDER, AUGMENTATION))
     assert torch.equal(torch.cat([b.inputs[0] for b in found]), clean[replaced])
     assert [b.size for b in found] == [b.size for b in theirs.train.epoch(ORDER, AUGMENTATION)]
-    assert len(ours.train.bad_samples) == 3
+    assert len(ours.damaged()) == 3
 
     kept = [i for i in range(NUM_TRAIN) if i not in BAD]
     batches = parts(ours.train)
     assert torch.equal(torch.cat([b.inputs[0] for b in batches]), clean[kept])
     assert [b.size for b in batches] == [len(b.targets) for b in batches]
     assert sum(b.size for b in parts(ours.test, batch_size=1)) == NUM_TEST - 1
-    assert len(ours.train.bad_samples) == 4
-    assert any("test-0.tar: sample s1005" in line for line in ours.train.bad_samples)
+    assert len(ours.damaged()) == 4
+    assert any("test-0.tar: sample s1005" in line for line in ours.damaged())
 
 
 @pytest.mark.parametrize("workers", [0, 2])
