@@ -108,23 +108,22 @@ def wanted_shards(card: Card, folder: Path, split: SplitName) -> list[index.Shar
 
 
 def opened(card_of: CardOf, read: Reader, config: DataConfig, info: DatasetInfo) -> Dataset:
-    """The data set in memory; the samples are read in stored order, no more than are wanted."""
+    """The data set as data.loader says; streaming knows no other form than shards."""
     card = card_of(config)
-    folder = folder_of(card, config)
     if config.loader == "streaming":
         from data.streaming.streamed import open_streamed
 
         return open_streamed(card, config, info)
-    return _resident(card, folder, read, config, info)
+    return _resident(card, read, config, info)
 
 
-def _resident(
-    card: Card, folder: Path, read: Reader, config: DataConfig, info: DatasetInfo
-) -> Images:
+def _resident(card: Card, read: Reader, config: DataConfig, info: DatasetInfo) -> Images:
+    """In memory; the samples are read in stored order, no more than are wanted."""
     from data.augment import for_resident
     from data.gather import gather
     from data.resident import in_memory
 
+    folder = folder_of(card, config)
     train = read(card, folder, "train")
     if config.train_samples:
         train = islice(train, info.num_train)  # later shards are not opened

@@ -51,12 +51,12 @@ def check(folder: Path, name: str | None = None, num_pictures: int = 0) -> Findi
 def _name(folder: Path) -> str:
     if (folder / FILE).is_file():
         return "card"
-    known = index.read(folder)
-    if known is None:
+    name = index.name_of(folder)
+    if name is None:
         raise ValueError(
             f"{folder} has no {index.FILE} and no {FILE}; say with --name which data set it is"
         )
-    return known.name
+    return name
 
 
 def _check_split(folder: Path, split: SplitName, found: Findings, num_pictures: int) -> None:

@@ -6,8 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
+from data import remote
 from data.card import Card, SplitName
 from data.dataset import DatasetInfo
 from sms_dist.config import Section
@@ -17,9 +18,9 @@ ENDINGS = (".tar", ".tar.gz")
 
 
 class ShardFacts(Section):
-    """One shard. The name is that of a file in the folder itself."""
+    """One shard: a file in the folder itself, or a URL or a `pipe:` command for streaming."""
 
-    file: str = Field(pattern=r"^\w[\w.+-]*$")
+    file: str = Field(pattern=r"^(\w[\w.+-]*|[a-z0-9]+://.+|pipe:.+)$")
     samples: Annotated[int, Field(ge=1)]
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
@@ -40,6 +41,14 @@ class Index(Section):
 
     def num_samples(self, split: SplitName) -> int:
         return sum(shard.samples for shard in self.shards(split))
+
+
+class _Named(Section):
+    """Any index."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
 
 
 class Shard(NamedTuple):
@@ -65,6 +74,17 @@ def read(folder: Path) -> Index | None:
         ) from None
 
 
+def name_of(folder: Path) -> str | None:
+    """Which data set the folder's index is of, whatever kind it is; None where there is none."""
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        return _Named.model_validate_json(path.read_bytes()).name
+    except ValidationError:
+        raise ValueError(f"{path} does not say which data set it is of; write it anew") from None
+
+
 def facts(card: Card, folder: Path) -> DatasetInfo:
     """The facts of the card with the counts of the folder's index, if there is one.
 
@@ -86,13 +106,22 @@ def shards(card: Card, folder: Path, split: SplitName) -> list[Shard]:
     """The files of a split in their order: those of the index, or else of the card's patterns."""
     known = read(folder)
     if known is not None:
-        return [Shard(folder / shard.file, shard.samples) for shard in known.shards(split)]
+        return [Shard(_local(shard.file, folder), shard.samples) for shard in known.shards(split)]
     patterns = card.shards.train if split == "train" else card.shards.test
     found: dict[Path, None] = {}
     for pattern in patterns:
         files = (path for path in folder.glob(pattern) if path.name.endswith(ENDINGS))
         found |= dict.fromkeys(sorted(files))
     return [Shard(path, None) for path in found]
+
+
+def _local(file: str, folder: Path) -> Path:
+    if remote.is_remote(file):
+        raise ValueError(
+            f"{folder / FILE} names {remote.shown(file)}, which is not in the folder; to read it"
+            " from there set data.loader=streaming and data.remote=true"
+        )
+    return folder / file
 
 
 def _check(index: Index, card: Card, folder: Path) -> None:

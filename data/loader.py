@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -60,3 +60,4 @@ class Loaders:
     test: Loader
     pixels: Pixels | None = None  # of images: how inputs were made of them
     stored_test: Read | None = None  # of images: those of the test set, as they are stored
+    damaged: Callable[[], Sequence[str]] = tuple  # what was wrong with samples that were left out

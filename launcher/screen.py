@@ -17,13 +17,13 @@ from sms_dist.records.progress import Progress, read_all
 
 REFRESH = 0.5  # seconds
 LINE_INTERVAL = 1.0  # seconds between two plain lines of a group
-BAR = 6  # its width
+BAR = 5  # its width
 # Header, justification, width: 80 columns in all, with the bar and two spaces between.
 COLUMNS: tuple[tuple[str, JustifyMethod, int], ...] = (
     ("group", "right", 5),
     ("phase", "right", 5),
     ("candidate", "right", 9),
-    ("stage", "left", 10),
+    ("stage", "left", 11),
     ("epoch", "right", 7),
     ("", "left", BAR),
     ("loss", "right", 6),

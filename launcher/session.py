@@ -76,6 +76,7 @@ class Session:
             is_leader=at.is_leader,
             num_phases=len(self.plan.phases),
             tensorboard=self.bench.config.records.tensorboard,
+            score=self.bench.task.score,
         )
         console = Console()
         with ExitStack() as stack:

@@ -53,6 +53,11 @@ def _check_names(config: Config, requested: tuple[Phase, ...]) -> None:
 def _check_history(config: Config, requested: tuple[Phase, ...]) -> None:
     """All schedules of retraining are made from the rates of pretraining."""
     schedules = _schedules(requested)
+    if config.model.weights is not None and config.pretrain.from_ is not None:
+        raise ValueError(
+            f"model.weights={config.model.weights} is where pretraining begins, and pretrain.from="
+            f"{config.pretrain.from_} is where it has ended; leave one of them out"
+        )
     if schedules and config.pretrain.from_ is None and config.pretrain.epochs == 0:
         raise ValueError(
             f"retrain.schedule={schedules[0]} needs the learning rates of pretraining, "

@@ -209,7 +209,7 @@ class SoupConfig(Section):
     learning_rate: Above0 = 0.1
     """learned and distilled: of the coefficients"""
     ensemble: bool = True
-    """also measure the ensemble of the candidates: their probabilities averaged"""
+    """also measure the ensemble of the candidates, their probabilities averaged (classification)"""
     pairs: bool = False
     """also measure the soup of every pair of candidates (slow)"""
     loss_barrier: bool = False

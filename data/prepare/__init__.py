@@ -52,7 +52,9 @@ def prepare(
 
 def _name(name: str, target: Path) -> str:
     """Of the data set; that of one's own is the name of its new folder."""
-    return name if name != "card" else re.sub(r"[^\w.+-]", "_", target.resolve().name).lstrip(".+-")
+    if name != "card":
+        return name
+    return re.sub(r"[^\w.+-]", "_", target.resolve().name).lstrip(".+-") or "images"
 
 
 def _of_shards(name: str, source: Path) -> Prepared | None:

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import yaml
 from PIL import Image
+from pydantic import ValidationError
 
 from data.card import Card
 from data.decode import decode, fit_test
 from data.shards import Sample
+from sms_dist.config_file import one_line
 
 LOOKED_AT = 500  # images
 CROPPED = (224, 224)  # where images differ in size
@@ -36,7 +38,11 @@ def first_card(facts: Mapping[str, Any], samples: Callable[[], Iterable[Sample]]
             modes.add(image.mode)
     channels = 1 if modes <= {"1", "L"} else 3
     values = {**facts, **_sizing(sizes, facts), "channels": channels}
-    unknown = Card(**values, mean=(0.5,) * channels, std=(0.5,) * channels)
+    half = (0.5,) * channels
+    try:
+        unknown = Card(**values, mean=half, std=half)
+    except ValidationError as error:
+        raise ValueError(f"no card fits {facts['name']}: {one_line(error, Card)}") from None
     mean, std = _moments(unknown, samples())
     return unknown.model_copy(update={"mean": mean, "std": std})
 

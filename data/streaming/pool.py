@@ -7,13 +7,16 @@ import signal
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias
 
 import torch
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from data.streaming.reader import Raw, Reader, Request
+from data.streaming.reader import NOTHING, Raw, Reader, Request
 
 SECONDS_BETWEEN_LOOKS = 1.0
+Task: TypeAlias = tuple[int, Request]  # whose turn it belongs to
 
 
 class Pool:
@@ -23,12 +26,15 @@ class Pool:
     """
 
     def __init__(self, reader: Reader, workers: int, prefetch: int, is_pinned: bool) -> None:
-        self._reader, self._num_runs = reader, 0
-        self._requests = _Requests()
-        self._loader = (
-            None if workers == 0 else _loader(reader, self._requests, workers, prefetch, is_pinned)
-        )
-
+        self._reader = reader
+        self._turn = torch.zeros((), dtype=torch.int64)
+        self._turn.share_memory_()  # type: ignore[no-untyped-call]  # workers look at it
+        self._tasks = _Tasks()
+        self._loader = None
+        if workers:
+            self._loader = _loader(
+                _InTurn(reader, self._turn), self._tasks, workers, prefetch, is_pinned
+            )
         # The loader is no part of cycles that the pool may belong to (a traceback, say): else its
         # queues would be cleared before it tells its workers, by them, to end.
         weakref.finalize(self, _released, self._loader)
@@ -42,37 +48,48 @@ class Pool:
     def _read_ahead(self, loader: DataLoader[Raw], requests: Sequence[Request]) -> Iterator[Raw]:
         done = 0
         while done < len(requests):
-            self._requests.waiting = requests[done:]
-            self._num_runs += 1
-            mine = self._num_runs
-            batches = iter(loader)  # workers drop what they were asked before
-            while mine == self._num_runs and done < len(requests):
+            self._turn += 1
+            turn = int(self._turn)
+            self._tasks.waiting = [(turn, request) for request in requests[done:]]
+            batches = iter(loader)  # what is still to be read for others is dropped
+            while turn == int(self._turn) and done < len(requests):
                 batch = next(batches)
                 done += 1
                 yield batch
+
+
+class _Tasks:
+    """What a DataLoader calls a sampler: what it is to read when it is started again."""
+
+    waiting: Sequence[Task] = ()
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self.waiting)
+
+
+class _InTurn(Dataset[Raw]):
+    """Workers do not read what nobody waits for any more."""
+
+    def __init__(self, reader: Reader, turn: Tensor) -> None:
+        self._reader, self._turn = reader, turn
+
+    def __getitem__(self, task: Task) -> Raw:
+        turn, request = task
+        return self._reader[request] if turn == int(self._turn) else NOTHING
 
 
 def _released(loader: DataLoader[Raw] | None) -> None:
     """Nobody uses the loader any more."""
 
 
-class _Requests:
-    """What a DataLoader calls a sampler: what it is to read when it is started again."""
-
-    waiting: Sequence[Request] = ()
-
-    def __iter__(self) -> Iterator[Request]:
-        return iter(self.waiting)
-
-
 def _loader(
-    reader: Reader, requests: Iterable[Request], workers: int, prefetch: int, is_pinned: bool
+    data: _InTurn, tasks: Iterable[Task], workers: int, prefetch: int, is_pinned: bool
 ) -> DataLoader[Raw]:
     """Forked: workers share the positions of a large set, and start in milliseconds."""
     return DataLoader(
-        reader,
-        batch_size=None,  # a request is a batch
-        sampler=requests,
+        data,
+        batch_size=None,  # a task is a batch
+        sampler=tasks,
         num_workers=workers,
         prefetch_factor=prefetch,
         persistent_workers=True,

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from data.card import Card
 from data.dataset import Augment
@@ -39,6 +38,9 @@ class Raw(NamedTuple):
     fault: str | None = None  # why there is no batch
 
 
+NOTHING = Raw(torch.empty(0), torch.empty(0), None, 0)
+
+
 @dataclass(frozen=True)
 class Part:
     """A split: some samples of a store."""
@@ -56,7 +58,7 @@ class Part:
         return sizes
 
 
-class Reader(Dataset[Raw]):
+class Reader:
     """Reads batches. The same request gives the same bits wherever it is read."""
 
     def __init__(
@@ -80,8 +82,7 @@ class Reader(Dataset[Raw]):
         try:
             return self._read(request, bad)
         except (_NoBatchError, ReadError) as error:
-            nothing = torch.empty(0)
-            return Raw(nothing, nothing, None, 0, tuple(bad), str(error))
+            return NOTHING._replace(bad=tuple(bad), fault=str(error))
 
     def _read(self, request: Request, bad: dict[str, None]) -> Raw:
         part = self._splits[request.split]

@@ -59,7 +59,14 @@ class Streamed:
             )
 
         test = streaming("test")
-        return Loaders(streaming("train"), streaming("validation"), test, pixels, test.stored)
+        return Loaders(
+            streaming("train"),
+            streaming("validation"),
+            test,
+            pixels,
+            test.stored,
+            damaged=lambda: bad.found,
+        )
 
     def _reader(self, splits: dict[str, Part]) -> Reader:
         is_augmenting = self.config.augment

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 40  # in a table of all of them
 NUM_PICTURES = 24
+LANGUAGES = click.option(
+    "--languages", type=str, nargs=2, default=("en", "de"), show_default=True, help="Of texts."
+)
 
 
 @click.group(epilog="Example: sms-dist data prepare cifar10 --from downloads --to shards/cifar10")
@@ -28,14 +31,29 @@ def data() -> None:
 )
 @click.option("--to", "target", type=Path, required=True, help="New folder for the shards.")
 @click.option("--samples-per-shard", type=int, help="[default: as suits the data set]")
-def prepare(name: str, source: Path, target: Path, samples_per_shard: int | None) -> None:
+@LANGUAGES
+def prepare(
+    name: str,
+    source: Path,
+    target: Path,
+    samples_per_shard: int | None,
+    languages: tuple[str, str],
+) -> None:
     """Write the data set NAME as WebDataset shards; `card` for images of your own.
 
-    With an index of counts and hashes, which `sms-dist data check` compares them with.
+    With an index of counts and hashes, which `sms-dist data check` compares them with. Parallel
+    text becomes a pair of files for training and one for testing.
     """
     from data.prepare import prepare as write_shards
+    from data.texts.prepare import prepare as write_texts
 
-    _in_words(lambda: write_shards(name, source, target, samples_per_shard, click.echo), target)
+    def write() -> None:
+        if _is_text(name):
+            write_texts(name, source, target, languages, click.echo)
+        else:
+            write_shards(name, source, target, samples_per_shard, click.echo)
+
+    _in_words(write, target)
 
 
 @data.command(epilog="Example: sms-dist data index shards/mine")
@@ -57,20 +75,50 @@ def check(folder: Path, name: str | None, sheet: Path | None) -> None:
 
     One line for each fault, and exit status 1.
     """
+    from data import index as indices
     from data.check import check as examine
+    from data.texts.prepare import check as problems_of_texts
 
+    if _is_text(name or indices.name_of(folder)):
+        _report(problems_of_texts(folder), folder)
+        return
     found = examine(folder, name, NUM_PICTURES if sheet else 0)
-    for problem in found.problems:
-        click.echo(f"problem  {problem}")
     if sheet and found.pictures:
         from data.sheet import sheet as draw
 
         _in_words(lambda: draw(found.pictures, found.card, found.info).save(sheet, "PNG"), sheet)
-    if found.problems:
-        sys.exit(1)
-    _print_histogram(found)
+    if not found.problems:
+        _print_histogram(found)
     if not found.has_index:
         click.echo("no index.json: checksums were not compared")
+    _report(found.problems, folder)
+
+
+@data.command(epilog="Example: sms-dist data vocabulary texts --size 8000 --to en_de.model")
+@click.argument("folder", metavar="DIR", type=Path)
+@click.option("--size", type=int, default=32_000, show_default=True, help="Pieces.")
+@click.option("--to", "target", type=Path, required=True, help="New file, for data.vocabulary.")
+@LANGUAGES
+def vocabulary(folder: Path, size: int, target: Path, languages: tuple[str, str]) -> None:
+    """Train a SentencePiece vocabulary on the training sentences of parallel text."""
+    from data.texts.learning import train_vocabulary
+
+    _in_words(lambda: train_vocabulary(folder, size, target, languages), target)
+    click.echo(f"ok       {target}")
+
+
+def _is_text(name: str | None) -> bool:
+    from data import DATASETS
+    from data.texts.sources import TextSource
+
+    return name is not None and isinstance(DATASETS.get(name), TextSource)
+
+
+def _report(problems: Sequence[str], folder: Path) -> None:
+    for problem in problems:
+        click.echo(f"problem  {problem}")
+    if problems:
+        sys.exit(1)
     click.echo(f"ok       {folder}")
 
 

@@ -53,6 +53,7 @@ def _read(run: Path, phase: int | None) -> tuple[Description, dict[str, Tensor]]
     from sms_dist.export.folder import Description
     from sms_dist.paths import METRICS, WEIGHTS, RunPaths
     from sms_dist.records import store
+    from sms_dist.tasks import make_task
 
     paths = RunPaths(run)
     if not paths.config.is_file():
@@ -60,6 +61,7 @@ def _read(run: Path, phase: int | None) -> tuple[Description, dict[str, Tensor]]
     config = load(paths.config)
     folder = _folder(paths, phase)
     metrics, info = store.load_document(folder, METRICS), data.info(config.data)
+    score = make_task(info, config.data).score
     description = Description(
         model=config.model,
         data=info.name,
@@ -67,7 +69,8 @@ def _read(run: Path, phase: int | None) -> tuple[Description, dict[str, Tensor]]
         classes=list(info.classes),
         task=info.task,
         sparsity=metrics.get("sparsity", 0.0),
-        test_accuracy=metrics.get("soup", metrics).get("test_accuracy"),
+        score=score,
+        test_score=metrics.get("soup", metrics).get(f"test_{score}"),
         is_shrunk=False,
     )
     return description, store.load_tensors(folder, WEIGHTS)
@@ -126,7 +129,10 @@ def _comparison(model: nn.Module, other: nn.Module, input_shape: tuple[int, ...]
 
 
 def _summary(description: Description) -> str:
-    accuracy = description.test_accuracy
-    measured = "" if accuracy is None else f", test accuracy {accuracy:.4g}"
+    from sms_dist.reports import scores
+
+    name, found = description.score, description.test_score
+    label = scores.score(name).label
+    measured = "" if found is None else f", test {label} {scores.text(found, name)}"
     shrunk = ", shrunk" if description.is_shrunk else ""
     return f"{description.model.name}, sparsity {description.sparsity:.4g}{measured}{shrunk}"

@@ -34,7 +34,7 @@ DEFAULT_FOLDER = Path("report")
 )
 @click.option("--out", type=Path, help="Write files into this folder, print their names only.")
 @click.option(
-    "--plot", "is_plotting", is_flag=True, help="Figures 3, 4a and 4b as PNG and SVG (in --out)."
+    "--plot", "is_plotting", is_flag=True, help="Figures 3, 4a, 4b and 7 as PNG and SVG (in --out)."
 )
 def report(
     folders: tuple[Path, ...], name: str, style: str | None, out: Path | None, is_plotting: bool

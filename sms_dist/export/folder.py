@@ -30,7 +30,8 @@ class Description(Section):
     classes: list[str]
     task: str = "classification"
     sparsity: float  # of the prunable weights before channels were taken out
-    test_accuracy: float | None
+    score: str  # the metric by which such models are compared: accuracy, miou or bleu
+    test_score: float | None
     is_shrunk: bool
     sha256: str = ""  # of the weights
     shapes: dict[str, tuple[int, ...]] = Field(default_factory=dict)

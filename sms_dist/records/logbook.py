@@ -49,7 +49,7 @@ class Logbook:
         is_leader: bool,
         num_phases: int,
         tensorboard: bool,
-        score: str = "accuracy",
+        score: str,
     ) -> None:
         self.paths, self.is_main, self.is_leader = paths, is_main, is_leader
         self._journal = Journal(paths.journal) if is_main else None

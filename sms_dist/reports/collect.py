@@ -76,15 +76,15 @@ class Run:
         """Of the soup of a phase, on test samples."""
         return self._ood(f"phase_{phase.phase}/soup") if name == OOD else phase.soup.test(name)
 
-    def candidate_metrics(self, phase: PhaseResult, name: str) -> list[float]:
-        """Of the candidates of a phase, as far as known."""
-        found = [
-            self._ood(f"phase_{phase.phase}/candidate_{candidate.index}")
+    def candidate_metrics(self, phase: PhaseResult, name: str) -> dict[int, float]:
+        """Of the candidates of a phase by index, as far as known."""
+        found = {
+            c.index: self._ood(f"phase_{phase.phase}/candidate_{c.index}")
             if name == OOD
-            else candidate.test(name)
-            for candidate in phase.candidates
-        ]
-        return [value for value in found if value is not None]
+            else c.test(name)
+            for c in phase.candidates
+        }
+        return {index: value for index, value in found.items() if value is not None}
 
     def _ood(self, where: str) -> float | None:
         found = self.ood.get(where)
@@ -102,12 +102,13 @@ def collect(
     lines = list(events)
     documents = [*(summary or {}).get("phases", []), *_named(lines, "soup")]
     dense = [*_named(lines, "dense"), (summary or {}).get("dense") or {}][0]
-    scores = [told["score"] for told in (summary or {}, *documents, dense) if "score" in told]
+    start = _named(lines, "start")
+    scores = [told["score"] for told in (summary or {}, *documents, *start) if "score" in told]
     try:
         parsed = [PhaseResult.model_validate(document) for document in documents]
         measured = Measured.model_validate(dense)
         retrained = [CandidateEvent.model_validate(e) for e in _named(lines, "candidate")]
-        ood = [OodResult.model_validate(event) for event in _named(lines, "ood")]
+        ood = [OodResult.model_validate(told) for told in _ood(lines, summary or {})]
     except ValidationError as error:
         raise ValueError(f"{folder}: its results have {one_line(error, PhaseResult)}") from None
     phases = {phase.phase: phase for phase in parsed}  # told again after a resume: the same
@@ -120,7 +121,8 @@ def collect(
         dense_epochs=_dense_epochs(config, dense),
         phases=tuple(phases[number] for number in sorted(phases)),
         retrain_epochs=_retrain_epochs(retrained),
-        ood={found.where: found for found in ood},
+        # Other corruptions may have been asked for later: those count.
+        ood={found.where: found for found in ood if found.corruptions == ood[-1].corruptions},
         is_done=summary is not None or bool(_named(lines, "done")),
     )
 
@@ -149,6 +151,14 @@ def _progress(run: Run) -> tuple[int, ...]:
 
 def _named(events: Iterable[Document], name: str) -> list[Document]:
     return [event for event in events if event.get("event") == name]
+
+
+def _ood(events: Iterable[Document], summary: Document) -> list[Document]:
+    """As the journal tells it, the summary where a crash kept the lines from the journal."""
+    in_summary: list[Document] = [
+        {"where": where, **found} for where, found in (summary.get("ood") or {}).items()
+    ]
+    return _named(events, "ood") or in_summary
 
 
 def _dense_epochs(config: Config, dense: Document) -> int:

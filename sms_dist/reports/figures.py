@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from sms_dist.reports.collect import Run
 from sms_dist.reports.curve_points import over_epochs, over_sparsity
 from sms_dist.reports.figure_shapes import Figure
-from sms_dist.reports.pair_points import pairs
+from sms_dist.reports.pair_points import ood_pairs, pairs
 
 FIGURES: dict[str, tuple[Callable[[Sequence[Run]], list[Figure]], str]] = {
     "figure_3": (pairs, "runs of sms with soup.pairs=true, or with candidates.count=2"),
@@ -15,6 +15,10 @@ FIGURES: dict[str, tuple[Callable[[Sequence[Run]], list[Figure]], str]] = {
     "figure_4b": (
         over_epochs,
         "runs of sms and of imp_m_times with pruning.phases=1 and several retrain.epochs",
+    ),
+    "figure_7": (
+        ood_pairs,
+        "runs of sms with candidates.count=2, data.corruptions and data.corrupt_candidates=true",
     ),
 }
 

@@ -16,6 +16,7 @@ Identity = dict[str, Any]
 # Where the work was done, what was measured besides, where weights lay: not what was done.
 NOT_DECIDING = {
     "data.cache",
+    "data.corrupt_candidates",
     "data.corruptions",
     "data.loader",
     "data.path",
@@ -32,7 +33,7 @@ NOT_DECIDING = {
     "soup.loss_barrier",
     "soup.pairs",
 }
-UNNAMED_DATA = ("card",)  # all sets have this name: their folder's tells them apart
+UNNAMED_DATA = ("card", "parallel")  # all sets have this name: their folder's tells them apart
 FITTED_RULES = ("learned", "distilled")  # that soup.steps and soup.learning_rate concern
 COMPARING_RULES = ("greedy", "best")  # that soup.score concerns
 

@@ -26,12 +26,12 @@ GENERATED = "generated"
 
 
 def _best(run: Run, phase: PhaseResult) -> float | None:
-    return max(run.candidate_metrics(phase, scores.OOD), default=None)
+    return max(run.candidate_metrics(phase, scores.OOD).values(), default=None)
 
 
 def _mean(run: Run, phase: PhaseResult) -> float | None:
     found = run.candidate_metrics(phase, scores.OOD)
-    return statistics.fmean(found) if found else None
+    return statistics.fmean(found.values()) if found else None
 
 
 LINES: dict[str, Of] = {

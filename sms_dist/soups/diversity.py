@@ -57,11 +57,6 @@ def union_sparsity(masks: Sequence[Mapping[str, Tensor]]) -> float:
     return 1 - num_kept / sum(union.numel() for union in kept.values())
 
 
-def sparsity_lost(goal_sparsity: float, masks: Sequence[Mapping[str, Tensor]]) -> float:
-    """By how much the average of models with these masks falls short of the goal."""
-    return goal_sparsity - union_sparsity(masks)
-
-
 def _shared(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> float:
     """Intersection over union; two masks that keep nothing are equal."""
     both = sum(int((first[name] & second[name]).sum()) for name in first)

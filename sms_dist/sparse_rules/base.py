@@ -39,7 +39,6 @@ class Finished(NamedTuple):
 class Rule(Protocol):
     """The defaults train the weights as they are."""
 
-    keeps_latent: ClassVar[bool] = False  # the dense weights go on to the next phase
     allows_nesterov: ClassVar[bool] = True
     parameters: Sequence[nn.Parameter] = ()  # learned thresholds, on the weights' device
 

@@ -13,8 +13,6 @@ from sms_dist.sparse_rules.selection import largest, masked
 
 
 class Dpf(MagnitudeRule):
-    keeps_latent = True
-
     def __init__(self, weights: Tensors, setup: Setup, *, refresh: int) -> None:
         super().__init__(setup)
         self.mask = largest(weights, self.num_kept)

@@ -12,6 +12,7 @@ from sms_dist.paths import HISTORY, KEPT, METRICS, WEIGHTS
 from sms_dist.records import store
 from sms_dist.records.logbook import Logbook
 from sms_dist.schedules.retraining import History
+from sms_dist.steps.damaged import tell_damaged
 from sms_dist.training.dense_file import load_dense
 from sms_dist.training.evaluation import measured
 from sms_dist.training.pretrain import pretrain
@@ -46,6 +47,7 @@ def _made_and_stored(bench: Workbench, book: Logbook) -> DenseModel:
     if book.is_main:
         store.save(book.paths.dense, tensors, documents)
     book.event("dense", **made.metrics)
+    tell_damaged(bench, book, "pretraining")
     return made
 
 

@@ -43,7 +43,7 @@ def comparisons(bench: Workbench, book: Logbook, phase: Phase, candidates: Candi
     """
     found: Document = {}
     several = len(candidates.finite) > 1
-    if several and bench.config.soup.ensemble:
+    if several and bench.config.soup.ensemble and bench.task.has_probabilities:
         own = {i: held.state for i, held in candidates.own.items()}
         found["ensemble"] = ensemble(bench, own, candidates.finite_owners)
     if several and phase.has_own_masks:

@@ -15,6 +15,7 @@ from sms_dist.records.logbook import Logbook
 from sms_dist.reports.summary import phase_summary, test_scores
 from sms_dist.soups.alarm import warnings
 from sms_dist.steps.candidates import Candidates
+from sms_dist.steps.damaged import tell_damaged
 from sms_dist.steps.dense import DenseModel
 from sms_dist.steps.details import comparisons, details
 from sms_dist.steps.start import Standing
@@ -86,6 +87,7 @@ def soup(
     if book.is_main:
         store.save(book.paths.soup(k), tensors, {METRICS: document})
     _record(book, mask, state, document, candidates)
+    tell_damaged(bench, book, f"phase {k}")
     return standing, document
 
 

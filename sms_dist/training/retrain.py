@@ -20,6 +20,7 @@ from sms_dist.sparse_rules.base import Rule, Setup
 from sms_dist.training.averaging import Average
 from sms_dist.training.loop import Epoch, Training, Watcher, train
 from sms_dist.training.rates import candidate_rates
+from sms_dist.training.settle import keeps_latent
 from sms_dist.training.workbench import State, Workbench
 
 
@@ -67,7 +68,7 @@ def retrain(bench: Workbench, start: Start, candidate: Candidate, watcher: Watch
         assert_masked(state, start.held)
         return Retrained(state, start.mask, epochs, is_finite=True)
     weights, mask = rule.finish({name: state[name] for name in start.mask})
-    latent = state if rule.keeps_latent else None
+    latent = state if keeps_latent(start.phase) else None
     return Retrained(state | dict(weights), mask, epochs, True, latent)
 
 

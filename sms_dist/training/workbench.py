@@ -25,6 +25,7 @@ from sms_dist.pruning.mask import prunable_names
 from sms_dist.tasks import make_task
 from sms_dist.tasks.base import Task
 
+FEWEST = {"segmentation": 2}  # samples of a rank, else 1
 FEW_SAMPLES = 4  # of a batch, below which a rank is not worth its communication
 State = dict[str, Tensor]  # of the bare model: parameters and buffers
 
@@ -131,9 +132,10 @@ def _pretrain_ranks(config: Config, at: Topology, loaders: Loaders) -> int:
 
 
 def _check_share(config: Config, loaders: Loaders, num_ranks: int) -> None:
-    """Every rank must get a sample for every micro-batch of every step."""
-    smallest = _smallest_step(loaders)
-    if smallest < num_ranks * config.engine.accumulation:
+    """Every rank must get a sample for every micro-batch of every step, of street scenes two: the
+    batch norm of what is pooled to a single pixel has nothing to go by with one."""
+    smallest, task = _smallest_step(loaders), data.described(config.data).task
+    if smallest < num_ranks * config.engine.accumulation * FEWEST.get(task, 1):
         raise ValueError(
             f"data.batch_size={config.data.batch_size} makes steps of {smallest} samples, too few "
             f"for {num_ranks} ranks x engine.accumulation={config.engine.accumulation}; raise it, "

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.order import epoch_indices, part_indices, steps_per_epoch
-from sms_dist.randomness import stream
+from data.order import cut, epoch_indices, part_indices, steps_per_epoch, windowed
+from sms_dist.randomness import Stream, stream
 
 ORDER = stream(3, "order", 1, 2)
 
@@ -74,3 +74,45 @@ def test_parts_together_hold_every_sample_once_in_stored_order(num_parts):
     batches = [b.tolist() for p in range(num_parts) for b in part_indices(103, 16, p, num_parts)]
     assert flat(batches) == list(range(103))
     assert batches == [b.tolist() for b in part_indices(103, 16, 0, 1)]
+
+
+SIZES = st.lists(st.integers(0, 30), max_size=12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(SIZES, st.integers(1, 14), st.integers(0, 2**63 - 1))
+def test_mixing_few_shards_at_a_time_sees_every_sample_once(sizes, num_mixed, key):
+    order = windowed(sizes, num_mixed, Stream(key))
+    assert sorted(order.tolist()) == list(range(sum(sizes)))
+    assert torch.equal(order, windowed(sizes, num_mixed, Stream(key)))
+
+
+@settings(deadline=None, max_examples=60)
+@given(SIZES, st.integers(1, 14), st.integers(0, 2**63 - 1))
+def test_no_more_shards_are_open_than_are_mixed(sizes, num_mixed, key):
+    """A shard is open from its first sample to its last."""
+    shard = [i for i, size in enumerate(sizes) for _ in range(size)]
+    read = [shard[sample] for sample in windowed(sizes, num_mixed, Stream(key)).tolist()]
+    last = {i: place for place, i in enumerate(read)}
+    is_open: set[int] = set()
+    for place, i in enumerate(read):
+        is_open.add(i)
+        assert len(is_open) <= num_mixed
+        is_open -= {i} if last[i] == place else set()
+
+
+def test_shards_and_the_samples_in_a_window_come_in_random_order():
+    order = windowed([50] * 40, 4, ORDER)
+    first = order[:200]
+    assert len({int(i) // 50 for i in first}) == 4
+    assert {int(i) // 50 for i in first} != {0, 1, 2, 3}
+    neighbours = (first[1:] // 50 == first[:-1] // 50).double().mean()
+    assert 0.15 < neighbours < 0.35  # of four shards, a quarter
+    assert not torch.equal(order, windowed([50] * 40, 4, stream(3, "order", 1, 3)))
+
+
+def test_all_shards_at_once_and_any_order_are_cut_alike():
+    order = windowed([10] * 5, 5, ORDER)
+    steps = [i for i, _ in cut(order, 8, 0, 1)]
+    assert torch.equal(torch.cat(steps), order)
+    assert [len(i) for i in steps] == [size for _, size in epoch_indices(50, 8, ORDER, 0, 1)]

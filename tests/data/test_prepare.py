@@ -358,6 +358,9 @@ def test_masks_of_ones_own_become_shards_with_a_card(tmp_path):
     facts = data.info(config("card", tmp_path / "streets"))
     assert (facts.task, facts.num_classes, facts.void) == ("segmentation", 3, 255)
     assert check(tmp_path / "streets").problems == []
+    camvid_like(tmp_path / "empty", "folders", values=[0, 255])
+    with pytest.raises(ValueError, match="no card fits x: classes needs at least two"):
+        prepare("card", tmp_path / "empty", tmp_path / "x", 4, silent)
 
 
 def test_folders_that_are_no_classes_and_files_that_are_no_images_are_named(tmp_path):

@@ -14,7 +14,7 @@ import torch
 from launching import MAIN, launch, main_arguments, sha256, start, weights
 
 import data
-from data.writer import write
+from data.writer import labelled, write
 
 CIFAR = ("data.name=cifar10", "model.name=resnet20", "model.options={}")
 WORDS = {  # case -> what its line has to say
@@ -52,7 +52,7 @@ def shards(folder):
 
     def make(name):
         classes = data.DATASETS["cifar10"].info.classes
-        splits = {"train": samples[:6], "test": samples[6:]}
+        splits = {"train": labelled(samples[:6]), "test": labelled(samples[6:])}
         target = folder / f"shards_{name}"
         write(target, "cifar10", classes, splits, 4, lambda line: None)
         return target

@@ -16,7 +16,8 @@ DESCRIPTION = Description(
     input_shape=SHAPE,
     classes=[str(i) for i in range(10)],
     sparsity=0.9,
-    test_accuracy=0.5,
+    score="accuracy",
+    test_score=0.5,
     is_shrunk=False,
 )
 IMAGES = torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(0))
@@ -61,7 +62,7 @@ def test_the_description_says_what_is_in_the_weights(folder, model):
     shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     assert said["shapes"] == shapes
     assert (said["model"]["name"], said["model"]["options"]) == ("digits_cnn", {"width": 4})
-    assert (said["sparsity"], said["test_accuracy"], said["is_shrunk"]) == (0.9, 0.5, False)
+    assert (said["sparsity"], said["test_score"], said["is_shrunk"]) == (0.9, 0.5, False)
 
 
 def test_an_empty_folder_is_filled_and_a_full_one_refused(tmp_path, model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from data import DATASETS
-from data.writer import write
+from data.writer import labelled, write
 from launcher import examination
 from launcher.cli import cli
 from launcher.commands import run
@@ -307,12 +308,20 @@ def test_data_is_prepared_and_checked(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     images = np.zeros((4, 3, 32, 32), dtype=np.uint8)
     samples = [(f"{i:06d}", image, i) for i, image in enumerate(images)]
-    splits = {"train": samples, "test": samples[:1]}
+    splits = {"train": labelled(samples), "test": labelled(samples[:1])}
     write(source, "cifar10", DATASETS["cifar10"].info.classes, splits, 100, lambda line: None)
     words = ("data", "prepare", "cifar10", "--from", source, "--to", target)
     result = call(*words, "--samples-per-shard", "3")
     assert (result.exit_code, result.stdout.count("\n")) == (0, 3), result.output
-    assert call("data", "check", target).stdout == f"ok       {target}\n"
+    sheet = tmp_path / "sheet.png"
+    result = call("data", "check", target, "--sheet", sheet)
+    assert result.stdout.endswith(f"ok       {target}\n"), result.output
+    assert re.search(r"truck +│ +0 │ +0 │", result.stdout)
+    assert re.search(r"airplane +│ +1 │ +1 │", result.stdout)
+    assert sheet.read_bytes().startswith(b"\x89PNG")
+    assert "index.json is there already" in refusal("data", "index", target, "--name", "cifar10")
+    (target / "index.json").unlink()
+    assert call("data", "index", target, "--name", "cifar10").exit_code == 0
     assert "is not an empty folder" in refusal(*words)
     shard = target / "cifar10-train-000001.tar"
     shard.write_bytes(shard.read_bytes()[:-1])
@@ -329,8 +338,7 @@ def test_data_refuses_what_it_cannot_do(tmp_path: Path) -> None:
     assert "samples_per_shard=0" in refusal(
         "data", "prepare", "cifar10", *words, "--samples-per-shard", "0"
     )
-    result = call("data", "check", tmp_path)
-    assert (result.exit_code, result.stdout.count("\n")) == (1, 1)
+    assert "say with --name which data set it is" in refusal("data", "check", tmp_path)
     (tmp_path / "index.json").write_text("{")
     assert "index.json" in refusal("data", "check", tmp_path)
 

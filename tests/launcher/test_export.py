@@ -57,11 +57,12 @@ def description(folder: Path) -> dict[str, object]:
 def test_the_last_soup_is_exported_as_it_is(run: Path, tmp_path: Path) -> None:
     result = call(run, "--to", tmp_path / "model")
     assert result.exit_code == 0, result.output
-    assert "digits_cnn, sparsity 0.6, test accuracy 0.55" in result.output
+    assert "digits_cnn, sparsity 0.6, test accuracy 55.00%" in result.output
     loaded, wanted = load(tmp_path / "model").state_dict(), soup(run, 2)
     assert all(torch.equal(loaded[name], wanted[name]) for name in wanted)
     said = description(tmp_path / "model")
-    assert (said["sparsity"], said["test_accuracy"], said["is_shrunk"]) == (0.6, 0.55, False)
+    assert (said["sparsity"], said["test_score"], said["is_shrunk"]) == (0.6, 0.55, False)
+    assert said["score"] == "accuracy"
 
 
 @pytest.mark.parametrize(("phase", "accuracy"), [(0, 0.9), (1, 0.675)])
@@ -69,7 +70,7 @@ def test_a_phase_is_exported_by_its_number_and_the_dense_model_by_0(
     run: Path, tmp_path: Path, phase: int, accuracy: float
 ) -> None:
     assert call(run, "--phase", phase, "--to", tmp_path / "model").exit_code == 0
-    assert description(tmp_path / "model")["test_accuracy"] == pytest.approx(accuracy)
+    assert description(tmp_path / "model")["test_score"] == pytest.approx(accuracy)
 
 
 def test_a_shrunk_model_is_smaller_and_computes_the_same(run: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ WIDE = Progress(
     num_phases=12,
     candidate=14,
     num_candidates=16,
-    stage="batch norm",
+    stage="corruptions",
     epoch=130,
     num_epochs=200,
     step=3,
@@ -117,7 +117,7 @@ def test_at_80_columns_nothing_is_cut() -> None:
     console = Console(file=io.StringIO(), force_terminal=False, width=80)
     console.print(live_table([WIDE]))
     shown = text_of(console).split("\n")[1].split()
-    for text in ("10/12", "14", "batch", "norm", "130/200", "123,456", "2:05:03"):
+    for text in ("10/12", "14", "corruptions", "130/200", "123,456", "2:05:03"):
         assert text in shown
 
 

@@ -64,6 +64,7 @@ def test_a_run_without_a_score_is_one_of_accuracy() -> None:
 def test_a_run_that_only_trained_has_the_score_of_its_summary() -> None:
     lines = [{"event": "dense", "test_miou": 0.5}]
     assert collect("r", Config(), lines, {"score": "miou"}).score == "miou"
+    assert collect("r", Config(), [{"event": "start", "score": "miou"}, *lines]).score == "miou"
 
 
 def test_metrics_of_corrupted_samples_belong_to_their_models() -> None:
@@ -77,8 +78,23 @@ def test_metrics_of_corrupted_samples_belong_to_their_models() -> None:
     assert found.corruptions == "generated"
     assert found.dense_metric("ood_accuracy") == pytest.approx(0.4)
     assert found.soup_metric(last, "ood_accuracy") == pytest.approx(0.4)
-    assert found.candidate_metrics(last, "ood_accuracy") == [pytest.approx(0.2)]
+    assert found.candidate_metrics(last, "ood_accuracy") == {1: pytest.approx(0.2)}
     assert run(one_shot(0.9)).soup_metric(last, "ood_accuracy") is None
+
+
+def test_corruptions_asked_for_later_take_the_place_of_the_first() -> None:
+    places = ("dense", "phase_1/candidate_0")
+    lines = [*(ood(place, {"fog": [0.5]}) for place in places), ood("dense", {"fog": [0.3]}, "C")]
+    found = run(one_shot(0.9), also=lines)
+    assert (found.corruptions, found.dense_metric("ood_accuracy")) == ("C", 0.3)
+    assert found.candidate_metrics(found.phases[0], "ood_accuracy") == {}
+
+
+def test_corruptions_that_the_journal_missed_come_from_the_summary() -> None:
+    told = ood("dense", {"fog": [0.5]})
+    summary = {"ood": {told.pop("where"): told}}
+    found = collect("r", Config(), events(one_shot(0.9), 0.95, 4, True), summary)
+    assert found.dense_metric("ood_accuracy") == 0.5
 
 
 def test_what_was_measured_besides_makes_no_other_experiment() -> None:

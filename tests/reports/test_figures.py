@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from journals import one_shot, phase, run, two_phases
+from journals import one_shot, ood, phase, run, two_phases
 
 from sms_dist.reports.collect import Run
 from sms_dist.reports.figure_shapes import Curves, Panel, Point, Scatter
@@ -80,6 +80,20 @@ def test_curves_are_differences_in_the_score_of_their_runs(
     assert [point.mean for point in figure.curves["uniform"]] == [0.25 * factor] * 2
 
 
+def test_two_candidates_and_their_soup_are_a_pair_on_corrupted_samples() -> None:
+    def of(kind: str) -> Run:
+        found = {"soup": 0.5, "candidate_0": 0.4, "candidate_1": 0.45}
+        lines = [ood(f"phase_1/{place}", {"fog": [at]}, kind) for place, at in found.items()]
+        return run(one_shot(0.9), ONE, "candidates.count=2", f"name={kind}", also=lines)
+
+    made = drawable([of("generated"), of("CIFAR-10-C")])
+    assert [(f.title, f.measure) for name, f in made.items() if name.startswith("figure_7")] == [
+        ("digits_cnn on digits, generated corruptions", "test OOD accuracy (%)"),
+        ("digits_cnn on digits, CIFAR-10-C", "test OOD accuracy (%)"),
+    ]
+    assert rounded(made["figure_7_1"].panels[0].points["random seed"]) == [(45, 50)]
+
+
 def test_each_phase_is_a_panel() -> None:
     figure = drawable([run(two_phases(0.9), "candidates.count=2")])["figure_3"]
     titles = [panel.title for panel in figure.panels]
@@ -123,7 +137,7 @@ def test_what_cannot_be_drawn_says_what_it_needs() -> None:
     made, missing = figures([run(two_phases(0.9, m=3), "candidates.count=3")])
     assert made == {}
     assert [note.partition(" is not drawn")[0] for note in missing] == [
-        *("figure 3", "figure 4a", "figure 4b"),
+        *("figure 3", "figure 4a", "figure 4b", "figure 7"),
     ]
 
 

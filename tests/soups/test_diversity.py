@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sms_dist.soups.diversity import distances, gram, mask_overlap, sparsity_lost
+from sms_dist.soups.diversity import distances, gram, mask_overlap
 
 
 def of(*candidates):
@@ -93,11 +93,6 @@ def test_overlap_is_intersection_over_union_of_all_weights_together():
     assert found["iou_mean"] == pytest.approx((1 / 3 + 1 + 1 / 3) / 3)
     assert found["iou_min"] == pytest.approx(1 / 3)
     assert found["union_sparsity"] == pytest.approx(2 / 8)
-
-
-def test_what_the_average_of_differing_masks_loses_of_the_sparsity():
-    assert sparsity_lost(0.5, masks("11110000", "11001100")) == pytest.approx(0.25)
-    assert sparsity_lost(0.5, masks("11110000", "11110000")) == 0
 
 
 def test_equal_masks_overlap_wholly_and_disjoint_ones_not_at_all():
