@@ -1,4 +1,4 @@
-"""Writes configuration.md, the reference of all keys, from the models in sms_dist/config.py and config_data.py."""
+"""Writes configuration.md, the reference of all keys, from the models of the configuration."""
 
 from __future__ import annotations
 
