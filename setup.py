@@ -29,6 +29,7 @@ REQUIRED = [
     "safetensors>=0.5",
     "numpy>=1.26",
     "pillow",
+    "scipy>=1.10",  # the names of ImageNet's classes are a .mat file
     "rich>=13",
     "scikit-learn>=1.4",  # the embedded digits
 ]

@@ -35,6 +35,8 @@ FAMILIAR: dict[tuple[str, tuple[int | None, ...], int], tuple[int, int]] = {
     ("maxvit_t", (3, 224, 224), 1000): (30_757_056, 162_568),
     ("pspnet", (3, None, None), 19): (67_837_376, 111_014),  # Cityscapes
     ("t5", (None,), 32_128): (60_489_728, 16_471_424),
+    ("t5", (None,), 32_000): (60_424_192, 16_405_888),  # pieces of its own vocabulary
+    ("t5", (None,), 259): (44_172_800, 154_496),  # bytes, as plans without a vocabulary have it
 }
 
 

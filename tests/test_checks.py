@@ -33,6 +33,16 @@ def test_a_good_configuration_gives_the_recipe_of_its_method(method: str) -> Non
         ("model.name=resnet21", "model.name=resnet21 is not known, did you mean resnet20"),
         ("data.name=cifar11", "data.name=cifar11 is not known, did you mean cifar10"),
         ("soup.rule=gready", "soup.rule=gready is not known, did you mean greedy"),
+        ("soup.score=los", "soup.score=los is not known, did you mean loss"),
+        ("soup.score=bleu", "soup.score=bleu is not known; legal: accuracy, balanced_accuracy"),
+        (
+            "model.weights=a.pt pretrain.from=runs/b",
+            "model.weights=a.pt is where pretraining begins, and pretrain.from=runs/b is where",
+        ),
+        (
+            "data.name=camvid model.name=pspnet data.corruptions=generated",
+            "data.corruptions measures classes of images, and data.name=camvid is for segmentation",
+        ),
         ("retrain.schedule=alr", "retrain.schedule=alr is not known, did you mean allr"),
         ("pretrain.schedule=linea", "pretrain.schedule=linea is not known, did you mean linear"),
         ("pruning.allocation=globl", "pruning.allocation=globl is not known, did you mean global"),

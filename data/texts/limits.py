@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from data.texts.vocabulary import Tokens
 
 
-def cut(tokens: NDArray[np.int32], lengths: NDArray[np.int64], limit: int) -> Tokens:
+def cut(tokens: NDArray[np.signedinteger[Any]], lengths: NDArray[np.int64], limit: int) -> Tokens:
     """The first limit - 1 tokens of each sentence, and its last one, which is its end."""
     ends = np.cumsum(lengths)
     places = np.arange(len(tokens)) - np.repeat(ends - lengths, lengths)
@@ -22,7 +22,7 @@ def cut(tokens: NDArray[np.int32], lengths: NDArray[np.int64], limit: int) -> To
 
 
 def select(
-    tokens: NDArray[np.int32], lengths: NDArray[np.int64], kept: NDArray[np.bool_]
+    tokens: NDArray[np.signedinteger[Any]], lengths: NDArray[np.int64], kept: NDArray[np.bool_]
 ) -> Tokens:
     """Only some of the sentences."""
     return tokens[np.repeat(kept, lengths)], lengths[kept]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,20 +29,29 @@ class Packed:
         """Of these sentences, their ends included; `indices` lie on the CPU."""
         return int((self._starts[indices + 1] - self._starts[indices]).sum())
 
-    def padded(self, indices: Tensor) -> Tensor:
-        """int64 [len(indices), longest of them] on the device; `indices` lie on the CPU."""
+    def padded(self, indices: Tensor, multiple_of: int = 1) -> Tensor:
+        """int64 [len(indices), longest of them, rounded up] on the device; `indices` lie on the
+        CPU."""
         starts = self._starts[indices]
         lengths = self._starts[indices + 1] - starts
-        places = torch.arange(int(lengths.max()) if len(lengths) else 0)
+        longest = int(lengths.max()) if len(lengths) else 0
+        places = torch.arange(-(-longest // multiple_of) * multiple_of)
         is_token = places < lengths[:, None]
         index = torch.where(is_token, starts[:, None] + places, 0).to(self._tokens.device)
         tokens = self._tokens[index].long()
         return tokens.masked_fill_(~is_token.to(tokens.device), PAD)
 
 
+def token_type(vocabulary_size: int) -> type[np.signedinteger[Any]]:
+    """The smallest that holds the vocabulary and that torch can index."""
+    return np.int16 if vocabulary_size <= 1 << 15 else np.int32
+
+
 def packed(chunks: Sequence[Tokens], vocabulary_size: int) -> Packed:
-    """Chunks of sentences joined, in the smallest type that holds the vocabulary."""
-    kind = np.int16 if vocabulary_size <= 1 << 15 else np.int32
-    tokens = np.concatenate([np.zeros(0, kind), *(tokens.astype(kind) for tokens, _ in chunks)])
+    """Chunks of sentences joined."""
+    kind = token_type(vocabulary_size)
+    tokens = np.concatenate(
+        [np.zeros(0, kind), *(tokens.astype(kind, copy=False) for tokens, _ in chunks)]
+    )
     starts = np.cumsum(np.concatenate([np.zeros(1, np.int64), *(lengths for _, lengths in chunks)]))
     return Packed(torch.from_numpy(tokens), torch.from_numpy(starts))

@@ -15,6 +15,7 @@ from data.order import epoch_indices, part_indices, steps_per_epoch
 from data.texts.packed import Packed
 from sms_dist.randomness import Stream
 
+WIDTHS = 8  # of batches are multiples of it: libraries keep a program for each shape they meet
 START = 0  # what a translation begins with, in T5
 
 
@@ -53,7 +54,7 @@ class Texts:
 
 
 class ResidentTexts:
-    """A `Loader` of pairs; each batch is as wide as its longest sentence."""
+    """A `Loader` of pairs; each batch is about as wide as its longest sentence."""
 
     def __init__(self, sentences: Sentences, batch_size: int, device: torch.device) -> None:
         self._sentences = sentences.to(device)
@@ -93,8 +94,8 @@ class ResidentTexts:
 
     def _batch(self, indices: Tensor, everybody: Tensor) -> Batch:
         """`everybody`: the samples of all ranks in this step."""
-        sources = self._sentences.sources.padded(indices)
-        targets = self._sentences.targets.padded(indices)
+        sources = self._sentences.sources.padded(indices, WIDTHS)
+        targets = self._sentences.targets.padded(indices, WIDTHS)
         weight = float(self._sentences.targets.num_tokens(everybody))
         texts = self._sentences.references
         references = tuple(texts[i] for i in indices.tolist()) if texts else ()

@@ -31,13 +31,16 @@ class TextSource(Source):
         return dataclasses.replace(self.info, input_shape=(config.max_length,))
 
     def facts(self, config: DataConfig) -> DatasetInfo:
-        """With the configured vocabulary and the pairs of the folder.
+        """With the configured vocabulary and the pairs of the folder, as far as they are here.
 
-        Where that is not here they are those of the published set. Pairs are lines: what opening
-        the set leaves out, empty or too long, is still among them.
+        For a plan elsewhere the vocabulary is that of bytes and the pairs are those of the
+        published set. Pairs are lines: what opening the set leaves out, empty or too long, is
+        still among them.
         """
-        size = open_vocabulary(config.vocabulary).size
-        known = dataclasses.replace(self.described(config), vocabulary=size)
+        known = self.described(config)
+        if Path(config.vocabulary).is_file():
+            size = open_vocabulary(config.vocabulary).size
+            known = dataclasses.replace(known, vocabulary=size)
         if config.path is None or not Path(config.path).is_dir():
             return known
         train, test = num_pairs(known.name, Path(config.path), config.languages)

@@ -17,7 +17,7 @@ PAD, END, UNKNOWN = 0, 1, 2
 NUM_SPECIAL = 3
 BYTES = "bytes"
 # sentences one after another, and the length of each
-Tokens: TypeAlias = tuple[NDArray[np.int32], NDArray[np.int64]]
+Tokens: TypeAlias = tuple[NDArray[np.signedinteger[Any]], NDArray[np.int64]]
 
 
 class Vocabulary(Protocol):

@@ -79,7 +79,8 @@ class Translation(Task):
                 f"model.name: {type(model).__name__} cannot be measured by BLEU; give it a method"
                 " translate(source, max_length, num_beams) that returns tokens, as that of t5 does"
             )
-        longest = min(self._config.max_length, sources.shape[1] * 3 // 2 + SPARE)
+        length = int((sources != PAD).sum(1).max())
+        longest = min(self._config.max_length, length * 3 // 2 + SPARE)
         tokens = translate(sources, longest, self._config.num_beams)
         return self.sentences(tokens)
 

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -217,3 +219,10 @@ def test_more_images_than_memory_are_refused_before_they_are_read(tmp_path):
     (folder / "card.yaml").write_text(CARD + "samples: {train: 1000000000000, test: 3}\n")
     with pytest.raises(ValueError, match=r"192000 GB.*data\.loader=streaming"):
         data.load(config(folder))
+
+
+def test_the_documentation_names_every_data_set_and_every_key_of_a_card():
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    missing = [key for key in (*card.Card.model_fields, *data.DATASETS) if f"`{key}`" not in text]
+    assert missing == []
+    assert [name for name in get_args(card.AugmentName) if f"| {name} |" not in text] == []

@@ -63,6 +63,14 @@ def test_without_the_folder_the_facts_are_those_of_the_published_set():
     assert WMT16.facts(configured(Path("not_here"))).num_test == 2_999
 
 
+def test_a_vocabulary_that_is_not_there_lets_plan_but_not_open(folder):
+    config = configured(folder, vocabulary="nowhere.model")
+    facts = PARALLEL.facts(config)
+    assert facts.num_classes == 259
+    with pytest.raises(ValueError, match=r"data\.vocabulary=nowhere\.model: there is no such file"):
+        PARALLEL.open(config, facts)
+
+
 def test_all_pairs_are_there_and_a_tenth_of_them_for_validation(folder):
     texts = opened(folder)
     assert (len(texts.train), len(texts.validation), len(texts.test)) == (45, 5, 9)
@@ -76,7 +84,7 @@ def test_inputs_are_the_source_and_the_target_shifted_by_one(folder):
     assert decoded(source)[:3] == ["a", "bb", "ccc"]
     assert decoded(batch.targets)[:3] == ["aa", "bbbb", "cccccc"] == list(batch.references[:3])
     assert source.shape == (9, 8)
-    assert batch.targets.shape == (9, 15)
+    assert batch.targets.shape == (9, 16)  # 15 rounded up
     assert source[0].tolist() == [100, 1, 0, 0, 0, 0, 0, 0]
     assert shifted[:, 0].tolist() == [0] * 9
     assert torch.equal(shifted[:, 1:], batch.targets[:, :-1])
@@ -93,7 +101,8 @@ def test_two_ranks_see_the_pairs_of_one_and_know_the_tokens_of_both(folder):
         assert decoded(first.targets) + decoded(second.targets) == decoded(whole.targets)
         assert whole.weight == first.weight == second.weight == (whole.targets != 0).sum()
         assert whole.size == first.size == second.size == len(whole.targets)
-        assert first.inputs[0].shape[1] == (first.inputs[0] != 0).sum(1).max()
+        longest = int((first.inputs[0] != 0).sum(1).max())
+        assert first.inputs[0].shape[1] == -(-longest // 8) * 8
 
 
 def test_an_epoch_holds_every_training_pair_once(folder):
@@ -169,6 +178,24 @@ def test_empty_training_pairs_are_left_out_and_counted(folder):
     texts = opened(folder, validation=0.0)
     assert (len(texts.train), texts.facts["train_empty"]) == (48, 2)
     assert "ccc" not in decoded(texts.train.sources.padded(torch.arange(3)))
+
+
+def test_a_set_in_several_files_is_the_same_set(folder, tmp_path):
+    replace_line(folder / "train.de", 3, "")
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    for language in ("en", "de"):
+        lines = (folder / f"train.{language}").read_text().splitlines(keepends=True)
+        for stem, part in (("a", lines[:20]), ("b", lines[20:])):
+            (parts / f"{stem}.de-en.{language}").write_text("".join(part))
+        (parts / f"test.{language}").write_bytes((folder / f"test.{language}").read_bytes())
+    config = DataConfig(name="wmt16", path=str(parts), validation=0.3)
+    divided = WMT16.open(config, WMT16.facts(config))
+    whole = opened(folder, validation=0.3)
+    assert divided.facts == whole.facts
+    assert divided.validation.references == whole.validation.references
+    assert torch.equal(divided.train.targets.padded(torch.arange(34)),
+                       whole.train.targets.padded(torch.arange(34)))  # fmt: skip
 
 
 def test_an_empty_test_sentence_is_an_error(folder):
