@@ -51,7 +51,7 @@ def open_run(run: Path, phase: int | None, settings: Sequence[str]) -> OpenedRun
         bench,
         list(names.values()),
         [
-            f"{config.name}: {config.method.name} on {config.data.name}, test samples",
+            f"{config.name}: {config.method.name} on {config.data.name}; measured on all test samples",
             *(_facts(names[k], _metrics(f), bench.task.score) for k, f in folders.items()),
         ],
         [_model(bench, folder) for folder in folders.values()],
