@@ -1,0 +1,144 @@
+"""Every small configuration runs, an epoch of each training, on tiny data prepared as the real."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from downloads import DOWNLOADS, cifar_shards
+from launching import PROGRAMS, ROOT, free_ports, launched, mask, read_json, weights
+
+import data
+from launcher.cli import cli
+from sms_dist.config_file import load
+from sms_dist.sizes import num_parameters, survivors
+
+pytestmark = pytest.mark.timeout(400)
+
+CONFIGS = {path.stem: path for path in sorted((ROOT / "configs").glob("*_small.yaml"))}
+NEEDS_TEXT = [name for name in CONFIGS if "_t5_" in name and find_spec("transformers") is None]
+RUN = [name for name in CONFIGS if name not in NEEDS_TEXT]
+SCORES = {"classification": "accuracy", "segmentation": "miou", "translation": "bleu"}
+SHORT = (
+    "pretrain.epochs=1",
+    "pretrain.warmup_epochs=0",
+    "retrain.epochs=1",
+    "pruning.phases=1",
+    "candidates.count=2",
+    "data.batch_size=8",
+    "data.train_samples=32",
+    "data.validation=0.25",
+    "engine.device=cpu",
+    "records.tensorboard=false",
+)
+ON_DIGITS = ("data.train_samples=660", "data.batch_size=128")
+MORE = {
+    "digits_distorted": ON_DIGITS,
+    "camvid": ("data.size=[48, 64]",),
+    "multi30k": ("data.vocabulary=bytes",),  # learning pieces takes more sentences
+}
+CORRUPTED = ("data.name=digits", *ON_DIGITS)  # of 360 test images, instead of 2,880
+AT_ONCE = 2  # processes
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> dict[str, Path]:
+    """Shards or texts of every set that the configurations name."""
+    folder = tmp_path_factory.mktemp("prepared")
+    for name, make in DOWNLOADS.items():
+        make(folder / "downloads" / name)
+        words = ["data", "prepare", name, "--from", folder / "downloads" / name, "--to"]
+        done = CliRunner().invoke(cli, [*map(str, words), str(folder / name)])
+        assert done.exit_code == 0, done.output
+    for name in ("cifar10", "cifar100"):
+        cifar_shards(name, folder / name)
+    return {path.name: path for path in folder.iterdir() if path.name != "downloads"}
+
+
+@pytest.fixture(scope="module")
+def settings(prepared) -> dict[str, list[str]]:
+    found = {}
+    for name, path in CONFIGS.items():
+        config = load(path)
+        known = config.data.name
+        place = (f"data.path={prepared[known]}",) if known in prepared else ()
+        more = CORRUPTED if config.data.corruptions else MORE.get(known, ())
+        found[name] = [*SHORT, *place, *more]
+    return found
+
+
+@pytest.fixture(scope="module")
+def runs(settings, tmp_path_factory):
+    """The run folders of all of them, which few processes made one after the other."""
+    folder = tmp_path_factory.mktemp("runs")
+    listed = [
+        {
+            "config": str(CONFIGS[name]),
+            "folder": str(folder / name),
+            "settings": settings[name],
+            "port": port,
+        }
+        for name, port in zip(RUN, free_ports(len(RUN)), strict=True)
+    ]
+    with ExitStack() as stack:
+        started = []
+        for part in range(AT_ONCE):
+            task = folder / f"runs_{part}.json"
+            task.write_text(json.dumps(listed[part::AT_ONCE]))
+            program = launched(PROGRAMS / "configured_runs.py", [task], folder)
+            started.append(stack.enter_context(program))
+        for running in started:
+            finished = running.end(timeout=380)
+            assert finished.status == 0, finished
+    yield folder
+    shutil.rmtree(folder)  # a gigabyte of weights
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_a_small_configuration_runs_and_measures_what_its_task_wants(runs, settings, name):
+    config = load(CONFIGS[name], settings[name])
+    summary = read_json(runs / name / "summary.json")
+    score = SCORES[data.info(config.data).task]
+    assert summary["score"] == score
+    (phase,) = summary["phases"]
+    for document in (summary["final"], phase["soup"], *phase["candidates"]):
+        assert math.isfinite(document[f"test_{score}"])
+    assert len(phase["candidates"]) == len({each["seed"] for each in phase["candidates"]}) == 2
+    assert ("ood" in summary) == (config.data.corruptions is not None)
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_a_small_configuration_keeps_exactly_the_weights_it_says(runs, settings, name):
+    config = load(CONFIGS[name], settings[name])
+    info = data.info(config.data)
+    soup = runs / name / "phase_1" / "soup"
+    kept, tensors = mask(soup), weights(soup)
+    goal = config.pruning.goal_sparsity
+    num_prunable, _ = num_parameters(config, info)
+    assert sum(m.numel() for m in kept.values()) == num_prunable
+    num_kept = sum(int(m.sum()) for m in kept.values())
+    if config.pruning.pattern == "unstructured":
+        assert num_kept == num_prunable - round(goal * num_prunable)
+    assert num_kept == survivors(config, info)(goal)
+    assert not any(tensors[n][~m].count_nonzero() for n, m in kept.items())
+
+
+def test_sub_groups_are_measured_where_a_configuration_names_them(runs):
+    small = read_json(runs / "table_15_small" / "summary.json")["final"]
+    assert {"test_recall_animals", "test_recall_on_wheels", "test_recall_others"} <= small.keys()
+    faces = read_json(runs / "celeba_resnet18_small" / "summary.json")["final"]
+    assert "test_recall_Male-Blond_Hair" in faces
+
+
+def test_corruptions_are_measured_of_dense_model_candidates_and_soup(runs):
+    ood = read_json(runs / "table_13_small" / "summary.json")["ood"]
+    assert ood.keys() == {"dense", "phase_1/soup", "phase_1/candidate_0", "phase_1/candidate_1"}
+    for document in ood.values():
+        assert len(document["accuracies"]) == 15
+        assert all(len(severities) == 5 for severities in document["accuracies"].values())
