@@ -47,13 +47,12 @@ def open_run(run: Path, phase: int | None, settings: Sequence[str]) -> OpenedRun
     config = config_file.load(paths.config, [*HERE, *settings])
     bench = set_up(config, topology.by_itself(config.engine))
     names = {place: "dense" if place == DENSE else f"phase {place}" for place in folders}
+    title = f"{config.name}: {config.method.name} on {config.data.name}"
+    facts = [_facts(names[k], _metrics(f), bench.task.score) for k, f in folders.items()]
     return OpenedRun(
         bench,
         list(names.values()),
-        [
-            f"{config.name}: {config.method.name} on {config.data.name}; measured on all test samples",
-            *(_facts(names[k], _metrics(f), bench.task.score) for k, f in folders.items()),
-        ],
+        [f"{title}; measured on all test samples", *facts],
         [_model(bench, folder) for folder in folders.values()],
     )
 
