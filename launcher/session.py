@@ -28,13 +28,18 @@ from sms_dist.training.workbench import Workbench, set_up
 
 
 def _check_dense(bench: Workbench, paths: RunPaths) -> None:
-    """Dense weights from elsewhere fit the model, and the schedules can be made from their history.
+    """Weights from elsewhere, to begin pretraining with or to end it, fit the model; and the
+    schedules can be made from their history.
 
     Not when the run folder has its own copy already. Every rank must call.
     """
     at, source = bench.at, bench.config.pretrain.from_
     is_here = from_first(lambda: is_complete(paths.dense), at.world, at.device)
-    if source is None or is_here:
+    if is_here:
+        return
+    if bench.config.model.weights is not None:
+        together(bench.new_model, at.world, at.device)
+    if source is None:
         return
     dense = together(lambda: load_dense(bench), at.world, at.device)
     if bench.recipe.phases:

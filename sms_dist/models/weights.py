@@ -157,4 +157,6 @@ def _some(names: list[str]) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """Without what it goes on to advise, in colours of a terminal."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return line.partition(". ")[0]

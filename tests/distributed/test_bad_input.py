@@ -36,6 +36,7 @@ WORDS = {  # case -> what its line has to say
     "from_nowhere": ["pretrain.from=", "nowhere"],
     "from_other_model": ["conv1.weight", "(8, 1, 3, 3)", "(4, 1, 3, 3)"],
     "from_garbage": ["pretrain.from=", "garbage.safetensors", "no safetensors file"],
+    "weights_of_other_model": ["model.weights=", "conv1.weight", "(8, 1, 3, 3)", "(4, 1, 3, 3)"],
 }
 
 
@@ -133,6 +134,7 @@ def refused(folder, shards, dense_run, other_run, content):
         "from_nowhere": [f"pretrain.from={folder / 'nowhere'}"],
         "from_other_model": [f"pretrain.from={dense_run}", "model.options.width=4"],
         "from_garbage": [f"pretrain.from={garbage}"],
+        "weights_of_other_model": [f"model.weights={bare}", "model.options.width=4"],
     }
     places = {"file_in_the_way": folder / "blocked" / "run"}
     arguments = {
