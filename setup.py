@@ -28,6 +28,7 @@ REQUIRED = [
     "PyYAML>=6",
     "safetensors>=0.5",
     "numpy>=1.26",
+    "filelock>=3.12",
     "pillow",
     "scipy>=1.10",  # the names of ImageNet's classes are a .mat file
     "rich>=13",

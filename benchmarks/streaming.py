@@ -142,7 +142,7 @@ def main(
         for share, step in starts.items()
     }
     report(f"opened anew, first batch from ... of the epoch, {last} workers",
-           take_turns(first, repeats), "0%")  # fmt: skip
+           take_turns(first, max(repeats, 5)), "0%")  # fmt: skip
 
     evaluation: dict[str, Callable[[int], Any]] = {BASELINE: lambda turn: in_parts(resident.test)}
     for count, (_, loaders) in open_now.items():

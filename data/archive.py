@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from data.decode import AGAIN
-from data.members import check_member
+from data.members import MemberError, check_member
 
 BLOCK = 512  # a header, and what contents are padded to
 _NAME = re.compile(r"((?:.*/|)[^./][^.]*)\.([^/]+)")  # key and extension; hidden files have no key
 _META = re.compile(r"__[^/]*__($|/)")  # WebDataset's notes about the shard
+
+
+class DamagedError(ValueError):
+    """Apart from the ValueErrors that tarfile raises."""
 
 
 class Place(NamedTuple):
@@ -43,8 +47,10 @@ def scan(path: Path) -> list[Entry]:
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             entries = _grouped(_members(path, tar), path)
             _check_end(path, file, tar.offset)
-    except tarfile.TarError as error:
-        raise _damaged(path, str(error)) from None
+    except (MemberError, DamagedError):
+        raise
+    except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:
+        raise _damaged(path, str(error)) from None  # sizes and numbers that make no sense
     return entries
 
 
@@ -60,6 +66,8 @@ def _members(path: Path, tar: tarfile.TarFile) -> Iterator[tuple[str, Place]]:
     end = path.stat().st_size
     for member in tar:
         check_member(member, str(path))
+        if member.size < 0:  # with which tarfile would go backwards
+            raise _damaged(path, f"{member.name!r} has {member.size} bytes")
         if member.offset_data + member.size > end:
             raise _damaged(path, f"it ends inside {member.name!r}")
         if member.isfile() and not _META.match(member.name):
@@ -94,5 +102,5 @@ def _check_end(path: Path, file: BinaryIO, end: int) -> None:
         rest = file.read(1 << 20)
 
 
-def _damaged(path: Path, fault: str) -> ValueError:
-    return ValueError(f"{path} is no complete tar file ({fault}); {AGAIN}")
+def _damaged(path: Path, fault: str) -> DamagedError:
+    return DamagedError(f"{path} is no complete tar file ({fault}); {AGAIN}")

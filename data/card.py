@@ -9,8 +9,8 @@ import yaml
 from pydantic import Field, Strict, ValidationError, model_validator
 
 from data.dataset import DatasetInfo
-from sms_dist.config import Above0, Count, Names, Section, Size
 from sms_dist.config_file import one_line, parse
+from sms_dist.config_section import Above0, Count, Names, Section, Size
 
 FILE = "card.yaml"
 MAX_BYTES = 1 << 18

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from data import remote
 from data.card import Card, SplitName
 from data.dataset import DatasetInfo
-from sms_dist.config import Section
+from sms_dist.config_section import Section
 
 FILE = "index.json"
 ENDINGS = (".tar", ".tar.gz")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -60,4 +60,5 @@ class Loaders:
     test: Loader
     pixels: Pixels | None = None  # of images: how inputs were made of them
     stored_test: Read | None = None  # of images: those of the test set, as they are stored
+    facts: Mapping[str, int] = field(default_factory=dict)  # what was left out or cut when reading
     damaged: Callable[[], Sequence[str]] = tuple  # what was wrong with samples that were left out

@@ -34,7 +34,7 @@ def check(shard: str, is_allowed: bool) -> None:
 def shown(shard: str) -> str:
     """A name to print, without passwords and signatures."""
     if shard.startswith(PIPE):
-        return f"{PIPE}{shard.removeprefix(PIPE).split()[0]} ..."
+        return f"{PIPE}{shard.removeprefix(PIPE).partition(' ')[0]} ..."
     url = urlsplit(shard)
     return f"{url.scheme}://{url.hostname}{url.path}"
 

@@ -1,4 +1,4 @@
-"""Writes configuration.md, the reference of all keys, from the models in sms_dist/config.py."""
+"""Writes configuration.md, the reference of all keys, from the models of the configuration."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ of the wrong type or outside its limits is refused before anything starts. The r
 configuration, every key written out, lies in the run folder as `config.yaml`;
 `sms-dist plan --config FILE` shows what it leads to.
 
-This page is written by `make docs` from `sms_dist/config.py`: change it there.
+This page is written by `make docs` from `sms_dist/config.py` and `config_data.py`: change it there.
 """
 LIMITS = {
     "minimum": ">= {}",

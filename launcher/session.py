@@ -92,9 +92,16 @@ class Session:
 
     def _tell_start(self, book: Logbook) -> None:
         at, task = self.bench.at, self.bench.task
-        facts = {"task": self.bench.info.task, "score": task.score, **task.facts()}
-        is_resumed = self.is_resumed
-        book.event("start", ranks=at.world.size, groups=at.num_groups, resumed=is_resumed, **facts)
+        book.event(
+            "start",
+            ranks=at.world.size,
+            groups=at.num_groups,
+            resumed=self.is_resumed,
+            task=self.bench.info.task,
+            score=task.score,
+            **task.facts(),
+            **self.bench.loaders.facts,
+        )
 
     def _headline(self) -> str:
         config, at = self.bench.config, self.bench.at

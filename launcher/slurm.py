@@ -10,8 +10,8 @@ from typing import Annotated
 
 from pydantic import Field, Strict, ValidationError, field_validator, model_validator
 
-from sms_dist.config import Count, Natural, Section
 from sms_dist.config_file import one_line, read_mapping
+from sms_dist.config_section import Count, Natural, Section
 
 # Beside this folder both in a clone and in an editable install.
 TEMPLATE = Path(__file__).resolve().parent.parent / "slurm" / "template.sbatch"

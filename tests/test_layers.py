@@ -14,6 +14,8 @@ LAYERS = [
     {
         "sms_dist",
         "config",
+        "config_section",
+        "config_data",
         "config_file",
         "config_compare",
         "lookup",

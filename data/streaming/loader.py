@@ -48,11 +48,6 @@ class Streaming:
         """Steps of an epoch."""
         return steps_per_epoch(self.num_samples, self._batch_size)
 
-    @property
-    def bad_samples(self) -> tuple[str, ...]:
-        """What is wrong with the damaged samples that were met so far, of all splits."""
-        return self._bad.found
-
     def epoch(
         self,
         order: Stream,

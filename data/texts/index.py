@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 
 from data.index import FILE
 from data.texts.files import Languages
-from sms_dist.config import Pair, Section
+from sms_dist.config_section import Pair, Section
 
 AGAIN = "write it anew with `sms-dist data prepare`, or remove it"
 Name = Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]

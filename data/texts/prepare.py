@@ -54,12 +54,6 @@ def prepare(
         shutil.rmtree(partial, ignore_errors=True)  # it is gone after the rename
 
 
-def is_prepared(folder: Path) -> bool:
-    """Whether the folder has an index of parallel text, right or wrong, and not one of shards."""
-    path = folder / FILE
-    return path.is_file() and b'"languages"' in path.read_bytes()
-
-
 def check(folder: Path) -> list[str]:
     """What is wrong with the files of an index, one sentence each; empty: nothing."""
     known = index.read(folder)

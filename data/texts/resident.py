@@ -50,7 +50,7 @@ class Texts:
             ResidentTexts(split, batch_size, device)
             for split in (self.train, self.validation, self.test)
         )
-        return Loaders(train, validation, test)
+        return Loaders(train, validation, test, facts=self.facts)
 
 
 class ResidentTexts:

@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from sms_dist import models
-from sms_dist.config import ModelConfig, Section
+from sms_dist.config import ModelConfig
+from sms_dist.config_section import Section
 from sms_dist.export.shrink import resize_
 from sms_dist.models.state import assign_, bare_state
 from sms_dist.paths import WEIGHTS

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from sms_dist.config import Config, Count, PretrainConfig, Section
+from sms_dist.config import Config, PretrainConfig
+from sms_dist.config_section import Count, Section
 from sms_dist.methods.candidates import Candidates, several, single
 from sms_dist.methods.continued import check_fixed_epochs
 from sms_dist.methods.cycles import cycles

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from sms_dist.config import Config, MethodConfig, Section
+from sms_dist.config import Config, MethodConfig
+from sms_dist.config_section import Section
 from sms_dist.lookup import nearest
 from sms_dist.phases import Recipe
 

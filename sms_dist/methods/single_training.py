@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sms_dist.config import Config, Section
+from sms_dist.config import Config
+from sms_dist.config_section import Section
 from sms_dist.methods.candidates import single
 from sms_dist.methods.continued import ORIGINAL
 from sms_dist.methods.cycles import after_training

@@ -12,7 +12,8 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from sms_dist.config import Config, Natural, Section
+from sms_dist.config import Config
+from sms_dist.config_section import Natural, Section
 from sms_dist.methods.candidates import Candidates, several, single
 from sms_dist.methods.continued import ORIGINAL, check_fixed_epochs
 from sms_dist.methods.cycles import after_training, cycles

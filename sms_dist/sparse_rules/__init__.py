@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from sms_dist.config import Section
 from sms_dist.config_file import one_line
+from sms_dist.config_section import Section
 from sms_dist.lookup import lookup
 from sms_dist.phases import SparseTraining
 from sms_dist.sparse_rules import options

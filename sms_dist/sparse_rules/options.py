@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sms_dist.config import Above0, AtLeast0, Count, Section
+from sms_dist.config_section import Above0, AtLeast0, Count, Section
 
 
 class Dpf(Section):

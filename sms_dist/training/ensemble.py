@@ -33,9 +33,9 @@ def ensemble(bench: Workbench, own: Mapping[int, State], owners: Mapping[int, in
         for i, group in owners.items()
         if group == at.group
     }
-    shards = CandidateShards(held, owners, loader.num_samples * num_classes, at)
+    targets = torch.cat([batch.targets for batch in loader.part(0, 1)])  # no damaged ones
+    shards = CandidateShards(held, owners, len(targets) * num_classes, at)
     mean = shards.mix(average(range(len(owners)), len(owners))).view(-1, num_classes)
-    targets = torch.cat([batch.targets for batch in loader.part(0, 1)])
     likelihood = mean.gather(1, targets[:, None]).double().clamp_min(LEAST)
     return {
         "test_accuracy": float((mean.argmax(1) == targets).double().mean()),

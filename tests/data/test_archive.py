@@ -112,6 +112,17 @@ def test_members_that_are_no_plain_files_are_refused(tmp_path, name, kind, messa
     assert "\n" not in str(caught.value)
 
 
+def test_sizes_that_make_no_sense_are_refused(tmp_path):
+    path = tmp_path / "x.tar"
+    member = tarfile.TarInfo("a.cls")
+    for kind in (tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
+        for size in (1 << 60, (1 << 63) - 1, 1 << 80, -5, -2048):
+            member.type, member.size = kind, size
+            path.write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(1536))
+            with pytest.raises(ValueError, match=r"x\.tar is no complete tar file"):
+                scan(path)
+
+
 def test_a_name_that_occurs_twice_and_a_missing_file_are_refused(tmp_path):
     path = tar_of(tmp_path / "x.tar", {"a.png": b"", "a.PNG": b""})
     with pytest.raises(ValueError, match=r"'a\.PNG' is in it twice"):

@@ -41,7 +41,7 @@ BAD = [  # settings, what the line says
     (["engine.ranks_per_candidate=8"], "must divide the 4 ranks; try 1, 2, 4"),
     (["pretrain.ranks=5"], "pretrain.ranks=5 is more than there are ranks (4)"),
     (["method.name=smss"], "method.name=smss is not known, did you mean sms?"),
-    (["model.name=resnet"], "model.name=resnet is not known, did you mean resnet20?"),
+    (["model.name=resnet21"], "model.name=resnet21 is not known, did you mean resnet20?"),
     (["data.name=digit"], "data.name=digit is not known, did you mean digits?"),
     (["retrain.schedule=alr"], "retrain.schedule=alr is not known, did you mean allr?"),
     (["soup.rule=unifrm"], "soup.rule=unifrm is not known, did you mean uniform?"),

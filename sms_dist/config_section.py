@@ -1,0 +1,32 @@
+"""What a part of the configuration is, and the kinds of values it holds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, Strict
+
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Above0 = Annotated[float, Field(gt=0)]
+AtLeast0 = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+# YAML has lists only.
+Integers = Annotated[tuple[int, ...], Strict(False)]
+Counts = Annotated[tuple[Count, ...], Strict(False)]
+Names = Annotated[tuple[str, ...], Strict(False)]
+Size = Annotated[tuple[Count, Count], Strict(False)]
+Pair = Annotated[tuple[str, str], Strict(False)]
+Overrides = Annotated[tuple[dict[str, Any], ...], Strict(False)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: no unknown keys, no coercion, no change after it is made."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
