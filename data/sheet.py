@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ WIDTH = 1480  # of the sheet, at most, in pixels
 SMALLEST = 112  # width of a tile; smaller images are enlarged, pixel by pixel
 LARGEST = 288
 MARGIN, LINE = 6, 16
+SHARP, SMOOTH = Image.Resampling.NEAREST, Image.Resampling.BICUBIC
+Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 GOLDEN = 0.618034  # steps of hue by which neighbouring numbers look different
 
 
@@ -28,14 +31,14 @@ def sheet(pictures: Sequence[tuple[str, Decoded]], card: Card, info: DatasetInfo
     columns = max(1, min(len(tiles), WIDTH // width))
     rows = -(-len(tiles) // columns)
     names = info.classes if card.task == "segmentation" else ()
-    legend = _legend(names, columns * width)
-    whole = Image.new("RGB", (columns * width + MARGIN, rows * height + legend.height), "white")
+    below = legend(names, columns * width)
+    whole = Image.new("RGB", (columns * width + MARGIN, rows * height + below.height), "white")
     draw, font = ImageDraw.Draw(whole), ImageFont.load_default(size=11)
     for number, (caption, tile) in enumerate(tiles):
         left, top = number % columns * width + MARGIN, number // columns * height + MARGIN
         whole.paste(tile, (left, top))
-        draw.text((left, top + tile.height), _shortened(caption, tile.width, font), "black", font)
-    whole.paste(legend, (MARGIN, rows * height))
+        draw.text((left, top + tile.height), shortened(caption, tile.width, font), "black", font)
+    whole.paste(below, (MARGIN, rows * height))
     return whole
 
 
@@ -48,34 +51,50 @@ def colours(num_classes: int) -> NDArray[np.uint8]:
     return table
 
 
+def scaled(
+    pixels: NDArray[np.uint8], is_mask: bool = False, smallest: int = SMALLEST
+) -> Image.Image:
+    """H x W x RGB in a size for people: small ones by whole factors, colours of masks unmixed."""
+    tile = Image.fromarray(np.ascontiguousarray(pixels))
+    if tile.width > LARGEST:
+        size = (LARGEST, max(1, tile.height * LARGEST // tile.width))
+        return tile.resize(size, SHARP if is_mask else SMOOTH)
+    return tile.resize([side * -(-smallest // tile.width) for side in tile.size], SHARP)
+
+
+def rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """C x H x W, grey or RGB, as H x W x RGB."""
+    return (image.repeat(3, axis=0) if len(image) == 1 else image).transpose(1, 2, 0)
+
+
 def _tile(sample: Decoded, card: Card) -> Image.Image:
     """The image, of segmentation with its mask beside it."""
-    pixels = sample.image.repeat(3, axis=0) if card.channels == 1 else sample.image
-    parts = [pixels.transpose(1, 2, 0)]
-    if not isinstance(sample.target, int):
-        parts.append(colours(card.num_classes)[sample.target])
-    tile = Image.fromarray(np.ascontiguousarray(np.concatenate(parts, axis=1)))
-    largest = LARGEST * len(parts)
-    if tile.width > largest:
-        return tile.resize((largest, max(1, tile.height * largest // tile.width)))
-    return tile.resize([side * -(-SMALLEST // tile.width) for side in tile.size], 0)
+    if isinstance(sample.target, int):
+        return scaled(rgb(sample.image))
+    half = SMALLEST // 2
+    mask = colours(card.num_classes)[sample.target]
+    parts = [scaled(rgb(sample.image), smallest=half), scaled(mask, is_mask=True, smallest=half)]
+    return Image.fromarray(np.concatenate([np.asarray(part) for part in parts], axis=1))
 
 
-def _legend(names: Sequence[str], width: int) -> Image.Image:
-    """A coloured square and a name for each class."""
+def legend(names: Sequence[str], width: int, has_void: bool = False) -> Image.Image:
+    """A coloured square and a name for each class, and for pixels of none."""
+    table = colours(len(names))
+    names = [*names, "void"] if has_void else names
     font = ImageFont.load_default(size=11)
     step = max((int(font.getlength(name)) for name in names), default=0) + 2 * LINE
     columns = max(1, width // step)
-    legend = Image.new("RGB", (width, -(-len(names) // columns) * LINE + MARGIN), "white")
-    draw, table = ImageDraw.Draw(legend), colours(len(names))
+    whole = Image.new("RGB", (width, -(-len(names) // columns) * LINE + MARGIN), "white")
+    draw = ImageDraw.Draw(whole)
     for number, name in enumerate(names):
         left, top = number % columns * step, number // columns * LINE
         draw.rectangle((left, top, left + 11, top + 11), tuple(table[number].tolist()))
         draw.text((left + LINE, top - 1), name, "black", font)
-    return legend
+    return whole
 
 
-def _shortened(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+def shortened(text: str, width: int, font: Font) -> str:
+    """As much of a text as is no wider than some pixels."""
     while len(text) > 1 and font.getlength(text) > width:
         text = text[:-1]
     return text

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from sms_dist.export.folder import Description
-    from sms_dist.paths import RunPaths
 
 LARGEST_DIFFERENCE = 1e-5
 
@@ -49,6 +48,7 @@ def export(run: Path, phase: int | None, target: Path, is_shrunk: bool) -> None:
 def _read(run: Path, phase: int | None) -> tuple[Description, dict[str, Tensor]]:
     """What a run folder holds of a phase, the last one where it is not named."""
     import data
+    from launcher.finished import check_run, chosen
     from sms_dist.config_file import load
     from sms_dist.export.folder import Description
     from sms_dist.paths import METRICS, WEIGHTS, RunPaths
@@ -56,10 +56,9 @@ def _read(run: Path, phase: int | None) -> tuple[Description, dict[str, Tensor]]
     from sms_dist.tasks import make_task
 
     paths = RunPaths(run)
-    if not paths.config.is_file():
-        raise ValueError(f"{run} is no run folder: it has no {paths.config.name}")
+    check_run(paths)
     config = load(paths.config)
-    folder = _folder(paths, phase)
+    folder = chosen(paths, phase)
     metrics, info = store.load_document(folder, METRICS), data.info(config.data)
     score = make_task(info, config.data).score
     description = Description(
@@ -74,23 +73,6 @@ def _read(run: Path, phase: int | None) -> tuple[Description, dict[str, Tensor]]
         is_shrunk=False,
     )
     return description, store.load_tensors(folder, WEIGHTS)
-
-
-def _folder(paths: RunPaths, phase: int | None) -> Path:
-    from sms_dist.records.store import is_complete
-
-    found = {0: paths.dense} if is_complete(paths.dense) else {}
-    for folder in paths.root.glob("phase_*"):
-        number = folder.name.removeprefix("phase_")
-        if number.isdecimal() and is_complete(paths.soup(int(number))):
-            found[int(number)] = paths.soup(int(number))
-    if not found:
-        raise ValueError(f"{paths.root} has no finished phase yet; run it first")
-    wanted = max(found) if phase is None else phase
-    if wanted not in found:
-        legal = ", ".join(map(str, sorted(found)))
-        raise ValueError(f"--phase {wanted} is not finished in {paths.root}; finished: {legal}")
-    return found[wanted]
 
 
 def _shrunk(

@@ -40,7 +40,7 @@ class Topology:
     world: Axis
     data: Axis  # my row: the ranks that train one candidate
     candidate: Axis  # my column: the ranks with my place in every row
-    alone: dist.ProcessGroup  # me only; DeepSpeed wants a model-parallel group
+    alone: dist.ProcessGroup | None  # me only; DeepSpeed wants a model-parallel group
     device: torch.device
 
     @property
@@ -81,6 +81,13 @@ def start(engine: EngineConfig) -> Topology:
         alone=dist.new_group([rank], timeout=TIMEOUT, use_local_synchronization=True),
         device=device,
     )
+
+
+def by_itself(engine: EngineConfig) -> Topology:
+    """This process and no others, whoever started it: for looking at models, not for training."""
+    axis = Axis(None, 0, 1)
+    torch.set_num_threads(engine.threads)
+    return Topology(world=axis, data=axis, candidate=axis, alone=None, device=_device(engine))
 
 
 def first_ranks(topology: Topology, num: int) -> Axis | None:

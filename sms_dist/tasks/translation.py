@@ -54,7 +54,7 @@ class Translation(Task):
         outputs = model(*batch.inputs).float()
         right, count = self.correct(outputs, batch.targets)
         tokens = torch.stack([self.loss(outputs, batch.targets).double(), right, count])
-        found = self._translations(model, batch.inputs[0])
+        found = self.translations(model, batch.inputs[0])
         return torch.cat([tokens, bleu.totals(found, batch.references).to(tokens.device)])
 
     def metrics(self, totals: Tensor) -> Metrics:
@@ -71,7 +71,7 @@ class Translation(Task):
     def facts(self) -> dict[str, str]:
         return {"bleu_signature": bleu.signature()}
 
-    def _translations(self, model: nn.Module, sources: Tensor) -> list[str]:
+    def translations(self, model: nn.Module, sources: Tensor) -> list[str]:
         """As text. A translation that goes on and on ends at half as much again as its source."""
         translate = getattr(model, "translate", None)
         if translate is None:
@@ -82,4 +82,8 @@ class Translation(Task):
         length = int((sources != PAD).sum(1).max())
         longest = min(self._config.max_length, length * 3 // 2 + SPARE)
         tokens = translate(sources, longest, self._config.num_beams)
+        return self.sentences(tokens)
+
+    def sentences(self, tokens: Tensor) -> list[str]:
+        """The text of each row of tokens."""
         return [self._vocabulary.decode(row) for row in tokens.tolist()]

@@ -61,7 +61,7 @@ class GroupUnit:
     def get_data_parallel_group_ranks(self) -> list[int]:
         return dist.get_process_group_ranks(self._axis.group)
 
-    def get_model_parallel_group(self) -> dist.ProcessGroup:
+    def get_model_parallel_group(self) -> dist.ProcessGroup | None:
         return self._alone
 
     def get_model_parallel_rank(self) -> int:

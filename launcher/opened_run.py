@@ -1,0 +1,92 @@
+"""The models of a run folder, ready to be asked for predictions on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from launcher.finished import DENSE, check_run, finished
+from sms_dist import config_file
+from sms_dist.distributed import topology
+from sms_dist.paths import METRICS, WEIGHTS, RunPaths
+from sms_dist.records import store
+from sms_dist.reports import scores
+from sms_dist.training.predictions import fitted
+from sms_dist.training.workbench import Workbench, set_up
+
+# The run may have had other devices and more ranks, and trained in another precision.
+HERE = (
+    "engine.device=auto",
+    "engine.precision=fp32",
+    "engine.ranks_per_candidate=1",
+    "pretrain.ranks=null",
+    "data.workers=0",
+)
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    bench: Workbench
+    names: list[str]  # of the models
+    facts: list[str]  # a line about the run, and one about each model
+    models: list[nn.Module]
+
+
+def open_run(run: Path, phase: int | None, settings: Sequence[str]) -> OpenedRun:
+    """The dense model, and the soups of all phases or of one; ValueError where there are none.
+
+    `settings` go on top of the run's configuration, for example another data.path.
+    """
+    paths = RunPaths(run)
+    check_run(paths)
+    folders = _folders(paths, phase)
+    config = config_file.load(paths.config, [*HERE, *settings])
+    bench = set_up(config, topology.by_itself(config.engine))
+    names = {place: "dense" if place == DENSE else f"phase {place}" for place in folders}
+    title = f"{config.name}: {config.method.name} on {config.data.name}"
+    facts = [_facts(names[k], _metrics(f), bench.task.score) for k, f in folders.items()]
+    return OpenedRun(
+        bench,
+        list(names.values()),
+        [f"{title}; measured on all test samples", *facts],
+        [_model(bench, folder) for folder in folders.values()],
+    )
+
+
+def _folders(paths: RunPaths, phase: int | None) -> dict[int, Path]:
+    """Phase -> folder of its model; the dense model's only if it was trained to the end."""
+    found = {k: f for k, f in finished(paths).items() if k != DENSE or _is_trained(_metrics(f))}
+    if not found:
+        raise ValueError(f"no model is finished in {paths.root} yet; let it run on")
+    if phase is None:
+        return found
+    if phase not in found:
+        legal = ", ".join(map(str, found))
+        raise ValueError(f"--phase {phase} is not finished in {paths.root}; finished: {legal}")
+    return {k: f for k, f in found.items() if k in (DENSE, phase)}
+
+
+def _model(bench: Workbench, folder: Path) -> nn.Module:
+    state = store.load_tensors(folder, WEIGHTS)
+    return fitted(bench, bench.on_device(state), str(folder / WEIGHTS))
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    document: dict[str, Any] = store.load_document(folder, METRICS)
+    return document
+
+
+def _is_trained(metrics: dict[str, Any]) -> bool:
+    """Else it is only where the method begins."""
+    return metrics.get("epochs_trained") == metrics.get("epochs_total")
+
+
+def _facts(name: str, metrics: dict[str, Any], score: str) -> str:
+    """Of all test samples, as they were measured in the run."""
+    measured = metrics.get("soup", metrics).get(f"test_{score}")
+    sparsity = f", sparsity {metrics['sparsity']:.4g}" if "sparsity" in metrics else ""
+    return f"{name}{sparsity}: {scores.score(score).label} {scores.text(measured, score)}"
