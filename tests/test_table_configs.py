@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click import Command
 
+from data.prepare import LAYOUTS
+from data.texts.files import LAYOUTS as TEXTS
 from launcher.commands.report import report
 from launcher.commands.sweep import sweep
+from launcher.planned import planned
 from launcher.sweeping.tasks import Task, tasks
 from sms_dist.config_compare import differences
+from sms_dist.config_file import load
 from sms_dist.reports.paper_tables import TABLES
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-OF_PAPER = (1, 2, *range(4, 13), 16, 17)
+ALL = sorted(CONFIGS.glob("*.yaml"))
+OF_PAPER = (1, 2, *range(4, 18))  # table 3 is the pretraining of all others
 
 
-def commands(text: str, verb: str) -> list[list[str]]:
+def commands(text: str, verb: str, program: str = "sms-dist ") -> list[list[str]]:
     """The arguments of all `sms-dist verb` in the comments of a file, "\\" continuing a line."""
     comments = [line[1:].strip() for line in text.splitlines() if line.startswith("#")]
     lines = "\n".join(comments).replace("\\\n", "").splitlines()
-    start = f"sms-dist {verb} "
+    start = f"{program}{verb} "
     return [shlex.split(line.removeprefix(start)) for line in lines if line.startswith(start)]
 
 
-HEADERS = [path for path in sorted(CONFIGS.glob("*.yaml")) if commands(path.read_text(), "sweep")]
+HEADERS = [path for path in ALL if commands(path.read_text(), "sweep")]
+LAUNCHED = [path for path in ALL if commands(path.read_text(), "torchrun", "")]
+BORROWED = re.compile(r"cp -r runs/(\w+)/dense-model_\* runs/(\w+)/")
 
 
 def options(command: Command, words: list[str]) -> dict[str, Any]:
@@ -79,9 +88,63 @@ def test_the_report_of_a_header_reads_the_folders_of_its_sweeps(path: Path) -> N
         assert given["name"] in TABLES
 
 
+@pytest.mark.parametrize("path", LAUNCHED, ids=lambda path: path.stem)
+def test_the_launch_line_of_a_header_plans_on_its_ranks(path: Path) -> None:
+    for words in commands(path.read_text(), "torchrun", ""):
+        assert words[words.index("--config") + 1] == f"configs/{path.name}"
+        given = [value for word, value in pairwise(words) if word == "--set"]
+        settings = [s for s in given if "SOURCE" not in s and "folder:" not in s]  # of the user
+        num_ranks = launcher_option(words, "nnodes") * launcher_option(words, "nproc-per-node")
+        found = planned(load(path, settings), num_ranks)
+        assert found.plan.num_groups <= found.config.candidates.count  # none is idle
+
+
+def launcher_option(words: list[str], name: str) -> int:
+    """Of torchrun; 1 where it is not given."""
+    found = [word.partition("=")[2] for word in words if word.startswith(f"--{name}=")]
+    return int(found[0]) if found else 1
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
+def test_a_header_prepares_the_data_that_the_file_reads(path: Path) -> None:
+    data = load(path).data
+    for words in commands(path.read_text(), "data prepare"):
+        assert words[0] == data.name
+        assert words[words.index("--to") + 1] == data.path
+    assert data.name not in {*LAYOUTS, *TEXTS} or data.path is not None
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in HEADERS if BORROWED.search(p.read_text())], ids=lambda path: path.stem
+)
+def test_dense_models_that_a_header_borrows_are_those_it_would_train(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ((lender, borrower),) = BORROWED.findall(path.read_text())
+    assert borrower == path.stem
+    theirs, own = dense_models(CONFIGS / f"{lender}.yaml"), dense_models(path)
+    assert own
+    assert own.keys() <= theirs.keys()
+    for name, task in own.items():
+        assert differences(theirs[name].config, task.config) == []
+
+
+def dense_models(path: Path) -> dict[str, Task]:
+    """Of all sweeps of a header, by the names of their folders."""
+    found = [task for words in commands(path.read_text(), "sweep") for task in shared(path, words)]
+    return {task.folder.name: task for task in found}
+
+
+def shared(path: Path, words: list[str]) -> list[Task]:
+    return [task for task in grid(path, words) if task.point.is_dense]
+
+
 @pytest.mark.parametrize("number", OF_PAPER)
-def test_every_table_has_a_small_version(number: int) -> None:
-    assert (CONFIGS / f"table_{number:02d}_small.yaml").is_file()
+def test_every_table_has_a_full_and_a_small_version(number: int) -> None:
+    names = {file.stem for file in CONFIGS.glob(f"table_{number:02d}_*.yaml")}
+    assert f"table_{number:02d}_small" in names
+    assert len(names) > 1
 
 
 def test_every_configuration_of_the_paper_says_how_it_is_run() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,6 +97,19 @@ def cifar_shards(name: str, target: Path) -> None:
 
     splits = {"train": samples("train", 40), "test": samples("test", 20)}
     write(target, name, classes, splits, 20, lambda line: None)
+
+
+def leaves(target: Path) -> None:
+    """Shards of one's own, of three classes, without an index."""
+    target.mkdir(parents=True, exist_ok=True)
+    for split, count in (("train", 32), ("test", 9)):
+        with tarfile.open(target / f"leaves-{split}-000000.tar", "w") as tar:
+            for i in range(count):
+                image = photo(target.parent / "leaf.jpg", 40, 30)
+                tar.add(image, f"{i:04d}.jpg")
+                label = image.with_name("leaf.cls")
+                label.write_text(str(i % 3))
+                tar.add(label, f"{i:04d}.cls")
 
 
 def _save(path: Path, pixels) -> Path:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
+import downloads
 import pytest
 from click.testing import CliRunner
-from downloads import DOWNLOADS, cifar_shards
 from launching import PROGRAMS, ROOT, free_ports, launched, mask, read_json, weights
 
 import data
@@ -51,13 +52,13 @@ AT_ONCE = 2  # processes
 def prepared(tmp_path_factory) -> dict[str, Path]:
     """Shards or texts of every set that the configurations name."""
     folder = tmp_path_factory.mktemp("prepared")
-    for name, make in DOWNLOADS.items():
+    for name, make in downloads.DOWNLOADS.items():
         make(folder / "downloads" / name)
         words = ["data", "prepare", name, "--from", folder / "downloads" / name, "--to"]
         done = CliRunner().invoke(cli, [*map(str, words), str(folder / name)])
         assert done.exit_code == 0, done.output
     for name in ("cifar10", "cifar100"):
-        cifar_shards(name, folder / name)
+        downloads.cifar_shards(name, folder / name)
     return {path.name: path for path in folder.iterdir() if path.name != "downloads"}
 
 
@@ -73,18 +74,29 @@ def settings(prepared) -> dict[str, list[str]]:
     return found
 
 
+def write_example(folder: Path) -> Path:
+    """The files of docs/models.md, "A model of your own", and shards for its card."""
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    _, section = page.split("## A model of your own")
+    for name, text in re.findall(r"```\w+\n# (\S+)\n(.*?)```", section, re.DOTALL):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    downloads.leaves(folder / "shards" / "leaves")
+    words = ["data", "index", str(folder / "shards" / "leaves")]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+    return folder / "leaves.yaml"
+
+
 @pytest.fixture(scope="module")
 def runs(settings, tmp_path_factory):
     """The run folders of all of them, which few processes made one after the other."""
     folder = tmp_path_factory.mktemp("runs")
+    todo = {name: (CONFIGS[name], settings[name]) for name in RUN}
+    todo["example"] = (write_example(folder), SHORT)
     listed = [
-        {
-            "config": str(CONFIGS[name]),
-            "folder": str(folder / name),
-            "settings": settings[name],
-            "port": port,
-        }
-        for name, port in zip(RUN, free_ports(len(RUN)), strict=True)
+        {"config": str(path), "folder": str(folder / name), "settings": words, "port": port}
+        for (name, (path, words)), port in zip(todo.items(), free_ports(len(todo)), strict=True)
     ]
     with ExitStack() as stack:
         started = []
@@ -142,3 +154,12 @@ def test_corruptions_are_measured_of_dense_model_candidates_and_soup(runs):
     for document in ood.values():
         assert len(document["accuracies"]) == 15
         assert all(len(severities) == 5 for severities in document["accuracies"].values())
+
+
+def test_the_model_of_ones_own_in_the_documentation_runs_on_shards_of_ones_own(runs):
+    summary = read_json(runs / "example" / "summary.json")
+    assert math.isfinite(summary["final"]["test_accuracy"])
+    kept = mask(runs / "example" / "phase_1" / "soup")
+    num_prunable = 9 * (3 * 24 + 24 * 48 + 48 * 96) + 96 * 3
+    assert sum(m.numel() for m in kept.values()) == num_prunable
+    assert sum(int(m.sum()) for m in kept.values()) == num_prunable - round(0.9 * num_prunable)
