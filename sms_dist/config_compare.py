@@ -10,7 +10,10 @@ from typing import Any
 from sms_dist.config import Config
 
 # What is measured beside (data.corruptions) may be asked for when a run is finished.
-_DATA = {"workers", "prefetch", "cache", "remote", "corruptions", "corrupt_candidates"}
+_DATA = {
+    *("workers", "prefetch", "cache", "remote"),
+    *("corruptions", "corruption_samples", "corrupt_candidates"),
+}
 _WITHOUT_EFFECT: Any = {"name": True, "records": True, "data": _DATA}
 
 

@@ -34,6 +34,8 @@ class DataConfig(Section):
     corruptions: str | None = None
     """also measure dense models and soups on corrupted test images: a CIFAR-C or ImageNet-C folder,
     or `generated`"""
+    corruption_samples: Count | None = None
+    """of these images, about so many, in batches from all over the test set (null: all)"""
     corrupt_candidates: bool = False
     """measure the candidates on them as well"""
     max_length: Count = 128

@@ -102,6 +102,7 @@ WITHOUT_EFFECT = {
     "data.cache": "elsewhere",
     "data.remote": True,
     "data.corruptions": "generated",
+    "data.corruption_samples": 100,
     "data.corrupt_candidates": True,
     "records.root": "elsewhere",
     "records.tensorboard": False,

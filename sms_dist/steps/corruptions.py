@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from data.corrupted import corrupted_sets
+from data.corrupted import GENERATED, corrupted_sets
 from data.corruptions.sets import CorruptedSet
 from sms_dist.distributed.collectives import from_first, together
 from sms_dist.paths import WEIGHTS
@@ -33,7 +33,8 @@ def measure_corrupted(bench: Workbench, book: Logbook) -> dict[str, Any]:
     book.at("corruptions", phase=None, candidate=None)
     sets = together(lambda: _sets(bench, source), at.world, at.device)
     places = from_first(lambda: _places(bench, book), at.world, at.device)
-    known = from_first(lambda: _known(book, source), at.world, at.device)
+    kind = {"corruptions": source, "samples": bench.config.data.corruption_samples}
+    known = from_first(lambda: _known(book, kind), at.world, at.device)
     names = list(dict.fromkeys(each.corruption for each in sets))
     todo = [name for name in names if known.get(name, {}).keys() != set(places)]
     models = _models(bench, book, places) if todo else []
@@ -43,8 +44,8 @@ def measure_corrupted(bench: Workbench, book: Logbook) -> dict[str, Any]:
         if book.is_main:
             path = book.paths.corruption(name)
             path.parent.mkdir(exist_ok=True)
-            write_text(path, json_text({"corruptions": source, "accuracies": known[name]}))
-    documents = {place: _document(source, names, known, place) for place in places}
+            write_text(path, json_text({**kind, "accuracies": known[name]}))
+    documents = {place: _document(kind, names, known, place) for place in places}
     for place, document in documents.items() if todo else ():
         book.event("ood", where=place, **document)
     return {"ood": documents}
@@ -66,11 +67,12 @@ def _places(bench: Workbench, book: Logbook) -> list[str]:
     return [str(f.relative_to(paths.root)) for f in found if (f / WEIGHTS).is_file()]
 
 
-def _known(book: Logbook, source: str) -> dict[str, Accuracies]:
+def _known(book: Logbook, kind: Mapping[str, Any]) -> dict[str, Accuracies]:
     """Corruption -> what an earlier start measured on the same images."""
     folder = book.paths.corruption("any").parent
     documents = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
-    return {n: d["accuracies"] for n, d in documents.items() if d["corruptions"] == source}
+    same = {n: d for n, d in documents.items() if kind.items() <= d.items()}
+    return {name: document["accuracies"] for name, document in same.items()}
 
 
 def _models(bench: Workbench, book: Logbook, places: Sequence[str]) -> list[nn.Module]:
@@ -87,13 +89,19 @@ def _measured(
 
 
 def _document(
-    source: str, names: Sequence[str], known: dict[str, Accuracies], place: str
+    kind: Mapping[str, Any], names: Sequence[str], known: dict[str, Accuracies], place: str
 ) -> dict[str, Any]:
     by_name = {name: known[name][place] for name in names}
     values = [value for found in by_name.values() for value in found]
-    label = source if source == "generated" else Path(source).name
     return {
         "ood_accuracy": sum(values) / len(values),
-        "corruptions": label,
+        "corruptions": _label(kind),
         "accuracies": by_name,
     }
+
+
+def _label(kind: Mapping[str, Any]) -> str:
+    """What numbers have to share to be compared."""
+    source, samples = kind["corruptions"], kind["samples"]
+    label = source if source == GENERATED else Path(source).name
+    return label if samples is None else f"{label} ({samples} samples)"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from data.corruptions.sets import CorruptedSet
 from data.loader import Batch
-from data.order import part_indices
+from data.order import part_indices, steps_per_epoch
 from sms_dist.distributed.parts import NUM_PARTS, sum_over_parts
 from sms_dist.training.workbench import Workbench
 
@@ -36,11 +36,23 @@ def corrupted_scores(
     return [task.metrics(row)[task.score] for row in totals.view(len(models), num)]
 
 
+def some_batches(count: int, batch_size: int, wanted: int, index: int) -> Iterator[Tensor]:
+    """Of a part, the places in whole batches; in all parts together about as many as are wanted,
+    from all over the set."""
+    num_batches = steps_per_epoch(count, batch_size)
+    num_wanted = max(1, min(num_batches, round(wanted / count * num_batches)))
+    for places in part_indices(count, batch_size, index, NUM_PARTS):
+        number = -(-int(places[0]) * num_batches // count)
+        if number * num_wanted // num_batches != (number + 1) * num_wanted // num_batches:
+            yield places
+
+
 def _batches(bench: Workbench, corrupted: CorruptedSet, index: int) -> Iterator[Batch]:
     """Of one of the parts; sub-groups are not asked for."""
-    pixels, batch_size = bench.loaders.pixels, bench.config.data.batch_size
+    pixels, config = bench.loaders.pixels, bench.config.data
     assert pixels is not None, "checked before anything starts"
-    for places in part_indices(corrupted.count, batch_size, index, NUM_PARTS):
+    wanted = config.corruption_samples or corrupted.count
+    for places in some_batches(corrupted.count, config.batch_size, wanted, index):
         images, targets = corrupted.read(int(places[0]), int(places[-1]) + 1)
         inputs = pixels.normalised(images.to(bench.at.device))
         size = len(places)
