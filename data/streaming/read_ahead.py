@@ -12,7 +12,7 @@ Place = tuple[int, int, int]  # of a batch: part, number of parts, number in the
 
 
 class ReadAhead:
-    """Evaluation asks each rank for every n-th part in turn, each of a few batches only.
+    """Evaluation asks each rank for some of the parts in turn, each of a few batches only.
 
     So workers would often have nothing to do if they waited for the next part to be asked for.
     What was guessed wrongly is read again: a guess never changes what comes out.

@@ -13,6 +13,12 @@ from sms_dist.distributed.topology import Axis
 NUM_PARTS = 64
 
 
+def own_parts(axis: Axis) -> range:
+    """A stretch of parts for each rank. Not every n-th one: where there are fewer batches than
+    parts, those with something in them are evenly spaced, and one rank might get them all."""
+    return range(NUM_PARTS * axis.rank // axis.size, NUM_PARTS * (axis.rank + 1) // axis.size)
+
+
 def sum_over_parts(
     work: Callable[[int], Tensor], num_values: int, axis: Axis, device: torch.device
 ) -> Tensor:
@@ -23,7 +29,7 @@ def sum_over_parts(
     zero on all ranks but one. Every rank of the axis must call.
     """
     table = torch.zeros(NUM_PARTS, num_values, dtype=torch.float64, device=device)
-    for part in range(axis.rank, NUM_PARTS, axis.size):
+    for part in own_parts(axis):
         table[part] = work(part)
     sum_(table, axis)
     total = torch.zeros(num_values, dtype=torch.float64, device=device)
