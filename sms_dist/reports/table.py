@@ -96,5 +96,5 @@ def _caption(phases: Sequence[Mapping[str, Any]]) -> Text | None:
     ]
     lines = [f"diverged: {', '.join(diverged)}"] if diverged else []
     for phase in phases:
-        lines += [f"phase {phase['phase']}: {text}" for text in phase.get("warnings") or ()]
+        lines += phase.get("warnings") or ()
     return Text("\n".join(lines)) if lines else None

@@ -137,7 +137,9 @@ def test_one_candidate_has_no_ensemble() -> None:
 
 
 def test_warnings_of_a_phase_stand_below_the_table() -> None:
-    found = phase(2, 0.93, [0.91, 0.92]) | {"warnings": ["left the basin", "and more"]}
+    found = phase(2, 0.93, [0.91, 0.92]) | {
+        "warnings": ["phase 2: left the basin", "phase 2: and more"]
+    }
     text = shown(run_table(summary("sms", [phase(1, 0.93, [0.91, 0.92]), found])))
     assert [line.strip() for line in text.splitlines()[-2:]] == [
         "phase 2: left the basin",
