@@ -147,8 +147,8 @@ def _cells(progress: Progress) -> dict[str, str]:
         cells["epoch"] = f"{progress.epoch}/{progress.num_epochs}"
     if progress.loss is not None:
         cells["loss"] = _short(progress.loss)
-    if progress.images_per_second is not None:
-        cells["samples/s"] = f"{progress.images_per_second:,.0f}"
+    if progress.samples_per_second is not None:
+        cells["samples/s"] = f"{progress.samples_per_second:,.0f}"
     if progress.eta_seconds is not None:
         cells["ETA"] = duration(progress.eta_seconds)
     return cells

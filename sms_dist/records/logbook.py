@@ -115,7 +115,7 @@ class GroupWatcher:
             step=step,
             num_steps=self._num_steps,
             loss=meter.average().loss,
-            images_per_second=step * num_samples / max(seconds, 1e-9) if is_settled else None,
+            samples_per_second=step * num_samples / max(seconds, 1e-9) if is_settled else None,
             eta_seconds=left * (now - self._start) / done if is_settled else None,
         )
 

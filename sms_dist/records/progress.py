@@ -24,7 +24,7 @@ _UNMEASURED: dict[str, Any] = {
     "step": 0,
     "num_steps": 0,
     "loss": None,
-    "images_per_second": None,
+    "samples_per_second": None,
     "eta_seconds": None,
 }
 _FILE = re.compile(r"group_(\d+)\.json")
@@ -44,7 +44,7 @@ class Progress:
     step: int = 0  # steps done in this epoch
     num_steps: int = 0  # steps of an epoch
     loss: float | None = None
-    images_per_second: float | None = None
+    samples_per_second: float | None = None
     eta_seconds: float | None = None  # until the stage ends
     wave: int = 0  # from 1; 0: not in a wave
     time: float = 0.0  # seconds since 1970

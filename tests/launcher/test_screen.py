@@ -24,7 +24,7 @@ WIDE = Progress(
     step=3,
     num_steps=10,
     loss=123456.7,
-    images_per_second=123456.0,
+    samples_per_second=123456.0,
     eta_seconds=7503,
 )
 
@@ -53,7 +53,7 @@ def test_a_plain_line_says_what_is_known() -> None:
         epoch=3,
         num_epochs=10,
         loss=0.2131,
-        images_per_second=512.3,
+        samples_per_second=512.3,
         eta_seconds=42,
     )
     assert plain_line(1, progress) == (
