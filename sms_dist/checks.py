@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, as far as it can be known without data and without ranks."""
+"""What is wrong with a configuration, as far as it can be known without samples and ranks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from sms_dist.soups.rules import RULES
 def check(config: Config) -> Recipe:
     """The recipe of the method; ValueError for the first thing that could not work.
 
-    Reads no file and asks no machine: every rank comes to the same conclusion.
+    Asks no machine and reads no more than a card or a vocabulary: every rank comes to the same
+    conclusion.
     """
     found = recipe(config)
     requested = found.phases

@@ -23,11 +23,3 @@ BENCHMARK = (
 # Its authors keep these for the choice of hyperparameters.
 EXTRAS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 SEVERITIES = (1, 2, 3, 4, 5)
-
-# Content changes its place under these: a segmentation mask of the clean image is wrong for them.
-MOVING = ("glass_blur", "zoom_blur", "elastic_transform")
-
-
-def for_masks(names: tuple[str, ...] = BENCHMARK) -> tuple[str, ...]:
-    """Those of `names` under which the mask of the clean image stays right."""
-    return tuple(name for name in names if name not in MOVING)

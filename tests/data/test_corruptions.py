@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from data.corruptions import BENCHMARK, EXTRAS, MOVING, filters, for_masks
+from data.corruptions import BENCHMARK, EXTRAS, filters
 from data.corruptions.digital import _affine
 from data.corruptions.generate import CORRUPTIONS, corrupt
 from data.corruptions.textures import normal, plasma, smooth
@@ -232,12 +232,6 @@ def test_clouds_fill_the_range():
     clouds = plasma(stream(0, "clouds").uniform(torch.arange(3), 32 * 32), 32, 2.0)
     assert clouds.amin((1, 2)).tolist() == [0, 0, 0]
     assert clouds.amax((1, 2)).tolist() == [1, 1, 1]
-
-
-def test_masks_go_with_all_corruptions_but_three():
-    assert set(MOVING) == {"glass_blur", "zoom_blur", "elastic_transform"}
-    assert for_masks() == tuple(name for name in BENCHMARK if name not in MOVING)
-    assert for_masks(("fog", "zoom_blur")) == ("fog",)
 
 
 @pytest.mark.parametrize(
