@@ -19,6 +19,7 @@ from sms_dist.records.logbook import Logbook
 from sms_dist.training.robustness import corrupted_scores
 from sms_dist.training.workbench import Workbench
 
+IMAGES_SEED = 0  # the test images are the same whatever the seed of the run
 Accuracies = dict[str, list[float]]  # of each model, by its place in the run folder: by severity
 
 
@@ -46,7 +47,7 @@ def measure_corrupted(bench: Workbench, book: Logbook) -> dict[str, Any]:
             path.parent.mkdir(exist_ok=True)
             write_text(path, json_text({**kind, "accuracies": known[name]}))
     documents = {place: _document(kind, names, known, place) for place in places}
-    for place, document in documents.items() if todo else ():
+    for place, document in documents.items():  # again too: a start may have died before it told
         book.event("ood", where=place, **document)
     return {"ood": documents}
 
@@ -54,7 +55,7 @@ def measure_corrupted(bench: Workbench, book: Logbook) -> dict[str, Any]:
 def _sets(bench: Workbench, source: str) -> list[CorruptedSet]:
     clean = bench.loaders.stored_test
     assert clean is not None, "checked before anything starts"
-    return corrupted_sets(source, bench.info, clean, bench.config.seed)
+    return corrupted_sets(source, bench.info, clean, IMAGES_SEED)
 
 
 def _places(bench: Workbench, book: Logbook) -> list[str]:
@@ -70,9 +71,17 @@ def _places(bench: Workbench, book: Logbook) -> list[str]:
 def _known(book: Logbook, kind: Mapping[str, Any]) -> dict[str, Accuracies]:
     """Corruption -> what an earlier start measured on the same images."""
     folder = book.paths.corruption("any").parent
-    documents = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    documents = {path.stem: _document_at(path) for path in sorted(folder.glob("*.json"))}
     same = {n: d for n, d in documents.items() if kind.items() <= d.items()}
     return {name: document["accuracies"] for name, document in same.items()}
+
+
+def _document_at(path: Path) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = json.loads(path.read_text())
+    except ValueError:
+        raise ValueError(f"{path} is damaged; remove it, it will be measured again") from None
+    return document
 
 
 def _models(bench: Workbench, book: Logbook, places: Sequence[str]) -> list[nn.Module]:

@@ -1,4 +1,4 @@
-"""Damaged samples that were left out: once each, in the journal."""
+"""Damaged samples that were left out, by name in the journal."""
 
 from __future__ import annotations
 

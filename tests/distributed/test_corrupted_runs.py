@@ -76,6 +76,17 @@ def test_what_is_measured_already_is_not_measured_again_and_other_ranks_find_the
     fog = "corruptions/fog.json"
     assert read_json(again / fog) == read_json(run / fog)
     assert read_json(kept) == marked
+    assert [event["where"] for event in events(again, "ood")] == PLACES * 2  # told by each start
+
+
+def test_a_damaged_file_of_measurements_is_named(run, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(run, broken)
+    (broken / "corruptions" / "fog.json").write_text("{")
+    finished = start(broken, *SETTINGS, GENERATED)
+    assert finished.status != 0
+    assert "fog.json is damaged; remove it, it will be measured again" in finished.err
+    assert "Traceback" not in finished.err
 
 
 def test_the_recall_of_subgroups_is_measured_of_dense_candidates_and_soup(run):
