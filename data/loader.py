@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from torch import Tensor
 
 from data.corruptions.sets import Read
+from data.order import Step, cut, part_indices, steps_per_epoch
 from data.pixels import Pixels
 from sms_dist.randomness import Stream
 
@@ -24,16 +26,16 @@ class Batch(NamedTuple):
     references: tuple[str, ...] = ()  # of sentences that are measured: translations by people
 
 
-class Loader(Protocol):
-    """One split, ready to be trained or evaluated on."""
+class Loader(ABC):
+    """One split, ready to be trained or evaluated on, wherever its samples lie."""
 
-    @property
-    def num_samples(self) -> int: ...
+    def __init__(self, num_samples: int, batch_size: int) -> None:
+        self.num_samples, self._batch_size = num_samples, batch_size
 
     @property
     def num_steps(self) -> int:
         """Steps of an epoch."""
-        ...
+        return steps_per_epoch(self.num_samples, self._batch_size)
 
     def epoch(
         self,
@@ -43,12 +45,25 @@ class Loader(Protocol):
         num_ranks: int = 1,
         start_step: int = 0,
     ) -> Iterator[Batch]:
-        """A rank's batches of one epoch in the order of a stream, from a step on."""
-        ...
+        """A rank's batches of one epoch in the order of a stream, from a step on.
+
+        Nothing before `start_step` is looked at.
+        """
+        steps = cut(self._order(order), self._batch_size, rank, num_ranks, start_step)
+        return self._batches(steps, augmentation)
 
     def part(self, index: int, num_parts: int, batch_size: int | None = None) -> Iterator[Batch]:
         """One of several readers' batches, in stored order, not augmented; there may be none."""
-        ...
+        places = part_indices(self.num_samples, batch_size or self._batch_size, index, num_parts)
+        return self._batches((Step(some, some) for some in places), None)
+
+    def _order(self, order: Stream) -> Tensor:
+        """Of an epoch: each sample as likely as the others to come next."""
+        return order.permutation(self.num_samples)
+
+    @abstractmethod
+    def _batches(self, steps: Iterable[Step], augmentation: Stream | None) -> Iterator[Batch]:
+        """My share of each step; without augmentation if there is no stream."""
 
 
 @dataclass(frozen=True)

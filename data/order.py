@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,24 +11,16 @@ from torch import Tensor
 from sms_dist.randomness import Stream
 
 
+class Step(NamedTuple):
+    """The indices of a step's samples."""
+
+    own: Tensor  # those of one rank
+    everyone: Tensor  # those of all ranks
+
+
 def steps_per_epoch(num_samples: int, batch_size: int) -> int:
     """Optimizer steps that see every sample once."""
     return -(-num_samples // batch_size)
-
-
-def epoch_indices(
-    num_samples: int,
-    batch_size: int,
-    stream: Stream,
-    rank: int,
-    num_ranks: int,
-    start_step: int = 0,
-    device: torch.device | None = None,
-) -> Iterator[tuple[Tensor, int]]:
-    """`cut` of all samples, each as likely as the others to come next."""
-    # one copy an epoch: the slices are views
-    order = stream.permutation(num_samples).to(device)
-    return cut(order, batch_size, rank, num_ranks, start_step)
 
 
 def windowed(sizes: Sequence[int], num_mixed: int, stream: Stream) -> Tensor:
@@ -49,8 +42,8 @@ def windowed(sizes: Sequence[int], num_mixed: int, stream: Stream) -> Tensor:
 
 def cut(
     order: Tensor, batch_size: int, rank: int, num_ranks: int, start_step: int = 0
-) -> Iterator[tuple[Tensor, int]]:
-    """(this rank's sample indices, samples of all ranks) for each step from `start_step` on.
+) -> Iterator[Step]:
+    """Each step of an epoch in this order, from `start_step` on.
 
     Step sizes differ by at most 1, so that no step of an epoch weighs less than the others;
     the union over the ranks does not depend on their number.
@@ -82,11 +75,11 @@ def part_indices(num_samples: int, batch_size: int, part: int, num_parts: int) -
 
 def _steps(
     order: Tensor, num_steps: int, rank: int, num_ranks: int, start_step: int
-) -> Iterator[tuple[Tensor, int]]:
+) -> Iterator[Step]:
     for step in range(start_step, num_steps):
         start, end = _bounds(len(order), step, num_steps)
         low, high = _bounds(end - start, rank, num_ranks)
-        yield order[start + low : start + high], end - start
+        yield Step(order[start + low : start + high], order[start:end])
 
 
 def _bounds(total: int, piece: int, num_pieces: int) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +11,8 @@ from torch import Tensor
 from data.corruptions.sets import reader
 from data.dataset import Augment, DatasetInfo, Split
 from data.division import divided
-from data.loader import Batch, Loaders
-from data.order import epoch_indices, part_indices, steps_per_epoch
+from data.loader import Batch, Loader, Loaders
+from data.order import Step
 from data.pixels import Pixels
 from data.subgroups import grouped
 from sms_dist.config import DataConfig
@@ -63,8 +63,8 @@ def in_memory(
     return Images(info, train, validation, test, mean, std, augment)
 
 
-class Resident:
-    """A `Loader` over images in device memory."""
+class Resident(Loader):
+    """Images in device memory."""
 
     def __init__(
         self,
@@ -74,41 +74,20 @@ class Resident:
         augment: Augment | None,
         device: torch.device,
     ) -> None:
+        super().__init__(len(split), batch_size)
         self._images = split.images.to(device)
         self._targets = split.targets.to(device)
         self._subgroups = None if split.subgroups is None else split.subgroups.to(device)
-        self._batch_size = batch_size
         self._pixels = pixels
         self._augment = augment
         self._device = device
 
-    @property
-    def num_samples(self) -> int:
-        return len(self._targets)
+    def _order(self, order: Stream) -> Tensor:
+        return super()._order(order).to(self._device)  # one copy an epoch: steps are views
 
-    @property
-    def num_steps(self) -> int:
-        """Steps of an epoch."""
-        return steps_per_epoch(self.num_samples, self._batch_size)
-
-    def epoch(
-        self,
-        order: Stream,
-        augmentation: Stream,
-        rank: int = 0,
-        num_ranks: int = 1,
-        start_step: int = 0,
-    ) -> Iterator[Batch]:
-        """A rank's batches of one epoch in the order of a stream, from a step on."""
-        steps = epoch_indices(
-            self.num_samples, self._batch_size, order, rank, num_ranks, start_step, self._device
-        )
-        return (self._batch(indices, size, augmentation) for indices, size in steps)
-
-    def part(self, index: int, num_parts: int, batch_size: int | None = None) -> Iterator[Batch]:
-        """One of several readers' batches, in stored order, not augmented; there may be none."""
-        batches = part_indices(self.num_samples, batch_size or self._batch_size, index, num_parts)
-        return (self._batch(b.to(self._device), len(b), None) for b in batches)
+    def _batches(self, steps: Iterable[Step], augmentation: Stream | None) -> Iterator[Batch]:
+        for step in steps:
+            yield self._batch(step.own.to(self._device), len(step.everyone), augmentation)
 
     def _batch(self, indices: Tensor, size: int, augmentation: Stream | None) -> Batch:
         images = self._images.index_select(0, indices)

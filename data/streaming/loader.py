@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from data.loader import Batch
-from data.order import cut, part_indices, steps_per_epoch, windowed
+from data.loader import Batch, Loader
+from data.order import Step, part_indices, windowed
 from data.pixels import Pixels
 from data.streaming.bad_samples import BadSamples
 from data.streaming.pool import Pool
@@ -18,8 +18,8 @@ from data.streaming.reader import Raw, Request
 from sms_dist.randomness import Stream
 
 
-class Streaming:
-    """A `Loader` whose samples are read while they are asked for, and somewhat ahead."""
+class Streaming(Loader):
+    """Samples of shards, read while they are asked for, and somewhat ahead."""
 
     def __init__(
         self,
@@ -33,37 +33,16 @@ class Streaming:
         device: torch.device,
     ) -> None:
         """`sizes`: samples of the split in each shard, of which `num_mixed` are mixed at a time."""
+        super().__init__(sum(sizes), batch_size)
         self._split, self._sizes, self._num_mixed = split, tuple(sizes), num_mixed
-        self._batch_size = batch_size
         self._pool, self._bad, self._device = pool, bad, device
         self._pixels = pixels
         self._ahead = ReadAhead(pool, bad)
 
-    @property
-    def num_samples(self) -> int:
-        return sum(self._sizes)
-
-    @property
-    def num_steps(self) -> int:
-        """Steps of an epoch."""
-        return steps_per_epoch(self.num_samples, self._batch_size)
-
-    def epoch(
-        self,
-        order: Stream,
-        augmentation: Stream,
-        rank: int = 0,
-        num_ranks: int = 1,
-        start_step: int = 0,
-    ) -> Iterator[Batch]:
-        """A rank's batches of one epoch in the order of a stream, from a step on.
-
-        Nothing before `start_step` is read.
-        """
-        samples = self._order(order)
-        steps = cut(samples, self._batch_size, rank, num_ranks, start_step)
+    def _batches(self, steps: Iterable[Step], augmentation: Stream | None) -> Iterator[Batch]:
         requests = [
-            Request(self._split, indices.numpy(), size, augmentation) for indices, size in steps
+            Request(self._split, step.own.numpy(), len(step.everyone), augmentation)
+            for step in steps
         ]
         return (self._batch(self._bad.checked(raw)) for raw in self._pool.run(requests))
 
@@ -90,7 +69,7 @@ class Streaming:
 
     def _order(self, order: Stream) -> Tensor:
         if self._num_mixed is None:
-            return order.permutation(self.num_samples)
+            return super()._order(order)
         return windowed(self._sizes, self._num_mixed, order)
 
     def _batch(self, raw: Raw) -> Batch:

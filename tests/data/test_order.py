@@ -7,10 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.order import cut, epoch_indices, part_indices, steps_per_epoch, windowed
+from data.order import cut, part_indices, steps_per_epoch, windowed
 from sms_dist.randomness import Stream, stream
 
 ORDER = stream(3, "order", 1, 2)
+
+
+def epoch(num_samples, batch_size, order, rank, num_ranks, start_step=0):
+    return cut(order.permutation(num_samples), batch_size, rank, num_ranks, start_step)
 
 
 def flat(pieces):
@@ -20,7 +24,7 @@ def flat(pieces):
 def chunks(num_samples: int, batch_size: int, num_ranks: int) -> list[list[int]]:
     """The samples of each step, gathered from all ranks in rank order."""
     ranks = [
-        [i.tolist() for i, _ in epoch_indices(num_samples, batch_size, ORDER, rank, num_ranks)]
+        [step.own.tolist() for step in epoch(num_samples, batch_size, ORDER, rank, num_ranks)]
         for rank in range(num_ranks)
     ]
     return [flat(pieces) for pieces in zip(*ranks, strict=True)]
@@ -44,29 +48,33 @@ def test_a_step_holds_the_same_samples_for_any_number_of_ranks(num_ranks):
 
 
 def test_the_ranks_shares_differ_by_one_sample_at_most_and_know_the_whole():
-    shares = [next(epoch_indices(103, 16, ORDER, rank, 4)) for rank in range(4)]
-    lengths = [len(indices) for indices, _ in shares]
+    shares = [next(epoch(103, 16, ORDER, rank, 4)) for rank in range(4)]
+    lengths = [len(share.own) for share in shares]
     assert max(lengths) - min(lengths) <= 1
-    assert {size for _, size in shares} == {sum(lengths)}
+    together = torch.cat([share.own for share in shares])
+    assert all(torch.equal(share.everyone, together) for share in shares)
 
 
 def test_starting_later_gives_the_rest_of_the_same_epoch():
-    whole = [(i.tolist(), size) for i, size in epoch_indices(50, 8, ORDER, 1, 2)]
-    rest = [(i.tolist(), size) for i, size in epoch_indices(50, 8, ORDER, 1, 2, start_step=3)]
-    assert rest == whole[3:]
+    whole = list(epoch(50, 8, ORDER, 1, 2))
+    rest = list(epoch(50, 8, ORDER, 1, 2, start_step=3))
+    assert len(rest) == len(whole) - 3 > 0
+    for again, before in zip(rest, whole[3:], strict=True):
+        assert torch.equal(again.own, before.own)
+        assert torch.equal(again.everyone, before.everyone)
 
 
 def test_another_stream_gives_another_order():
     other = stream(3, "order", 1, 3)
-    first, second = (next(epoch_indices(100, 100, s, 0, 1))[0] for s in (ORDER, other))
+    first, second = (next(epoch(100, 100, s, 0, 1)).own for s in (ORDER, other))
     assert not torch.equal(first, second)
 
 
 def test_a_rank_without_samples_is_refused_before_the_first_step():
     with pytest.raises(ValueError, match=r"engine\.ranks_per_candidate=1"):
-        epoch_indices(5, 2, ORDER, 0, 3)
+        epoch(5, 2, ORDER, 0, 3)
     with pytest.raises(ValueError, match=r"data\.batch_size=4"):
-        epoch_indices(5, 4, ORDER, 0, 4)
+        epoch(5, 4, ORDER, 0, 4)
 
 
 @pytest.mark.parametrize("num_parts", [1, 2, 3, 20])
@@ -113,6 +121,6 @@ def test_shards_and_the_samples_in_a_window_come_in_random_order():
 
 def test_all_shards_at_once_and_any_order_are_cut_alike():
     order = windowed([10] * 5, 5, ORDER)
-    steps = [i for i, _ in cut(order, 8, 0, 1)]
+    steps = [step.own for step in cut(order, 8, 0, 1)]
     assert torch.equal(torch.cat(steps), order)
-    assert [len(i) for i in steps] == [size for _, size in epoch_indices(50, 8, ORDER, 0, 1)]
+    assert [len(i) for i in steps] == [len(step.everyone) for step in epoch(50, 8, ORDER, 0, 1)]
