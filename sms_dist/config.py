@@ -169,6 +169,10 @@ class EngineConfig(Section):
     """deepspeed: ZeRO stage"""
     deepspeed: dict[str, Any] = {}
     """deepspeed: further keys of its configuration, merged over the derived ones"""
+    silence_seconds: Above0 = 60.0
+    """a rank that has not been heard of for so long counts as lost, and the others stop"""
+    hang_seconds: Above0 | None = 1800.0
+    """a rank whose training or evaluation has not moved for so long counts as hung (null: never)"""
 
 
 class RecordsConfig(Section):
@@ -176,6 +180,11 @@ class RecordsConfig(Section):
     """run folders are made in here, as root/name (--run-dir overrides)"""
     tensorboard: bool = True
     """write TensorBoard event files"""
+    every_seconds: Above0 | None = 60.0
+    """time between two recovery points of a training; stretched where they would take more than a
+    fiftieth of it (null: none by time)"""
+    every_steps: Count | None = None
+    """steps between two recovery points of a training (null: none by steps)"""
 
 
 class Config(Section):

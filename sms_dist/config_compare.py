@@ -14,7 +14,8 @@ _DATA = {
     *("workers", "prefetch", "cache", "remote"),
     *("corruptions", "corruption_samples", "corrupt_candidates"),
 }
-_WITHOUT_EFFECT: Any = {"name": True, "records": True, "data": _DATA}
+_ENGINE = {"silence_seconds", "hang_seconds"}  # when to give up, not what comes out
+_WITHOUT_EFFECT: Any = {"name": True, "records": True, "data": _DATA, "engine": _ENGINE}
 
 
 def fingerprint(config: Config) -> str:
