@@ -56,6 +56,20 @@ class RunPaths:
     def dense(self) -> Path:
         return self.root / "dense"
 
+    @property
+    def stop(self) -> Path:
+        """A file that asks the ranks to stop: whoever wants it makes it."""
+        return self.root / "stop"
+
+    @property
+    def lock(self) -> Path:
+        """Says who works in the folder."""
+        return self.root / "lock.json"
+
+    def recovery(self, training: str) -> Path:
+        """The recovery points of "dense" or "phase_1_candidate_0"."""
+        return self.root / "recovery" / training
+
     def corruption(self, name: str) -> Path:
         """What was measured under one corruption."""
         return self.root / "corruptions" / f"{name}.json"

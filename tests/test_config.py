@@ -106,6 +106,10 @@ WITHOUT_EFFECT = {
     "data.corrupt_candidates": True,
     "records.root": "elsewhere",
     "records.tensorboard": False,
+    "records.every_seconds": None,
+    "records.every_steps": 10,
+    "engine.silence_seconds": 10.0,
+    "engine.hang_seconds": None,
 }
 
 
