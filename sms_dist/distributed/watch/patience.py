@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 
+MOST = 1.5
+
 
 class Patience:
-    """Seconds between looks add up, but one look counts for `longest` at most.
+    """Seconds between looks add up, but a late look counts for little more than one in time.
 
     So nobody is accused of silence because of a suspended job (Slurm, Ctrl-Z) or a busy machine.
     """
 
-    def __init__(self, longest: float) -> None:
-        self._longest = longest
+    def __init__(self, look_seconds: float) -> None:
+        self._longest = MOST * look_seconds
         self._last = time.monotonic()
         self.seconds = 0.0
 

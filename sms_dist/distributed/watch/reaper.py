@@ -52,7 +52,7 @@ class Reaper:
             self._guard.wait()
 
     def _watch(self) -> None:
-        silence, grace = Patience(5 * self._look), Patience(5 * self._look)
+        silence, grace = Patience(self._look), Patience(self._look)
         answers = 0
         while not self._is_over.wait(self._look):
             _tell(self._guard, b".")

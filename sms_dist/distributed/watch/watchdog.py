@@ -60,7 +60,7 @@ class Watchdog:
         )
         self._listener = judge.Listener(_watched(rank, size))
         self._said = Beat(rank, 0, process or this_process())
-        self._idle = Patience(5 * self._seconds)
+        self._idle = Patience(self._seconds)
         self._moves, self._is_armed, self._is_cut = 0, False, False
         self._failure: str | None = None
         self._verdict: Verdict | None = None
@@ -115,7 +115,7 @@ class Watchdog:
     # The thread that talks to the store. A call may block for ever: the reaper sees to that.
 
     def _talk(self) -> None:
-        clock = Patience(5 * self._seconds)
+        clock = Patience(self._seconds)
         try:
             board = Board(self._store)
             while not self._exchange(board, clock.look()):
