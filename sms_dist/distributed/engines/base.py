@@ -61,7 +61,7 @@ class Engine(Protocol):
 
     @property
     def is_sharded(self) -> bool:
-        """Does each rank of the axis have a state of its own? Else the first one's is everybody's."""
+        """Has each rank of the axis a state of its own? Else the first one's is everybody's."""
         ...
 
     def state(self) -> dict[str, Tensor]:
