@@ -7,6 +7,7 @@ both ways. What is compared with what stands in test_engine_states.py.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
