@@ -16,10 +16,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 def describe(rank: int, failure: ProcessFailure) -> str:
     """`rank 1 on host a (pid 123) was killed by SIGKILL`, and a guess why."""
     code = failure.exitcode
-    if code >= 0:
-        end = f"ended with status {code}"
-    else:
-        end = f"was killed by {failure.signal_name()}"
+    by_signal = f"was killed by {failure.signal_name()}"
+    end = by_signal if code < 0 else f"ended with status {code}"
     hint = out_of_memory(failure.pid) if code == -signal.SIGKILL else None
     line = f"rank {rank} on {socket.gethostname()} (pid {failure.pid}) {end}"
     return f"{line} ({hint})" if hint else line

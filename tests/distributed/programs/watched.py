@@ -2,8 +2,10 @@
 
 The argument is a folder. Every world is three forks of this process, which has paid for the
 imports, and a fourth one that holds the store, as torchrun's agent does. They sum a number in every
-step. Prints, as JSON, for every world and rank: {"status", "seconds" from the harm to the end}.
-What a world says on stderr is in a file of its name. Under torchrun: one such world, no harm.
+step. Prints, as JSON, for every world: of each rank {"status", "seconds" from the harm to the end},
+or null if it has not ended. What a world says on stderr is in a file of its name.
+
+Under torchrun these are the ranks of one such world, to which others do harm.
 """
 
 from __future__ import annotations
@@ -12,12 +14,16 @@ import ctypes
 import json
 import os
 import signal
-import socket
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from launching import free_ports
 
 from launcher.orphans import end_with_launcher
 
@@ -30,8 +36,9 @@ from sms_dist.distributed.watch.processes import this_process  # noqa: E402
 from sms_dist.distributed.watch.watchdog import Watchdog  # noqa: E402
 
 RANKS, STORE = range(3), 3
-SILENCE, HANG, GRACE = 4.0, 4.0, 2.0
+SILENCE, HANG, GRACE = 5.0, 5.0, 1.0  # seconds
 HARMFUL_STEP, LAST_STEP = 20, 60
+PATIENCE = 60  # seconds for a world to end
 FOLDER = Path(sys.argv[1])
 
 
@@ -128,14 +135,8 @@ def forked(world: str, rank: int, port: int) -> int:
 
 def hold_store(port: int) -> None:
     store = dist.TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
-    time.sleep(10**6)
-    del store
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    while store is not None:
+        time.sleep(1)
 
 
 def is_due(world: str) -> bool:
@@ -146,47 +147,56 @@ def is_due(world: str) -> bool:
 
 
 def harm(world: str, pids: list[int]) -> None:
-    target, number = SIGNALS.get(world, (None, None))
-    if number is None:
+    if world not in SIGNALS:
         return
-    for pid in pids if target is None else [pids[target]]:
+    target, number = SIGNALS[world]
+    harmed = everybody(pids) if target is None else [pids[target]]
+    for pid in harmed:
         os.kill(pid, number)
     if world == "all suspended":
-        time.sleep(SILENCE + 2)
-        for pid in pids:
+        time.sleep(SILENCE + GRACE + 3)
+        for pid in harmed:
             os.kill(pid, signal.SIGCONT)
 
 
-def story(world: str, pids: list[int]) -> list[dict]:
-    """How the ranks of a world have ended; None is one that has not."""
-    while not is_due(world):
+def everybody(pids: list[int]) -> list[int]:
+    """With the processes that these have started."""
+    lists = [file for pid in pids for file in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [*pids, *(int(word) for file in lists for word in file.read_text().split())]
+
+
+def story(world: str, pids: list[int]) -> list[dict | None]:
+    """How the ranks of a world have ended."""
+    ends: list[dict | None] = [None] * len(RANKS)
+    limit = time.monotonic() + PATIENCE
+    while not is_due(world) and time.monotonic() < limit:
         time.sleep(0.02)
     begin = time.monotonic()
     harm(world, pids)
-    ends = [None] * len(RANKS)
-    while None in ends and time.monotonic() < begin + 60:
+    while None in ends and time.monotonic() < begin + PATIENCE:
         for rank in RANKS:
-            if ends[rank] is None and os.waitpid(pids[rank], os.WNOHANG)[0]:
-                ends[rank] = time.monotonic() - begin
+            if ends[rank] is None:
+                pid, status = os.waitpid(pids[rank], os.WNOHANG)
+                seconds = time.monotonic() - begin
+                if pid:
+                    status = os.waitstatus_to_exitcode(status)
+                    ends[rank] = {"status": status, "seconds": seconds}
         time.sleep(0.02)
+    for rank, pid in enumerate(pids):
+        if rank == STORE or ends[rank] is None:
+            os.kill(pid, signal.SIGKILL)
     return ends
 
 
 def main() -> None:
-    worlds = {}
-    for world in WORLDS:
-        port = free_port()
-        worlds[world] = [forked(world, rank, port) for rank in (*RANKS, STORE)]
-    stories = {}
-    threads = [
-        threading.Thread(target=lambda w=w, p=p: stories.update({w: story(w, p)}))
-        for w, p in worlds.items()
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    print(json.dumps(stories))
+    ports = free_ports(len(WORLDS))
+    worlds = {
+        world: [forked(world, rank, port) for rank in (*RANKS, STORE)]
+        for world, port in zip(WORLDS, ports, strict=True)
+    }
+    with ThreadPoolExecutor(len(worlds)) as pool:
+        stories = pool.map(story, worlds, worlds.values())
+    print(json.dumps(dict(zip(worlds, stories, strict=True))))
 
 
 if "RANK" in os.environ:
