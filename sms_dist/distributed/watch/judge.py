@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sms_dist.distributed.watch.beats import Beat
 from sms_dist.distributed.watch.processes import Process
 
+START = 60.0  # seconds that ranks may begin one after the other
 TOGETHER = 0.7  # who has been silent for this share of the limit is lost with the first one
 
 
@@ -54,15 +55,14 @@ def _lost(listener: Listener, limits: Limits) -> str | None:
     working = listener.working()
     is_cut = any(beat.is_cut for beat in working.values())
     limit = limits.silence_when_cut if is_cut else limits.silence
-    silent = {r: s for r, s in listener.silent.items() if r in working or r not in listener.beats}
+    silent = {rank: listener.silent[rank] for rank in working}
     longest = max(silent.values(), default=0.0)
-    if longest < limit:
-        return None
-    ranks = [rank for rank, seconds in silent.items() if seconds >= TOGETHER * limit]
-    broken = " and its connections are broken" if is_cut else ""
-    known = [working[rank] for rank in ranks if rank in working]
-    who = _all(known) or f"rank {ranks[0]}"
-    return f"{who}: not heard of for {longest:.0f} s{broken}"
+    if longest >= limit:
+        ranks = [working[rank] for rank, seconds in silent.items() if seconds >= TOGETHER * limit]
+        broken = " and its connections are broken" if is_cut else ""
+        return f"{_all(ranks)}: not heard of for {longest:.0f} s{broken}"
+    late = [r for r, s in listener.silent.items() if s >= limit + START and r not in listener.beats]
+    return f"rank {late[0]}: never heard of" if late else None
 
 
 def _hung(working: Iterable[Beat], limit: float) -> str | None:

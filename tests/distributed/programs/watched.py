@@ -36,8 +36,8 @@ from sms_dist.distributed.watch.processes import this_process  # noqa: E402
 from sms_dist.distributed.watch.watchdog import Watchdog  # noqa: E402
 
 RANKS, STORE = range(3), 3
-SILENCE, HANG, GRACE = 5.0, 5.0, 1.0  # seconds
-HARMFUL_STEP, LAST_STEP = 20, 60
+SHORT, LONG, GRACE = 5.0, 60.0, 1.0  # seconds
+HARMFUL_STEP, LAST_STEP = 100, 140
 PATIENCE = 60  # seconds for a world to end
 FOLDER = Path(sys.argv[1])
 
@@ -73,6 +73,8 @@ SIGNALS = {  # what this process does to a rank, or to all processes of the worl
     "store stopped": (STORE, signal.SIGSTOP),
     "all suspended": (None, signal.SIGSTOP),
 }
+SILENT = ("interpreter", "stopped", "killed elsewhere", "store stopped", "all suspended")
+HUNG = ("sleep", "lock", "resting")
 HARMLESS = ("resting", "all suspended")
 WORLDS = (*HARMS, *SIGNALS, "resting")
 
@@ -88,7 +90,7 @@ def work(watchdog: Watchdog, world: str, rank: int) -> None:
         time.sleep(0.02)
     watchdog.rest()
     if world == "resting" and rank == 1:
-        time.sleep(HANG + 2)  # the others wait, and may: also in leaving
+        time.sleep(SHORT + 2)  # the others wait, and may: also in leaving
     if world == "resting":
         dist.barrier()
         time.sleep(rank)
@@ -102,9 +104,12 @@ def live(world: str, rank: int, port: int) -> None:
     if world == "killed elsewhere":  # no rank can look at another's process
         process = replace(process, host=f"host{rank}", machine=f"host{rank}")
     default = dist.distributed_c10d._get_default_store()
+    silence = SHORT if world in SILENT else LONG
+    hang = SHORT if world in HUNG else None
     watchdog = Watchdog(
-        default, rank, len(RANKS), SILENCE, HANG, grace_seconds=GRACE, process=process
+        default, rank, len(RANKS), silence, hang, grace_seconds=GRACE, process=process
     )
+    dist.barrier()
     try:
         work(watchdog, world, rank)
     except (RuntimeError, KeyError) as error:
@@ -154,7 +159,7 @@ def harm(world: str, pids: list[int]) -> None:
     for pid in harmed:
         os.kill(pid, number)
     if world == "all suspended":
-        time.sleep(SILENCE + GRACE + 3)
+        time.sleep(SHORT + GRACE + 3)
         for pid in harmed:
             os.kill(pid, signal.SIGCONT)
 
