@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from launcher.last_words import speak_last_words
 from launcher.screen import Screen
 from launcher.signals import stop_on_signals
 from sms_dist import experiment
@@ -73,6 +74,7 @@ class Session:
         """
         recipe = check(config)
         at = topology.start(config.engine)
+        speak_last_words(at.control)
         bench = set_up(config, at)
         count = survivors(config, bench.info)
         plan = make_plan(recipe, at.num_groups, sizes(config, bench.info), count)

@@ -13,6 +13,8 @@ from pathlib import Path
 import torch.distributed as dist
 from torch._C._distributed_c10d import Store
 
+from sms_dist.distributed.watch.watchdog import Watchdog
+
 LISTEN_SECONDS = 0.5  # at most, between two looks at the store
 REQUEST = "stop requested"
 LEFT = "stopped"
@@ -36,6 +38,18 @@ class Control:
         self._is_told = False
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
+        self.watchdog: Watchdog | None = None  # none if there is one rank only
+
+    def moved(self, step: int | None = None) -> None:
+        """The main thread works, and will move on."""
+        if self.watchdog is not None:
+            self.watchdog.tick(step)
+
+    def at(self, place: str) -> None:
+        """What this rank is at, for whoever hears that it is lost; it need not move yet."""
+        if self.watchdog is not None:
+            self.watchdog.rest()
+            self.watchdog.place = place
 
     def request(self, reason: str) -> None:
         """Ask all ranks to stop at their next safe point."""
@@ -62,6 +76,7 @@ class Control:
         Every rank must call, the same number of times.
         """
         self._num_meetings += 1
+        self.at(f"meeting {self._num_meetings}")
         outcome = GO
         if self.requested is not None and self._store is None:
             outcome = STOP

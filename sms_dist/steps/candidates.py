@@ -68,6 +68,7 @@ def retrained(bench: Workbench, book: Logbook, phase: Phase, start_of: StartOf) 
     for wave, candidate in enumerate(deal(todo, at.num_groups, at.group), 1):
         place = {"candidate": candidate.index, "num_candidates": len(everyone), "wave": wave}
         book.at("retrain", phase=k, **place)
+        at.control.at(f"phase {k}, candidate {candidate.index}")
         mine[candidate.index] = _made(bench, book, phase, candidate, start_of(candidate))
     book.at("waiting", phase=k, candidate=None)
     at.control.meet()

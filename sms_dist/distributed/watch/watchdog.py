@@ -35,7 +35,8 @@ class Watchdog:
     """Beats in a thread of its own; what all ranks know of a fault is the verdict in the store.
 
     The main thread says by `tick` that it moves, by `rest` that it need not, in `place` what it is
-    at. `on_fault` is told once, in another thread, why the run ends; after a grace so is the rank.
+    at: "phase 1, candidate 2". `on_fault` is told once, in another thread, why the run ends; after
+    a grace the rank is ended, too.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class Watchdog:
         self._said = Beat(rank, 0, process or this_process())
         self._idle = Patience(self._seconds)
         self._moves, self._is_armed, self._is_cut = 0, False, False
+        self._step: int | None = None
+        self._is_said = False
         self._failure: str | None = None
         self._verdict: Verdict | None = None
         self._wake, self._known, self._is_leaving = (threading.Event() for _ in range(3))
@@ -72,18 +75,24 @@ class Watchdog:
 
     # What the main thread calls.
 
-    def tick(self) -> None:
+    def tick(self, step: int | None = None) -> None:
         """The main thread has moved, and will move again. Costs nothing."""
         self._moves += 1
+        self._step = step
         self._is_armed = True
 
     def rest(self) -> None:
         """From here to the next tick the main thread may wait as long as it likes."""
+        self._step = None
         self._is_armed = False
 
-    def report(self, text: str) -> str:
-        """Tell the others that this rank fails. The verdict that holds: maybe an older one."""
-        self._failure = f"{replace(self._said, place=self.place)}: failed with {text}"
+    def report(self, text: str, is_said: bool = False) -> str:
+        """Tell the others that this rank fails. The verdict that holds: maybe an older one.
+
+        `is_said`: the user has been told, or will be.
+        """
+        self._is_said = is_said
+        self._failure = f"{replace(self._said, place=self._where())}: failed with {text}"
         self._wake.set()
         return self.verdict(6 * self._seconds) or self._failure
 
@@ -154,7 +163,7 @@ class Watchdog:
         return replace(
             said,
             count=said.count + 1,
-            place=self.place,
+            place=self._where(),
             moves=moves,
             idle=idle if self._is_armed else None,
             at=at,
@@ -162,6 +171,9 @@ class Watchdog:
             is_cut=self._is_cut,
             has_left=self._is_leaving.is_set(),
         )
+
+    def _where(self) -> str:
+        return self.place if self._step is None else f"{self.place}, step {self._step}"
 
     # What becomes of a fault.
 
@@ -180,7 +192,7 @@ class Watchdog:
 
     def _tell(self, verdict: Verdict, is_heard: bool) -> None:
         """It may block, on a full disk or pipe: no other thread waits for this one."""
-        is_mine = verdict.by == self._rank
+        is_mine = verdict.by == self._rank and not self._is_said
         if is_mine and (is_heard or self._is_first_of_host()):
             sys.stderr.write(f"error: {verdict.text}\n")
             sys.stderr.flush()

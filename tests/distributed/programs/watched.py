@@ -81,8 +81,8 @@ WORLDS = (*HARMS, *SIGNALS, "resting")
 
 def work(watchdog: Watchdog, world: str, rank: int) -> None:
     for step in range(LAST_STEP if world in HARMLESS else 10**9):
-        watchdog.place = f"phase 1, candidate 2, step {step}"
-        watchdog.tick()
+        watchdog.place = "phase 1, candidate 2"
+        watchdog.tick(step)
         if step == HARMFUL_STEP and rank == 1 and world in HARMS:
             HARMS[world]()
         dist.all_reduce(torch.ones(1))
