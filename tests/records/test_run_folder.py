@@ -92,7 +92,7 @@ def test_a_folder_that_cannot_be_made_is_named_with_the_reason(tmp_path: Path) -
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_named_with_the_reason(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(ValueError, match="Permission denied"):
+    with pytest.raises(ValueError, match="permission denied"):
         open_run(RunPaths(tmp_path / "run"), Config(), {})
 
 
