@@ -88,9 +88,7 @@ def _whole(item: PlannedPhase, plan: Plan, rate: float) -> float:
     return rate * max(sum(deal(steps, plan.num_groups, g)) for g in range(plan.num_groups))
 
 
-def _busiest(
-    seen: Seen, item: PlannedPhase, plan: Plan, rate: float, is_running: bool
-) -> float:
+def _busiest(seen: Seen, item: PlannedPhase, plan: Plan, rate: float, is_running: bool) -> float:
     """Seconds until the group with most to do has trained all its candidates of the phase."""
     begun = seen.times.get(ENVIRONMENT, 0.0) if is_running else seen.clock.now + 1
     steps = item.steps_of
@@ -103,9 +101,7 @@ def _busiest(
     return max(sums)
 
 
-def _candidate_left(
-    seen: Seen, place: Place, steps: int, rate: float, is_running: bool
-) -> float:
+def _candidate_left(seen: Seen, place: Place, steps: int, rate: float, is_running: bool) -> float:
     if place in seen.stored:
         return 0.0
     for group in seen.groups.values() if is_running else ():

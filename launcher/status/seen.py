@@ -39,7 +39,6 @@ class Place(NamedTuple):
 @dataclass(frozen=True)
 class RecoveryPoint:
     training: str  # dense or phase_1_candidate_0
-    epoch: int | None  # those done, None where it is not told
     steps: int  # those done
     time: float  # when it was written
 
@@ -205,7 +204,7 @@ def _point(path: Path, training: str, reader: Reader) -> RecoveryPoint | None:
     point, time = reader.json(path, Point), reader.time(path)
     if point is None or time is None:
         return None
-    return RecoveryPoint(training, point.epoch, point.steps, time)
+    return RecoveryPoint(training, point.steps, time)
 
 
 def _times(

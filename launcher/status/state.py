@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from launcher.status.durations import ago, span
+from launcher.amounts import ago, span
 from launcher.status.seen import JOBS, JOURNAL, LOCK, Seen, kind
 from sms_dist.config import EngineConfig
+from sms_dist.records.lock_owner import Owner
 
 State = Literal["running", "waiting", "stopped", "failed", "lost", "done", "not started"]
 # What `sms-dist status` ends with.
@@ -43,7 +44,7 @@ def judge(seen: Seen) -> Verdict:
         return Verdict("done", f"by its journal, {_ago(seen, JOURNAL)}")
     if end and kind(end) == "fault":
         return Verdict("failed", said(end))
-    if seen.lock is None:
+    if LOCK not in seen.times:
         if end:
             return Verdict("stopped", f"{said(end)}; the same command goes on")
         return Verdict("failed", "the last start ended without a word; see its log")
@@ -60,8 +61,8 @@ def said(event: dict[str, Any]) -> str:
 
 
 def _by_lock(seen: Seen, is_stopping: bool) -> Verdict:
-    owner, age = seen.lock, seen.age(seen.times.get(LOCK, 0.0))
-    is_gone = owner.is_gone() if owner else None
+    owner, age = _owner(seen.lock), seen.age(seen.times[LOCK])
+    is_gone = seen.lock.is_gone() if seen.lock else None
     if is_gone:
         if is_stopping:
             return Verdict("stopped", f"{owner} has ended; the same command goes on")
@@ -72,7 +73,13 @@ def _by_lock(seen: Seen, is_stopping: bool) -> Verdict:
         return Verdict("lost", f"{owner} {there}, {span(age)}")
     words = "stopping" if is_stopping else "starting" if seen.is_starting else "at work"
     wish = ", asked to stop" if seen.is_stop_wanted else ""
-    return Verdict("running", f"{words}{wish}: {owner}, {_ago(seen, LOCK)}")
+    return Verdict("running", f"{words}{wish}: {owner}, sign of life {_ago(seen, LOCK)}")
+
+
+def _owner(owner: Owner | None) -> str:
+    if owner is None:
+        return "somebody unknown"
+    return f"process {owner.pid} on {owner.host}" + (f", job {owner.job}" if owner.job else "")
 
 
 def _end(seen: Seen) -> dict[str, Any] | None:

@@ -88,12 +88,8 @@ class Point(Told):
     @property
     def steps(self) -> int:
         """Those done."""
-        return _number(self.document.get("steps"))
-
-    @property
-    def epoch(self) -> int | None:
-        """Those done, where it is told."""
-        return _number(self.document["epoch"]) if "epoch" in self.document else None
+        steps = self.document.get("steps")
+        return steps if isinstance(steps, int) and steps > 0 else 0
 
 
 class Metrics(Told):
@@ -101,7 +97,3 @@ class Metrics(Told):
 
     seconds: Annotated[float, Field(ge=0)] | None = None
     epochs: tuple[Any, ...] = ()
-
-
-def _number(value: Any) -> int:
-    return value if isinstance(value, int) and value >= 0 else 0

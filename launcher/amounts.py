@@ -1,8 +1,18 @@
-"""Times in words, no more exact than they are known."""
+"""Bytes and times in words, times no more exact than they are known."""
 
 from __future__ import annotations
 
-MINUTE, HOUR, DAY = 60, 3600, 86400
+UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+MINUTE, HOUR, DAY = 60, 3600, 86400  # seconds
+
+
+def bytes_text(num: float) -> str:
+    """0 B, 999 B, 1.0 kB, 12.3 MB."""
+    for unit in UNITS:
+        if num < 1000 or unit == UNITS[-1]:
+            break
+        num /= 1000
+    return f"{num:.0f} {unit}" if unit == "B" else f"{num:.1f} {unit}"
 
 
 def about(seconds: float) -> str:
