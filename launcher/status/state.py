@@ -46,9 +46,9 @@ def judge(seen: Seen) -> Verdict:
         return Verdict("failed", said(end))
     if LOCK not in seen.times:
         if end:
-            return Verdict("stopped", f"{said(end)}; the same command goes on")
+            return _stopped(end)
         return Verdict("failed", "the last start ended without a word; see its log")
-    return _by_lock(seen, is_stopping=end is not None)
+    return _by_lock(seen, end)
 
 
 def said(event: dict[str, Any]) -> str:
@@ -60,18 +60,20 @@ def said(event: dict[str, Any]) -> str:
     return " ".join(f"{k}={v}" for k, v in known.items() if isinstance(v, str | int | float))
 
 
-def _by_lock(seen: Seen, is_stopping: bool) -> Verdict:
+def _stopped(end: dict[str, Any]) -> Verdict:
+    return Verdict("stopped", f"{said(end)}; the same command goes on")
+
+
+def _by_lock(seen: Seen, end: dict[str, Any] | None) -> Verdict:
     owner, age = _owner(seen.lock), seen.age(seen.times[LOCK])
     is_gone = seen.lock.is_gone() if seen.lock else None
     if is_gone:
-        if is_stopping:
-            return Verdict("stopped", f"{owner} has ended; the same command goes on")
-        return Verdict("failed", f"{owner} has died")
+        return _stopped(end) if end else Verdict("failed", f"{owner} has died")
     engine = seen.config.engine if seen.config else EngineConfig()
     if age > engine.silence_seconds:
         there = "is there, but silent" if is_gone is False else "is silent"
         return Verdict("lost", f"{owner} {there}, {span(age)}")
-    words = "stopping" if is_stopping else "starting" if seen.is_starting else "at work"
+    words = "stopping" if end else "starting" if seen.is_starting else "at work"
     wish = ", asked to stop" if seen.is_stop_wanted else ""
     return Verdict("running", f"{words}{wish}: {owner}, sign of life {_ago(seen, LOCK)}")
 

@@ -27,7 +27,7 @@ OF_A_HOST = ("data.workers", "data.prefetch", "data.cache")
 NUM_DIGITS = 16  # of a hash, enough to see that two differ
 
 
-def facts(config: Config, device: torch.device) -> dict[str, str]:
+def facts(config: Config) -> dict[str, str]:
     """Name -> value, in text. The first word of a name says what kind of fact it is."""
     keys = flatten(config.model_dump(mode="json", by_alias=True))
     return {
@@ -35,7 +35,6 @@ def facts(config: Config, device: torch.device) -> dict[str, str]:
         **_code(Path(sms_dist.__file__).resolve().parents[1]),
         **{f"key {k}": json.dumps(value) for k, value in keys.items() if k not in OF_A_HOST},
         **_data(config.data),
-        "device": device.type,
     }
 
 

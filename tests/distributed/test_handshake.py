@@ -129,13 +129,13 @@ def test_the_facts_tell_versions_code_settings_and_what_describes_the_data(tmp_p
     )
 
     def index():
-        return facts(config, torch.device("cpu"))["data index"]
+        return facts(config)["data index"]
 
-    known = facts(config, torch.device("cpu"))
+    known = facts(config)
     assert known["torch"] == torch.__version__
     assert len(known["code sms_dist/distributed/facts.py"]) == 16
-    assert {"code launcher/main.py", "code data/card.py", "key seed", "device"} <= known.keys()
-    assert "data index" not in facts(Config(), torch.device("cpu"))
+    assert {"code launcher/main.py", "code data/card.py", "key seed"} <= known.keys()
+    assert "data index" not in facts(Config())
     (tmp_path / "shard_1.tar").touch()
     more = index()
     (tmp_path / "card.yaml").write_text("name: a")
@@ -143,7 +143,7 @@ def test_the_facts_tell_versions_code_settings_and_what_describes_the_data(tmp_p
     assert len({known["data index"], more, described}) == 3
     assert index() == described
     gone = config.model_copy(update={"data": config.data.model_copy(update={"path": "/gone"})})
-    assert facts(gone, torch.device("cpu"))["data index"] == "no folder /gone to read"
+    assert facts(gone)["data index"] == "no folder /gone to read"
 
 
 def _digest_posted_by(store, mine, size):

@@ -14,7 +14,6 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-import torch
 import torch.distributed as dist
 
 from sms_dist import config_file
@@ -46,7 +45,7 @@ def of_a_run() -> dict[str, str]:
     settings = [f"data.workers={rank}", f"data.batch_size={32 if is_odd else 64}"]
     config = config_file.load(None, settings)
     data = config.data.model_copy(update={"path": str(mine)})
-    found = facts(config.model_copy(update={"data": data}), torch.device("cpu"))
+    found = facts(config.model_copy(update={"data": data}))
     shutil.rmtree(mine)
     return {name: fact for name, fact in found.items() if name != "key data.path"}
 
