@@ -12,8 +12,8 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from launcher.status.document import Document, document
+from launcher.status.look import look
 from launcher.status.screen import one, one_plain, several, several_plain
-from launcher.status.seen import look
 
 ENDED = ("done", "stopped", "failed", "lost")
 Show = Callable[[list[Document]], None]

@@ -22,9 +22,9 @@ from launcher.amounts import about, span
 from launcher.cli import cli
 from launcher.status.document import document
 from launcher.status.files import clock
+from launcher.status.look import look
 from launcher.status.remaining import left
 from launcher.status.screen import one
-from launcher.status.seen import look
 from sms_dist.records.lock import read
 
 REPOSITORY = Path(__file__).resolve().parents[2]
