@@ -83,14 +83,21 @@ def _owner(paths: RunPaths, reader: Reader) -> Owner | None:
 
 
 def _groups(paths: RunPaths, reader: Reader) -> dict[int, Progress]:
+    found = {}
     try:
-        found = read_all(paths.progress)
-        return {group: PROGRESS.validate_python(each.__dict__) for group, each in found.items()}
-    except ValidationError as error:
-        reader.tell(paths.progress, error.errors()[0]["msg"])
-    except (OSError, ValueError, TypeError) as error:
+        known = read_all(paths.progress)
+    except (OSError, RecursionError) as error:
         reader.tell(paths.progress, str(error))
-    return {}
+        return {}
+    for path in sorted(paths.progress.glob("group_*.json")):
+        name = path.stem.removeprefix("group_")
+        if not name.isdecimal():
+            continue
+        try:
+            found[int(name)] = PROGRESS.validate_python(vars(known[int(name)]))
+        except (KeyError, ValidationError):  # not even read; or with values of other kinds
+            reader.tell(path, "cannot be read")
+    return dict(sorted(found.items()))
 
 
 def _stored(paths: RunPaths, reader: Reader) -> tuple[dict[Place, float], dict[int, float]]:

@@ -204,8 +204,16 @@ def test_what_is_left_is_steps_times_their_seconds_in_the_busiest_group(run) -> 
     assert working.run == working.phase
 
 
-def test_a_later_phase_counts_too_and_candidates_done_before_this_start_are_not_dealt(tmp_path):
-    run = RunAtWork(tmp_path / "run")
+def test_candidates_are_dealt_as_this_start_found_them(run) -> None:
+    run.candidate(2, 3)
+    run.work()
+    # Done by this start: group 1, which has 2 and 4, is busiest. Before it: group 0, with 1 and 4.
+    assert left(look(run.paths.root), is_running=True).run == pytest.approx(84, abs=1)
+    run.age(100, [run.paths.candidate(2, 3) / "manifest.json"])
+    assert left(look(run.paths.root), is_running=True).run == pytest.approx(150, abs=1)
+
+
+def test_a_later_phase_counts_too(run) -> None:
     for path in run.paths.soup(1).iterdir():
         path.unlink()  # phase 1 again, and all of phase 2
     phase, whole = left(look(run.paths.root), is_running=False)
@@ -228,10 +236,23 @@ def test_what_is_damaged_is_named_and_the_rest_told(run, content, words) -> None
     run.work()
     for path in (run.paths.plan, run.paths.environment):
         path.write_bytes(content)
+    (run.paths.progress / "group_1.json").write_bytes(content[:9])
     found = told(run)
     assert found["state"] == "running"
-    assert [line.split(": ")[0] for line in found["damaged"]] == ["plan.json", "environment.json"]
-    assert all(words in line for line in found["damaged"])
+    assert found["groups"].keys() == {"0"}
+    lines = dict(line.split(": ", 1) for line in found["damaged"])
+    assert lines.keys() == {"plan.json", "environment.json", "progress/group_1.json"}
+    assert words in lines["plan.json"]
+    assert words in lines["environment.json"]
+
+
+@pytest.mark.parametrize("wrong", [{"epoch": "two"}, {"stage": "lunch"}, {"surprise": 1}])
+def test_a_group_that_tells_nonsense_is_named(run, wrong) -> None:
+    run.work()
+    path = run.paths.progress / "group_0.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
+    assert told(run)["damaged"] == ["progress/group_0.json: cannot be read"]
+    assert call(run.paths.root).exit_code == 0
 
 
 @pytest.fixture(scope="module")
