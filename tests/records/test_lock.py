@@ -35,7 +35,7 @@ path, stale, many = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]).read_by
 fork = multiprocessing.get_context("fork")
 start, end, won = fork.Barrier(many + 1), fork.Barrier(many + 1), fork.SimpleQueue()
 def taker():
-    for _ in range(25):
+    for _ in range(15):
         start.wait()
         try:
             lock = acquire(path)
@@ -49,7 +49,7 @@ def taker():
         end.wait()
 takers = [fork.Process(target=taker, daemon=True) for _ in range(many)]
 [one.start() for one in takers]
-for _ in range(25):
+for _ in range(15):
     path.write_bytes(stale)
     start.wait(); end.wait()
     winners = [won.get()]
@@ -209,7 +209,7 @@ def test_of_many_that_take_over_one_wins(tmp_path: Path) -> None:
         timeout=100,
         check=True,
     )
-    assert won.stdout.split() == ["1"] * 25
+    assert won.stdout.split() == ["1"] * 15
 
 
 def test_the_holder_is_told_once_when_the_folder_vanishes(path: Path) -> None:
