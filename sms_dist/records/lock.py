@@ -101,8 +101,8 @@ class Lock:
             return None
         root = self.path.parent
         if content is None:
-            what = f"its {self.path.name}" if root.is_dir() else "the folder"
-            return f"{what} is gone from {root}: somebody removed it while the run was at work"
+            what = self.path if root.is_dir() else f"the run folder {root}"
+            return f"{what} is gone: somebody removed it while the run was at work"
         owner = Owner.parse(content)
         if owner is not None and owner.token == self._owner.token:
             return None

@@ -220,7 +220,7 @@ def test_the_holder_is_told_once_when_the_folder_vanishes(path: Path) -> None:
         path.unlink()
         path.parent.rmdir()
 
-    assert "the folder is gone" in is_said(reasons, vanish)
+    assert f"the run folder {path.parent} is gone" in is_said(reasons, vanish)
     lock.release()
     assert len(reasons) == 1
     assert not path.parent.exists()
