@@ -59,7 +59,7 @@ def mend(trouble, disk):
 
 
 def remains(run):
-    """Files and folders that were not finished, but for progress, which is replaced all the time."""
+    """What was not finished; but for progress, which is replaced all the time."""
     return {path for path in run.rglob(".*.tmp") if path.parent.name != "progress"}
 
 
