@@ -26,6 +26,7 @@ from sms_dist.records.lock_owner import SIZE, Owner
 
 INTERVAL = 2.0  # seconds between two beats
 MISSED = 4  # beats after which the owner counts as dead
+LOOKS = 20  # between two beats, by one who waits; the file may also be in the middle of being made
 
 
 def acquire(
@@ -100,8 +101,8 @@ class Lock:
             return None
         root = self.path.parent
         if content is None:
-            what = f"its {self.path.name}" if root.is_dir() else "the folder"
-            return f"{what} is gone from {root}: somebody removed it while the run was at work"
+            what = self.path if root.is_dir() else f"the run folder {root}"
+            return f"{what} is gone: somebody removed it while the run was at work"
         owner = Owner.parse(content)
         if owner is not None and owner.token == self._owner.token:
             return None
@@ -146,7 +147,7 @@ def _has_died(path: Path, owner: Owner | None, interval: float) -> bool:
 def _stands_still(path: Path, owner: Owner | None, interval: float) -> bool:
     """Whether the file stays as it is for some beats.
 
-    Beats are counted, not time: a file server that hangs for a minute hangs for both of us.
+    Looks are counted, not time: a file server that hangs for a minute hangs for both of us.
     """
     who = owner or "somebody unknown"
     print(
@@ -156,8 +157,8 @@ def _stands_still(path: Path, owner: Owner | None, interval: float) -> bool:
         flush=True,
     )
     seen = _content(path)
-    for _ in range(MISSED):
-        time.sleep(interval)
+    for _ in range(MISSED * LOOKS):
+        time.sleep(interval / LOOKS)
         if _content(path) != seen:
             return False
     return True

@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -23,8 +23,27 @@ from sms_dist.config_compare import differences
 from sms_dist.paths import RunPaths
 from sms_dist.records.disk_errors import entering
 from sms_dist.records.files import json_text, make_folder, write_text
+from sms_dist.records.lock import Lock, acquire
 
 WORLD_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_JOB_ID")
+
+
+def enter(
+    paths: RunPaths,
+    config: Config,
+    environment: Mapping[str, Any],
+    on_lost: Callable[[str], None],
+) -> tuple[Lock, bool]:
+    """`open_run`, with the run folder kept from other starts until the lock is released.
+
+    `on_lost` is told, in a thread, why the folder is not ours any more.
+    """
+    lock = acquire(paths.lock, on_lost)
+    try:
+        return lock, open_run(paths, config, environment)
+    except ValueError:
+        lock.release()
+        raise
 
 
 def open_run(paths: RunPaths, config: Config, environment: Mapping[str, Any]) -> bool:
