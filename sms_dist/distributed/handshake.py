@@ -17,6 +17,7 @@ from torch._C._distributed_c10d import Store
 from sms_dist.distributed.disagreement import differences, hosts_text, ranks_text
 
 VERDICT = "verdict"
+LEAVE = timedelta(seconds=5)
 
 
 def compare(
@@ -38,7 +39,15 @@ def compare(
         store.set(VERDICT, json.dumps(_verdict(store, size, timeout)))
     lines = _awaited_verdict(store, timeout)
     if lines:
+        _take_leave(store, rank, size)
         raise ValueError("\n".join(lines))
+
+
+def _take_leave(store: Store, rank: int, size: int) -> None:
+    """Rank 0 may hold the store: it goes when the others have heard the verdict."""
+    store.set(f"heard by {rank}", "")
+    if rank == 0:
+        _has_come(store, [f"heard by {each}" for each in range(size)], LEAVE)
 
 
 def _verdict(store: Store, size: int, timeout: timedelta) -> list[str]:

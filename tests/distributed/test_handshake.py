@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import subprocess
+import sys
 import time
 from datetime import timedelta
 
 import pytest
 import torch
 import torch.distributed as dist
-from launching import PROGRAMS, launch, read_json
+from launching import PROGRAMS, ROOT, free_ports, launch, read_json
 
 from sms_dist.config import Config
 from sms_dist.distributed.disagreement import MAX_LINES, differences, ranks_text
@@ -76,6 +79,18 @@ def test_ranks_that_do_not_come_are_named(found):
         f"rank 3 of 4 did not come within 0.5 s; the others are on host {HOST}"
     )
     assert told(found, "first missing").startswith("rank 0 has not compared the ranks within 1 s")
+
+
+def test_all_hear_the_verdict_before_the_rank_that_holds_the_store_is_gone():
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(*free_ports(1)), "PYTHONPATH": ROOT}
+    environment = os.environ | {name: str(value) for name, value in place.items()}
+    command = [sys.executable, str(PROGRAMS / "refused.py")]
+    ranks = [subprocess.Popen([*command, str(rank)], env=environment) for rank in range(3)]
+    try:
+        assert [rank.wait(90) for rank in ranks] == [2, 2, 2]
+    finally:
+        for rank in ranks:
+            rank.kill()
 
 
 def test_four_thousand_ranks_are_compared_in_a_moment():
