@@ -165,14 +165,10 @@ def _score(event: Event, metrics: Event) -> str:
     return said(event)
 
 
-def _warning(event: Event) -> str:
-    return f"phase {event.get('phase')}: {said(event)}"
-
-
 WORDS: dict[str, Callable[[Event], str]] = {
     "start": _start,
     "dense": _dense,
     "soup": _soup,
-    "warning": _warning,
+    "warning": said,  # names its phase
     "done": _dense,
 }
