@@ -49,10 +49,9 @@ def _diverged(runs: Iterable[Run]) -> tuple[str, ...]:
     retried = sum(bool(c.attempts) and not c.diverged for c in candidates)
     if not dropped and not retried:
         return ()
-    return (
-        f"Of {len(candidates)} candidates {dropped} diverged and are left out, {retried} were "
-        "retried with another seed.",
-    )
+    left_out = f"{dropped} diverged and {'is' if dropped == 1 else 'are'} left out"
+    again = f"{retried} {'was' if retried == 1 else 'were'} retried with another seed"
+    return (f"Of {len(candidates)} candidates {left_out}; {again}.",)
 
 
 def _retraining(runs: Sequence[Run]) -> str:
