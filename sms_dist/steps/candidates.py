@@ -12,9 +12,10 @@ from sms_dist.distributed.collectives import from_first, gather_json
 from sms_dist.paths import LATENT, MASK, METRICS, WEIGHTS
 from sms_dist.phases import Candidate, Phase
 from sms_dist.plan import deal
-from sms_dist.pruning.mask import sparsity
+from sms_dist.pruning.mask import digest, sparsity
 from sms_dist.records import store
 from sms_dist.records.logbook import Logbook
+from sms_dist.records.recovery import forget
 from sms_dist.steps.divergence import (
     Attempts,
     attempts_with,
@@ -27,8 +28,10 @@ from sms_dist.steps.divergence import (
     reject,
     reject_far,
 )
+from sms_dist.steps.keeping import candidate_name, keeper, state_digest
 from sms_dist.tasks.base import Metrics
 from sms_dist.training.evaluation import measured
+from sms_dist.training.recovery import Keeper
 from sms_dist.training.retrain import Retrained, Start, retrain
 from sms_dist.training.workbench import State, Workbench
 
@@ -86,6 +89,7 @@ def retrained(bench: Workbench, book: Logbook, phase: Phase, start_of: StartOf) 
             mine[candidate.index] = _tried(bench, book, phase, candidate, start, attempts)
         owners |= _owners(todo, at.num_groups)
         book.at("waiting", phase=k, candidate=None)
+        at.control.meet()
         told = _shared(bench, {i: document for i, (_, document) in mine.items()})
         documents = judged(bench.config.candidates, told)
         failed = reject_far(bench, book, phase, documents)
@@ -132,22 +136,30 @@ def _made(
     watcher = book.watcher(name, num_epochs, num_steps, speaks=book.is_leader)
     result, metrics = DIVERGED, Metrics()
     if start is not None:
-        result = retrain(bench, start, candidate, watcher)
+        result = retrain(bench, start, candidate, watcher, _keeper(bench, book, start, candidate))
     if result.is_finite:
         book.at("evaluate")
         state, metrics = measured(bench, result.state, bench.at.data)
         result = replace(result, state=state)
     if result.is_finite and phase.has_own_masks:
         metrics = {"sparsity": sparsity(result.mask), **metrics}
-    document = _document(bench, candidate, result, metrics) | {"seconds": watcher.close(metrics)}
+    document = _document(bench, candidate, result, metrics) | watcher.close(metrics)
     document |= {"attempts": list(attempts)} if attempts else {}
     if not result.is_finite:
         document |= {"divergence": reason_of(start, result)}
-    if bench.at.is_leader and is_rejected(bench.config.candidates, document):
-        reject(book.paths, k, [document])
-    elif bench.at.is_leader:
-        store.save(book.paths.candidate(k, i), _tensors(phase, result), {METRICS: document})
+    if bench.at.is_leader:
+        if is_rejected(bench.config.candidates, document):
+            reject(book.paths, k, [document])
+        else:
+            store.save(book.paths.candidate(k, i), _tensors(phase, result), {METRICS: document})
+        forget(book.paths.recovery(candidate_name(k, i)))
     return result, document
+
+
+def _keeper(bench: Workbench, book: Logbook, start: Start, candidate: Candidate) -> Keeper:
+    name = candidate_name(start.phase.index, candidate.index)
+    facts = {"seed": candidate.seed, "mask": digest(start.held), "start": state_digest(start.state)}
+    return keeper(bench, book.paths, name, bench.at.data, **facts)
 
 
 def _tensors(phase: Phase, result: Retrained) -> dict[str, dict[str, Tensor]]:
