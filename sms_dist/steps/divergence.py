@@ -108,11 +108,10 @@ def _rejected(policy: CandidatesConfig, paths: RunPaths, phase: Phase) -> dict[s
 def _told(folder: Path) -> dict[int, Attempts]:
     """What is told of each candidate's last rejected attempt and those before it."""
     found: dict[int, Attempts] = {}
-    for judgement in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if store.is_complete(judgement):
-            for document in store.load_document(judgement, METRICS):
-                i, attempts = document["index"], attempts_with(document)
-                found[i] = max(found.get(i, []), attempts, key=len)
+    for judgement in folder.glob("candidate_*"):  # not what a crashed save left: names with a dot
+        for document in store.load_document(judgement, METRICS):
+            i, attempts = document["index"], attempts_with(document)
+            found[i] = max(found.get(i, []), attempts, key=len)
     return found
 
 

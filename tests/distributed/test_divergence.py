@@ -118,7 +118,7 @@ def by_two(folder, fragile, stopped):
 @pytest.fixture(scope="module")
 def killed(folder, fragile):
     """The same in a single process that is killed while it retries; how often it was."""
-    base, retrying = folder / "killed", ["phase_{0}/rejected/*/manifest.json", "phase_{0}/{1}"]
+    base, retrying = folder / "killed", ["phase_{0}/rejected/[a-z]*/manifest.json", "phase_{0}/{1}"]
     at = [
         [pattern.format(*place) for pattern in retrying]
         for place in ((1, "candidate_1"), (2, "candidate_2"))
@@ -323,6 +323,16 @@ def test_a_start_that_was_killed_between_telling_and_removing_is_obeyed(tmp_path
     again = document(1, 0.5) | {"attempts": attempts_with(stored[1] | lost)}
     saved(paths, [again])
     _rejected(RETRYING, paths, Five)
+    assert store.is_complete(paths.candidate(PHASE, 1))
+
+
+def test_what_a_save_left_that_was_killed_is_no_judgement(tmp_path):
+    paths = RunPaths(tmp_path)
+    saved(paths, [document(1, 0.5)])
+    remains = paths.rejected(PHASE) / ".candidate_1_attempt_0.77.tmp"
+    remains.mkdir(parents=True)
+    (remains / "manifest.json").touch()
+    assert _rejected(RETRYING, paths, Five) == {}
     assert store.is_complete(paths.candidate(PHASE, 1))
 
 
