@@ -134,7 +134,7 @@ class CandidatesConfig(Section):
     (drop), retrained with another seed (retry), or ends the run (stop)"""
     retries: Count = 2
     """retry: other seeds for one candidate of a phase, before it is dropped"""
-    far: Annotated[float, Field(gt=1)] | None = 1.5
+    far: Annotated[float, Field(gt=1)] | None = 2.0
     """far: alone, its last training loss is above so many times the median of those retrained alike
     (null: only what is not finite diverges); see [divergence](methods.md#divergence)"""
 

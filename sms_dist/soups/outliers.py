@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 
-FEWEST = 3  # of two, nobody can say which is the odd one
 # In 259 phases of healthy runs (digits, plain and distorted; seven methods; mostly m=3) a loss was
 # up to 1.40 times the median, but only where both were below 0.1: no gap was above 0.083, and of
 # those above 0.05 none was more than 1.12 times. The deviation of three candidates says little, it
@@ -18,9 +17,10 @@ NORMAL = 1.4826  # standard deviation over median absolute deviation
 def far(losses: Mapping[int, float], times: float) -> dict[int, float]:
     """Those above `times` the median and outside of the usual spread, with that median.
 
-    The losses, by candidate, are of equal training. Always a minority: none where most are broken.
+    The losses, by candidate, are of equal training. Always a minority: none where most are broken,
+    and none of two, where nobody can say which is the odd one.
     """
-    if len(losses) < FEWEST:
+    if not losses:
         return {}
     median = statistics.median(losses.values())
     spread = NORMAL * statistics.median(abs(loss - median) for loss in losses.values())

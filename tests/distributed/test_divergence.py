@@ -104,12 +104,11 @@ def by_four(folder, fragile):
 
 @pytest.fixture(scope="module")
 def by_two(folder, fragile, stopped):
-    """The same on two groups; and the run that stopped goes on with another policy."""
+    """The same on two groups, one of them the run that stopped, with another policy."""
     base = folder / "by_2"
     runs = {
-        base / "not_finite": (*fragile, NOT_FINITE, *RETRY),
         base / "far": (*fragile, FAR, *RETRY),
-        shutil.copytree(stopped[0], base / "after_stop"): (*fragile, NOT_FINITE, *RETRY),
+        shutil.copytree(stopped[0], base / "not_finite"): (*fragile, NOT_FINITE, *RETRY),
     }
     start_several(runs, folder, ranks=2)
     return base
@@ -175,9 +174,8 @@ def test_what_is_retried_counts_in_the_soup_and_what_is_dropped_does_not(by_four
         assert torch.equal(soup, torch.stack(states).double().mean(0).float())
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_two_groups_come_to_the_same_bits(by_four, by_two, name):
-    assert all_weights(by_two / name) == all_weights(by_four / name)
+def test_two_groups_come_to_the_same_bits(by_four, by_two):
+    assert all_weights(by_two / "far") == all_weights(by_four / "far")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -208,7 +206,7 @@ def test_one_alone_far_from_the_others_is_dropped_and_its_weights_stay_to_be_loo
     soup = read_json(run / "phase_1" / "soup" / "metrics.json")
     assert soup["coefficients"] == {str(i): pytest.approx(1 / 3) for i in (0, 2, 3)}
     far, scores = soup["candidates"][1], [c["test_accuracy"] for c in soup["candidates"]]
-    assert far["divergence"]["loss"] > 1.5 * far["divergence"]["median"]
+    assert far["divergence"]["loss"] > 2 * far["divergence"]["median"]
     assert soup["mean_candidate"] == pytest.approx(sum(scores[i] for i in (0, 2, 3)) / 3)
     assert (run / "phase_1" / "candidate_1" / "weights.safetensors").is_file()
 
@@ -234,7 +232,7 @@ def test_the_policy_stop_ends_the_run_with_one_line_and_no_soup(stopped):
 
 
 def test_started_again_with_another_policy_it_ends_as_if_that_had_been_the_first(by_four, by_two):
-    assert all_weights(by_two / "after_stop") == all_weights(by_four / "not_finite")
+    assert all_weights(by_two / "not_finite") == all_weights(by_four / "not_finite")
 
 
 # Decisions and what is on disk.
