@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from contextlib import contextmanager
 
@@ -11,6 +12,7 @@ from launching import last_soup
 
 from launcher.run_folders import read_run
 from sms_dist.paths import RunPaths
+from sms_dist.records import lock as locks
 
 SETTINGS = ("candidates.count=2", "records.every_seconds=null", "records.every_steps=20")
 AGAIN = "then give the same command again; the last good state is untouched"
@@ -90,6 +92,16 @@ def test_whatever_the_disk_does_the_run_goes_on_and_ends_with_the_same_bits(runs
         assert runs.run(disk, *SETTINGS).status == 0
         assert last_soup(run) == last_soup(undisturbed / "run")
         check_readable(run)
+
+
+def test_a_second_start_is_refused_and_touches_nothing(runs, tmp_path):
+    lock = locks.acquire(tmp_path / "run" / "lock.json")
+    ended = runs.run(tmp_path, *SETTINGS)
+    assert ended.status == 2
+    (line,) = ended.err.splitlines()
+    assert f"{tmp_path}/run is in use by process {os.getpid()} on host" in line
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock.json"]
+    lock.release()
 
 
 def test_a_run_folder_that_vanishes_ends_the_run_and_is_not_made_again(runs, tmp_path):
