@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,9 @@ from sms_dist.distributed.control import Stopped
 from sms_dist.paths import WEIGHTS, RunPaths
 from sms_dist.plan import Plan, make_plan
 from sms_dist.records.files import json_text, write_text
+from sms_dist.records.lock import Lock
 from sms_dist.records.logbook import Logbook
-from sms_dist.records.run_folder import environment, open_run
+from sms_dist.records.run_folder import enter, environment
 from sms_dist.records.store import is_complete
 from sms_dist.reports.table import run_table
 from sms_dist.sizes import sizes, survivors
@@ -58,12 +60,19 @@ def _take_back_stop(paths: RunPaths) -> None:
         paths.stop.unlink(missing_ok=True)
 
 
+def _lost(reason: str) -> None:
+    """The run folder is not ours any more: nothing is to be written there."""
+    print(f"error: {reason}", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
 @dataclass(frozen=True)
 class Session:
     bench: Workbench
     paths: RunPaths
     plan: Plan
     is_resumed: bool
+    locks: list[Lock]  # rank 0's, on the run folder
 
     @classmethod
     def open(cls, config: Config, folder: Path) -> Session:
@@ -78,11 +87,18 @@ class Session:
         plan = make_plan(recipe, at.num_groups, sizes(config, bench.info), count)
         paths = RunPaths(folder)
         _check_dense(bench, paths)
-        resumed = from_first(lambda: open_run(paths, config, environment()), at.world, at.device)
+        locks: list[Lock] = []
+
+        def entered() -> bool:
+            lock, is_resumed = enter(paths, config, environment(), _lost)
+            locks.append(lock)
+            return is_resumed
+
+        resumed = from_first(entered, at.world, at.device)
         if at.world.is_first:
             write_text(paths.plan, json_text(plan.as_json()))
             _take_back_stop(paths)
-        return cls(bench, paths, plan, resumed)
+        return cls(bench, paths, plan, resumed, locks)
 
     def run(self) -> None:
         """Run to the end; rank 0 shows how it goes."""
@@ -98,6 +114,8 @@ class Session:
         )
         console = Console()
         with ExitStack() as stack:
+            for lock in self.locks:
+                stack.callback(lock.release)
             if at.world.is_first:  # the others print nothing
                 screen = stack.enter_context(Screen(self.paths.progress, console, at.num_groups))
                 screen.headline(self._headline())
