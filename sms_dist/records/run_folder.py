@@ -25,7 +25,10 @@ from sms_dist.records.disk_errors import entering
 from sms_dist.records.files import json_text, make_folder, write_text
 from sms_dist.records.lock import Lock, acquire
 
-WORLD_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_JOB_ID")
+WORLD_VARIABLES = (
+    *("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_JOB_ID"),
+    *("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"),
+)
 
 
 def enter(

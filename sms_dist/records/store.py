@@ -28,6 +28,7 @@ from sms_dist.records.files import (
 )
 
 __all__ = [
+    "discard",
     "is_complete",
     "json_text",
     "load_document",
@@ -62,6 +63,14 @@ def save(
 def is_complete(folder: Path) -> bool:
     """Whether `save` finished here."""
     return (folder / MANIFEST).is_file()
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder, whole or not at all; what a crash leaves of it the next `save` tidies up."""
+    remains = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    os.replace(folder, remains)
+    sync(folder.parent)
+    shutil.rmtree(remains)
 
 
 def load_tensors(folder: Path, file: str) -> dict[str, Tensor]:
