@@ -23,17 +23,16 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "distributed"), str(HERE / "trials")]
 
 from chances import TARGETS, Chances  # noqa: E402
-from disturbed import Disturbed, logs_of, started  # noqa: E402
+from disturbed import Disturbed, started, tails  # noqa: E402
 from inspection import damages, differences, fingerprint, remains  # noqa: E402
 from life import Kill  # noqa: E402
 from moments import Durations, Observer  # noqa: E402
-from patience import Failure, Patience, wait_until  # noqa: E402
+from patience import Patience, TrialError, wait_until  # noqa: E402
 from tables import markdown, mean_std, span  # noqa: E402
 from variants import CHOICES, VARIANTS, Variant  # noqa: E402
 
 MOST_FAILURES = 3  # runs that come to no end, after which there is no use in more of them
 NUM_REFERENCES = 2
-TAIL = 3000  # characters of a log
 
 
 @dataclass
@@ -76,10 +75,10 @@ def undisturbed(variant: Variant, folder: Path) -> Reference:
         wait_until(has_ended, patience, pause=0.001)
         seconds = time.monotonic() - start
         if status := launch.process.wait():
-            raise Failure(f"the undisturbed run ended with status {status}")
+            raise TrialError(f"the undisturbed run ended with status {status}")
     found = [*remains(folder), *damages(folder)]
     if found:
-        raise Failure(f"the undisturbed run: {found}")
+        raise TrialError(f"the undisturbed run: {found}")
     return Reference(seconds, observer.durations, fingerprint(folder))
 
 
@@ -90,7 +89,7 @@ def reference_of(variant: Variant, folder: Path) -> tuple[Reference, Result]:
         found.append(undisturbed(variant, folder / f"reference_{number}"))
         click.echo(f"{variant.name}: undisturbed {found[-1].seconds:.1f} s", err=True)
     if any(one.fingerprint != found[0].fingerprint for one in found):
-        raise Failure(f"{variant.name}: two undisturbed runs differ")
+        raise TrialError(f"{variant.name}: two undisturbed runs differ")
     first = found[0].durations
     seconds = [one.seconds for one in found]
     return found[0], Result(variant.name, seconds, first.typical("start"), first.steps_per_second)
@@ -119,7 +118,7 @@ def campaign(variant: Variant, num_kills: int, targets: tuple[str, ...], seed: i
             result.run_seconds.append(run.run())
             wrong = [*differences(run_folder, reference.fingerprint), *remains(run_folder)]
             wrong += damages(run_folder)
-        except Failure as failure:
+        except TrialError as failure:
             num_failures += 1
             wrong = [f"{failure}\n{tails(run_folder)}"]
         result.kills += run.kills
@@ -130,12 +129,6 @@ def campaign(variant: Variant, num_kills: int, targets: tuple[str, ...], seed: i
         result.faults += found
         number += 1
     return result
-
-
-def tails(folder: Path) -> str:
-    """The ends of what the last launch of a run said."""
-    logs = sorted(logs_of(folder).glob("*.*"), key=lambda path: path.stat().st_mtime)[-2:]
-    return "\n".join(f"--- {log}\n{log.read_text(errors='replace')[-TAIL:]}" for log in logs)
 
 
 def tables(results: list[Result]) -> str:
@@ -198,7 +191,7 @@ def main(
         chosen = TARGETS[target]
         try:
             found = campaign(VARIANTS[name], share, chosen, seed, folder / name, 60 * minutes)
-        except Failure as failure:
+        except TrialError as failure:
             sys.exit(f"{name}: {failure}")
         results.append(found)
     document = document or folder / "chaos.json"

@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 
-from moments import END, START, WRITING, Durations
+from moments import END, START, Durations
 
 ANYWHEN = "any moment"
 NEVER = ("waiting", "done")  # waiting groups: hit by the way

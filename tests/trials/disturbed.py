@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from chances import Aim, Chances
@@ -15,6 +14,7 @@ from life import Kill, Life
 from variants import Variant
 from watch import Watch
 
+TAIL = 3000  # characters of a log
 LOCAL_RANKS = ROOT / "launcher" / "local_ranks.py"
 
 
@@ -32,7 +32,7 @@ class Disturbed:
         self._awake: list[float] = []
 
     def run(self) -> float:
-        """Seconds until the run was finished; Failure if it does not get there."""
+        """Seconds until the run was finished; TrialError if it does not get there."""
         start, is_finished = time.monotonic(), False
         while not is_finished:
             is_finished = self._start()
@@ -85,3 +85,9 @@ def started(variant: Variant, folder: Path, restarts: int = 0) -> Iterator[Launc
 
 def logs_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}_logs")
+
+
+def tails(folder: Path) -> str:
+    """The ends of what the last launch of a run said."""
+    logs = sorted(logs_of(folder).glob("*.*"), key=lambda path: path.stat().st_mtime)[-2:]
+    return "\n".join(f"--- {log}\n{log.read_text(errors='replace')[-TAIL:]}" for log in logs)

@@ -14,7 +14,7 @@ from launcher.run_folders import read_run
 from sms_dist.paths import MANIFEST, MASK, WEIGHTS, RunPaths
 
 MODELS = ("dense", "phase_*/candidate_*", "phase_*/soup")
-MEASURED = ("seconds",)  # what is not the same in every run
+VARYING = ("seconds", "resumed_at")  # from run to run
 
 
 def damages(folder: Path) -> list[str]:
@@ -55,7 +55,7 @@ def differences(folder: Path, reference: dict[str, str]) -> list[str]:
 
 def remains(folder: Path) -> list[str]:
     """What should have been tidied up when a run is over."""
-    found = [path for path in folder.rglob(".*.tmp")]
+    found = list(folder.rglob(".*.tmp"))
     found += [path for path in (folder / "recovery").rglob("*") if path.is_file()]
     return [f"{path.relative_to(folder)} is left over" for path in sorted(found)]
 
@@ -119,5 +119,5 @@ def _rank_steps(slot: Path, rank: int) -> tuple[int, int, float] | None:
 
 def _without_times(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: _without_times(v) for k, v in value.items() if k not in MEASURED}
+        return {k: _without_times(v) for k, v in value.items() if k not in VARYING}
     return [_without_times(v) for v in value] if isinstance(value, list) else value

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from chances import Aim, Chances
 from inspection import damages, newest_point
 from moments import TRAINING, WRITING, progress_of, training_of, writers
-from patience import Failure, happens
+from patience import TrialError, happens
 from processes import are_gone, kill_all
 from variants import Variant
 from watch import Watch
@@ -65,7 +65,7 @@ class Life:
         """Wait for the end of the launch; whether the run is finished."""
         status = self._watch.until_end()
         if status and not self._is_over:
-            raise Failure(f"the launch ended with status {status}, though nobody had killed it")
+            raise TrialError(f"the launch ended with status {status}, though nobody had killed it")
         if not happens(lambda: not self._watch.processes.all(), seconds=10):
             self.faults.append(f"processes outlive the run: {self._watch.processes.all()}")
         return status == 0

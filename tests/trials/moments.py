@@ -31,7 +31,7 @@ def progress_of(folder: Path, group: int) -> Progress | None:
 
 
 def stage_of(folder: Path, group: int, since: float) -> str:
-    """What the group does; START until it has told anything later than `since` (seconds since 1970).
+    """What the group does; START until it tells anything after `since` (seconds since 1970).
 
     Between the end of one model and the training of the next a phase is begun: PRUNE.
     """
@@ -63,7 +63,7 @@ def writers(folder: Path, kind: str) -> set[int]:
 
 @dataclass
 class Durations:
-    """How long stages last, seen while a run is not disturbed; and how many steps a training has."""
+    """How long stages last in a run that is not disturbed."""
 
     seconds: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     steps: int = 0  # of a retraining

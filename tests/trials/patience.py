@@ -10,7 +10,7 @@ QUIET_SECONDS = 120.0  # without a change in the run folder: the run hangs
 LOOK_SECONDS = 1.0  # between two looks at whether it changed
 
 
-class Failure(Exception):
+class TrialError(Exception):
     """The run did what it must not do; a sentence for people."""
 
 
@@ -23,7 +23,7 @@ class Patience:
         self._changed = time.monotonic()
 
     def check(self) -> None:
-        """Failure if it has ended."""
+        """TrialError if it has ended."""
         now = time.monotonic()
         if now - self._looked < LOOK_SECONDS:
             return
@@ -32,7 +32,7 @@ class Patience:
         if newest != self._newest:
             self._newest, self._changed = newest, now
         elif now - self._changed > self._seconds:
-            raise Failure(f"hangs: nothing changed in {self._folder} for {self._seconds:.0f} s")
+            raise TrialError(f"hangs: nothing changed in {self._folder} for {self._seconds:.0f} s")
 
     def _newest_change(self) -> int:
         times = []
@@ -45,7 +45,7 @@ class Patience:
 
 
 def wait_until(condition: Callable[[], bool], patience: Patience, pause: float = 0.01) -> None:
-    """Failure if nothing happens for too long before the condition holds."""
+    """TrialError if nothing happens for too long before the condition holds."""
     while not condition():
         patience.check()
         time.sleep(pause)
