@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,9 @@ class Processes:
 
     def __init__(self, launch: Launch) -> None:
         self.agent = launch.process.pid
-        self._mark = _environment(self.agent)[MARK]
+        while MARK not in (own := _environment(self.agent)):
+            time.sleep(0.001)  # it is only just being started
+        self._mark = own[MARK]
 
     def all(self) -> set[int]:
         """Those that are alive, wherever they belong by now."""
