@@ -75,12 +75,15 @@ def say(line: str) -> None:
 @click.option("--engine", type=click.Choice(list(CHOICES)), default="both", show_default=True)
 @click.option("--target", type=click.Choice(list(TARGETS)), default="any", show_default=True)
 @click.option("--seed", default=0, show_default=True, help="Of moments and victims.")
+@click.option(
+    "--references", default=2, show_default=True, help="Undisturbed runs, of each engine."
+)
 @click.option("--folder", type=Path, help="New folder for the runs. [default: a temporary one]")
 @click.option("--json", "document", type=Path, help="File for the results.")
 @click.option("--minutes", default=120.0, show_default=True, help="At most.")
 def main(
-    kills: int, engine: str, target: str, seed: int, folder: Path | None, document: Path | None,
-    minutes: float,
+    kills: int, engine: str, target: str, seed: int, references: int, folder: Path | None,
+    document: Path | None, minutes: float,
 ) -> None:  # fmt: skip
     """Kill runs, and see that they come to the same end."""
     folder = (folder or Path(tempfile.mkdtemp(prefix="chaos_"))).resolve()
@@ -90,7 +93,9 @@ def main(
     for place, name in enumerate(names):
         share = kills // len(names) + (place < kills % len(names))
         try:
-            campaign = Campaign(VARIANTS[name], folder / name, TARGETS[target], seed, say)
+            campaign = Campaign(
+                VARIANTS[name], folder / name, TARGETS[target], seed, references, say
+            )
         except TrialError as error:
             sys.exit(f"{name}: {error}")
         results.append(campaign.result)

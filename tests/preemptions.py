@@ -2,8 +2,8 @@
 
 python tests/preemptions.py --times 50
 
-Every request must be granted in time, with status 75, after a recovery point or a finished step. The
-run must go on from there, and end with the bits of a run that nobody has asked to stop.
+Every request must be granted in time, with status 75, after a recovery point or a finished step.
+The run must go on from there, and end with the bits of a run that nobody has asked to stop.
 """
 
 from __future__ import annotations

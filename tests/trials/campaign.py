@@ -18,7 +18,6 @@ from patience import Patience, TrialError, wait_until
 from variants import Variant
 
 MOST_UNFINISHED = 3  # runs that come to no end, after which there is no use in more of them
-NUM_REFERENCES = 2
 
 
 @dataclass(frozen=True)
@@ -74,10 +73,10 @@ def undisturbed(variant: Variant, folder: Path) -> Reference:
     return Reference(seconds, observer.durations, fingerprint(folder))
 
 
-def references(variant: Variant, folder: Path, tell: Tell) -> tuple[Reference, Result]:
+def references(variant: Variant, folder: Path, num: int, tell: Tell) -> tuple[Reference, Result]:
     """Several undisturbed runs, which must be equal."""
     found = []
-    for number in range(NUM_REFERENCES):
+    for number in range(num):
         found.append(undisturbed(variant, folder / f"reference_{number}"))
         tell(f"{variant.name}: undisturbed {found[-1].seconds:.1f} s")
     if any(one.fingerprint != found[0].fingerprint for one in found):
@@ -91,9 +90,9 @@ class Campaign:
     """Runs are killed until so many kills were made."""
 
     def __init__(self, variant: Variant, folder: Path, targets: tuple[str, ...], seed: int,
-                 tell: Tell) -> None:  # fmt: skip
+                 num_references: int, tell: Tell) -> None:  # fmt: skip
         self._variant, self._folder, self._tell = variant, folder, tell
-        self._reference, self.result = references(variant, folder, tell)
+        self._reference, self.result = references(variant, folder, num_references, tell)
         own = random.Random(f"{seed} {variant.name}")
         self._chances = Chances(own, self._reference.durations, targets)
         self._number = 0
