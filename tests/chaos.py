@@ -9,6 +9,7 @@ everything that had to end must be gone, and the run folder be readable.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -86,6 +87,7 @@ def main(
     document: Path | None, minutes: float,
 ) -> None:  # fmt: skip
     """Kill runs, and see that they come to the same end."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # and so end what was started
     folder = (folder or Path(tempfile.mkdtemp(prefix="chaos_"))).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     document, end = document or folder / "chaos.json", time.monotonic() + 60 * minutes

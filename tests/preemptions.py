@@ -225,6 +225,7 @@ def table(requests: list[Request]) -> str:
 @click.option("--json", "document", type=Path, help="File for the results.")
 def main(times: int, form: str, seed: int, folder: Path | None, document: Path | None) -> None:
     """Ask runs to stop, and see that they do, and that they come to the same end."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # and so end what was started
     folder = (folder or Path(tempfile.mkdtemp(prefix="preemptions_"))).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     write_digits(folder / "shards")
