@@ -10,7 +10,7 @@ from pydantic import Field, Strict, ValidationError, model_validator
 from data.dataset import DatasetInfo
 from sms_dist import small_files
 from sms_dist.config_file import one_line, parse
-from sms_dist.config_section import Above0, Count, Names, Section, Size
+from sms_dist.config_section import Above0, Names, Section, Size
 
 FILE = "card.yaml"
 MAX_BYTES = 1 << 18
@@ -159,4 +159,3 @@ def read(folder: Path) -> Card:
         return Card.model_validate(values)
     except ValidationError as error:
         raise ValueError(f"{path}: {one_line(error, Card)}") from None
-

@@ -40,7 +40,7 @@ class _Loader(yaml.SafeLoader):
         self._depth = self._nodes = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         self._check_event(event)
         self._nodes += 1
         if self._nodes > MAX_NODES:
@@ -55,9 +55,9 @@ class _Loader(yaml.SafeLoader):
     @staticmethod
     def _check_event(event: Any) -> None:
         if isinstance(event, yaml.AliasEvent):
-            raise _mistake(event, f"the reference *{event.anchor}; write its value instead")
+            raise _mistake(event, f"it has a reference (*{event.anchor}); write the value instead")
         if getattr(event, "tag", None) is not None:
-            raise _mistake(event, f"the tag {event.tag}; write a plain value instead")
+            raise _mistake(event, f"it has a tag ({event.tag}); write a plain value instead")
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -125,7 +125,7 @@ def parse(content: str | bytes, source: str) -> Any:
 
 
 def _character(error: yaml.reader.ReaderError) -> str:
-    return f"character {error.position} is U+{ord(error.character):04X}, which is no text"
+    return f"character {error.position} is U+{error.character:04X}, which is no text"
 
 
 def _mistake(at: Any, problem: str) -> yaml.MarkedYAMLError:

@@ -228,7 +228,10 @@ def test_settings_reach_lists_and_nested_mappings():
         ("name=2024", r"^name=2024 should be a valid string; write it in quotes$"),
         ("name=a/b", r"^name='a/b' "),
         ("pruning.goal_sparsity=1.0", r"^pruning\.goal_sparsity=1\.0 should be less than 1$"),
-        ("pretrain.learning_rate=.inf", r"learning_rate=\.inf is not YAML: \.inf is no finite number"),
+        (
+            "pretrain.learning_rate=.inf",
+            r"\.inf is not YAML: \.inf is no finite number",
+        ),
         ("engine.precision=fp8", r"^engine\.precision='fp8' should be 'fp32', 'bf16' or 'fp16'$"),
         ("engine.accumulation=3", r"^data\.batch_size=16 must be a multiple of 3.*; try 18$"),
         ("data=5", r"^data=5 should be a valid dictionary"),
