@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,13 @@ from pathlib import Path
 from rich.console import Console
 
 from launcher.screen import Screen
+from launcher.signals import stop_on_signals
 from sms_dist import experiment
 from sms_dist.checks import check
 from sms_dist.config import Config
 from sms_dist.distributed import topology
 from sms_dist.distributed.collectives import from_first, together
+from sms_dist.distributed.control import Stopped
 from sms_dist.paths import WEIGHTS, RunPaths
 from sms_dist.plan import Plan, make_plan
 from sms_dist.records.files import json_text, write_text
@@ -46,6 +49,15 @@ def _check_dense(bench: Workbench, paths: RunPaths) -> None:
         known_history(dense.history, bench.config.retrain.schedule)
 
 
+def _take_back_stop(paths: RunPaths) -> None:
+    """A new start was wanted after the file that asked the last one to stop.
+
+    Ranks that torchrun starts again by itself were not: they stop again.
+    """
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        paths.stop.unlink(missing_ok=True)
+
+
 @dataclass(frozen=True)
 class Session:
     bench: Workbench
@@ -69,6 +81,7 @@ class Session:
         resumed = from_first(lambda: open_run(paths, config, environment()), at.world, at.device)
         if at.world.is_first:
             write_text(paths.plan, json_text(plan.as_json()))
+            _take_back_stop(paths)
         return cls(bench, paths, plan, resumed)
 
     def run(self) -> None:
@@ -89,11 +102,18 @@ class Session:
                 screen = stack.enter_context(Screen(self.paths.progress, console, at.num_groups))
                 screen.headline(self._headline())
             self._tell_start(book)
-            summary = experiment.run(self.bench, book)
+            at.control.listen(self.paths.stop)
+            stop_on_signals(at.control)
+            try:
+                summary = experiment.run(self.bench, book)
+            except Stopped:
+                reason = at.control.leave()
+                book.event("stopped", reason=reason)
+                raise Stopped(reason) from None
         if at.world.is_first:
             console.print(run_table(summary))
             console.print(self._product(), soft_wrap=True, highlight=False)
-        topology.stop()
+        topology.stop(at)
 
     def _tell_start(self, book: Logbook) -> None:
         at, task = self.bench.at, self.bench.task

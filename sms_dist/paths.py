@@ -66,9 +66,14 @@ class RunPaths:
         """Says who works in the folder."""
         return self.root / "lock.json"
 
+    @property
+    def recoveries(self) -> Path:
+        """The recovery points of all trainings."""
+        return self.root / "recovery"
+
     def recovery(self, training: str) -> Path:
-        """The recovery points of "dense" or "phase_1_candidate_0"."""
-        return self.root / "recovery" / training
+        """Those of "dense" or "phase_1_candidate_0"."""
+        return self.recoveries / training
 
     def corruption(self, name: str) -> Path:
         """What was measured under one corruption."""

@@ -38,8 +38,13 @@ def sha256_of(path: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Make or replace a file; a crash leaves the old text or the new one."""
+    write_atomic(path, text.encode())
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Make or replace a file; a crash leaves the old bytes or the new ones."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    write_bytes(temporary, text.encode())
+    write_bytes(temporary, content)
     os.replace(temporary, path)
     sync(path.parent)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -58,6 +58,25 @@ class Engine(Protocol):
 
     def weights(self) -> dict[str, Tensor]:
         """The fp32 parameters under the bare model's names, whole, on every rank of the axis."""
+
+    @property
+    def is_sharded(self) -> bool:
+        """Has each rank of the axis a state of its own? Else the first one's is everybody's."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """All of this rank that the next step depends on, by stable names.
+
+        Not copies: the next step changes them. Floating-point numbers and counts are float64 and
+        int64 without dimensions. In no collective.
+        """
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on, bit for bit, where `state` was taken from an engine of the same job.
+
+        For a fresh engine. ValueError on all ranks, and nothing is changed, if names, shapes or
+        types do not fit on one of them.
+        """
 
     def close(self) -> None:
         """Give back hooks and buffers; the engine is of no use after."""

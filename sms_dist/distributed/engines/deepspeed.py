@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from sms_dist.distributed.collectives import together
 from sms_dist.distributed.engines.base import (
     Inputs,
     Job,
@@ -20,6 +21,23 @@ from sms_dist.distributed.engines.base import (
     hold_mask,
     make_optimizer,
     micro_batches,
+)
+from sms_dist.distributed.engines.deepspeed_config import deepspeed_config
+from sms_dist.distributed.engines.deepspeed_state import (
+    compute_with_masters_,
+    forget_first_step_,
+    masters,
+    scaler,
+)
+from sms_dist.distributed.engines.named_tensors import copy_, joined, part
+from sms_dist.distributed.engines.optimizer_state import (
+    check_restorable,
+    optimizer_state,
+    restore_optimizer_state_,
+)
+from sms_dist.distributed.engines.scaler_state import (
+    deepspeed_scaler_state,
+    restore_deepspeed_scaler_,
 )
 
 if not torch.cuda.is_available():
@@ -85,6 +103,7 @@ class DeepSpeedEngine:
                 mpu=GroupUnit(job),
                 dist_init_required=False,
             )
+        forget_first_step_(self._engine.optimizer)
 
     def step(self, inputs: Inputs, targets: Tensor, weight: float, rate: float, loss: Loss) -> None:
         for group in self._engine.optimizer.param_groups:
@@ -107,6 +126,39 @@ class DeepSpeedEngine:
         named = zip(self._names, full, strict=True)
         return {name: tensor.detach().float().clone() for name, tensor in named}
 
+    @property
+    def is_sharded(self) -> bool:
+        return self._job.engine.zero_stage > 0
+
+    def state(self) -> dict[str, Tensor]:
+        engine = self._engine
+        held = masters(engine.optimizer)
+        return joined(
+            {
+                "model": self._model_state(held),
+                "optimizer": optimizer_state(engine.basic_optimizer, held),
+                "scaler": deepspeed_scaler_state(scaler(engine.optimizer)),
+            }
+        )
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        engine = self._engine
+        held = masters(engine.optimizer)
+
+        def check() -> None:
+            check_restorable(state, self.state(), engine.basic_optimizer, held)
+
+        together(check, self._job.axis, self._job.at.device)
+        copy_(self._model_state(held), part(state, "model"))
+        restore_optimizer_state_(part(state, "optimizer"), engine.basic_optimizer, held)
+        restore_deepspeed_scaler_(part(state, "scaler"), scaler(engine.optimizer))
+        compute_with_masters_(engine.optimizer)
+
+    def _model_state(self, held: list[Tensor]) -> dict[str, Tensor]:
+        """My share of the weights in fp32; and the buffers, which nobody shares."""
+        shares = {str(i): master.detach() for i, master in enumerate(held)}
+        return joined({"master": shares, "buffer": dict(self._engine.module.named_buffers())})
+
     def close(self) -> None:
         self._engine.destroy()
         del self._engine
@@ -122,33 +174,6 @@ class DeepSpeedEngine:
         low, high = getattr(optimizer, "fp16_groups", []), getattr(optimizer, "fp32_groups", [])
         pairs = [zip(*groups, strict=True) for groups in zip(low, high, strict=True)]
         return {parameter: master for group in pairs for parameter, master in group}
-
-
-def deepspeed_config(job: Job) -> dict[str, Any]:
-    """DeepSpeed's configuration, derived from ours; `engine.deepspeed` is merged over it."""
-    engine = job.engine
-    pieces = job.axis.size * engine.accumulation
-    config: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": max(1, job.batch_size // pieces),
-        "gradient_accumulation_steps": engine.accumulation,
-        "gradient_clipping": job.optimizer.clip_norm or 0.0,
-        "zero_allow_untested_optimizer": True,
-        "zero_optimization": {"stage": engine.zero_stage},
-        "steps_per_print": 2**31,
-    }
-    if engine.precision != "fp32":
-        config[engine.precision] = {"enabled": True}
-        config["data_types"] = {"buffer_dtype": engine.precision}
-    return merged(config, engine.deepspeed)
-
-
-def merged(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
-    """`extra` over `base`, section by section."""
-    result = dict(base)
-    for key, value in extra.items():
-        both = isinstance(value, dict) and isinstance(result.get(key), dict)
-        result[key] = merged(result[key], value) if both else value
-    return result
 
 
 @contextmanager
