@@ -203,15 +203,16 @@ TRIALS = {"lost": lost, "cut": cut, "first": first}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Four hosts, one of which comes to harm.")
-    parser.add_argument("trials", nargs="*", choices=list(TRIALS), default=list(TRIALS))
+    parser.add_argument("trials", nargs="*", help=f"of {', '.join(TRIALS)}; default: all")
     parser.add_argument("--folder", type=Path, help="for runs and logs; default: a new one")
     chosen = parser.parse_args()
+    trials = [TRIALS[name] for name in chosen.trials or TRIALS]
     folder = chosen.folder or Path(mkdtemp(prefix="host_trials_"))
     print(f"silence limit {SILENCE} s; runs and logs: {folder}")
     with network(4) as hosts:
         soup = undisturbed(Trial("undisturbed", hosts, folder))
-        for name in chosen.trials:
-            TRIALS[name](Trial(name, hosts, folder), soup)
+        for trial in trials:
+            trial(Trial(trial.__name__, hosts, folder), soup)
 
 
 if __name__ == "__main__":

@@ -15,18 +15,22 @@ from datetime import timedelta
 from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-TIMEOUT = timedelta(minutes=10)  # between the first rank and the last
+from sms_dist.distributed.disagreement import ranks_text
+
 LOOK_SECONDS = 1.0  # at most, between two looks
 ARRIVALS = "sms_dist arrivals"
 
 
-def arrive() -> tuple[Store, int, int]:
-    """A store of this start alone, my rank, and the number of ranks. Every rank must call."""
-    store, rank, size = next(iter(rendezvous("env://", timeout=TIMEOUT)))
-    return own_store(store, rank, size), rank, size
+def arrive(timeout: timedelta) -> tuple[Store, int, int]:
+    """A store of this start alone, my rank, and the number of ranks. Every rank must call.
+
+    ValueError that names the ranks which have not come in time.
+    """
+    store, rank, size = next(iter(rendezvous("env://", timeout=timeout)))
+    return own_store(store, rank, size, timeout), rank, size
 
 
-def own_store(store: Store, rank: int, size: int) -> Store:
+def own_store(store: Store, rank: int, size: int, timeout: timedelta) -> Store:
     """Keys that only those see who arrive together. Every rank must call.
 
     Each rank leaves a word that nobody has left before; the first rank, which makes up a name,
@@ -36,32 +40,43 @@ def own_store(store: Store, rank: int, size: int) -> Store:
     store.append(ARRIVALS, f"{word} ")  # type: ignore[attr-defined]  # its stub lacks it
     if rank == 0:
         name = f"sms_dist start {secrets.token_hex(8)}"
-        _answer_all(store, name, size)
-    else:
-        _wait_until(lambda: bool(store.check([word])), "rank 0 has")
+        _answer_all(store, name, size, timeout)
+    else:  # rank 0 may come as late as any, and then waits as long for the others
+        if not _comes(lambda: bool(store.check([word])), 2 * timeout):
+            raise ValueError(f"rank 0 did not come within {2 * timeout.total_seconds():g} s")
         name = store.get(word).decode()
-        store.add(f"{name}: here", 1)
+        store.append(_here(name), f"{rank} ")  # type: ignore[attr-defined]
     return PrefixStore(name, store)
 
 
-def _answer_all(store: Store, name: str, size: int) -> None:
+def _here(name: str) -> str:
+    return f"{name}: here"
+
+
+def _answer_all(store: Store, name: str, size: int, timeout: timedelta) -> None:
     answered: set[str] = set()
+    store.append(_here(name), "0 ")  # type: ignore[attr-defined]
+    missing = set(range(size))
 
     def are_all_here() -> bool:
         words = set(store.get(ARRIVALS).decode().split()) - answered
         for word in words:
             store.set(word, name)
         answered.update(words)
-        return bool(store.add(f"{name}: here", 0) == size - 1)
+        missing.difference_update(map(int, store.get(_here(name)).split()))
+        return not missing
 
-    _wait_until(are_all_here, f"some of the {size} ranks have")
+    if not _comes(are_all_here, timeout):
+        late = ranks_text(sorted(missing))
+        raise ValueError(f"{late} of {size} did not come within {timeout.total_seconds():g} s")
 
 
-def _wait_until(condition: Callable[[], bool], who: str) -> None:
+def _comes(condition: Callable[[], bool], timeout: timedelta) -> bool:
     """Waiting inside the store would print a warning at its timeout."""
-    end, pause = time.monotonic() + TIMEOUT.total_seconds(), 0.01
+    end, pause = time.monotonic() + timeout.total_seconds(), 0.01
     while not condition():
         if time.monotonic() > end:
-            raise RuntimeError(f"{who} not come within {TIMEOUT}")
+            return False
         time.sleep(pause)
         pause = min(2 * pause, LOOK_SECONDS)
+    return True

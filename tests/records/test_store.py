@@ -67,7 +67,7 @@ def test_a_crash_while_saving_leaves_no_folder_and_the_next_save_tidies_up(
     folder = tmp_path / "candidate_1"
     with monkeypatch.context() as outside:
         outside.setattr(os, call, disk_full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(ValueError, match="no space left"):
             make(folder)
     assert not folder.exists()
     assert not store.is_complete(folder)
@@ -83,6 +83,15 @@ def test_an_incomplete_folder_is_made_again(tmp_path: Path) -> None:
     folder = make(tmp_path / "dense")
     (folder / "manifest.json").unlink()
     assert not store.is_complete(folder)
+    assert store.is_complete(make(folder))
+
+
+def test_what_is_discarded_is_gone_and_can_be_made_again(tmp_path: Path) -> None:
+    folder = make(tmp_path / "candidate_0")
+    remains = tmp_path / f".candidate_0.{os.getpid()}.tmp"  # of a process with the same number
+    (remains / "piece").mkdir(parents=True)
+    store.discard(folder)
+    assert list(tmp_path.iterdir()) == []
     assert store.is_complete(make(folder))
 
 
@@ -144,6 +153,6 @@ def test_a_text_file_is_replaced_whole_or_stays(
     store.write_text(path, "older\n")
     with monkeypatch.context() as outside:
         outside.setattr(os, "fsync", disk_full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(ValueError, match="no space left"):
             store.write_text(path, "new")
     assert path.read_text() == "older\n"
