@@ -1,23 +1,57 @@
-"""torchrun, but where a rank ended on purpose its exit status is the rank's, not always 1."""
+"""torchrun, but where ranks end on purpose its exit status is theirs, and stopping takes its time.
+
+torchrun answers a signal by ending its ranks within half a minute, with status 1. Here the signal
+is handed on to the ranks, which save what they have and end with 75; a second one ends them hard.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
 
 from torch.distributed import run
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-ON_PURPOSE = (2, 75)  # bad input, stopped on request: the rank has said what there is to say
+from launcher.signals import ON_REQUEST, STOPPED
+
+ON_PURPOSE = (2, STOPPED)  # bad input, stopped on request: the rank has said what there is to say
+OTHERS = "SIGQUIT"  # what torchrun may go on to handle by itself
 
 
 def main() -> None:
+    for number in ON_REQUEST:
+        signal.signal(number, _hand_on)
     try:
-        run.main(sys.argv[1:])
+        run.main(["--signals-to-handle", OTHERS, *sys.argv[1:]])
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
         if failure.exitcode not in ON_PURPOSE:
             raise
         sys.exit(failure.exitcode)
+
+
+def _hand_on(number: int, frame: FrameType | None) -> None:
+    for child in _children():
+        with suppress(ProcessLookupError):
+            os.kill(child, number)
+    for again in ON_REQUEST:
+        signal.signal(again, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """torchrun's own way: it ends the ranks and itself."""
+    raise SignalException(f"{os.getpid()} got signal {number}", signal.Signals(number))
+
+
+def _children() -> list[int]:
+    """The processes that this one has started."""
+    lists = Path("/proc/self/task").glob("*/children")
+    return [int(word) for path in lists for word in path.read_text().split()]
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
+from launcher.signals import STOPPED, stop_before_start
+
 if TYPE_CHECKING:
     from launcher.session import Session
     from sms_dist.config import Config
@@ -37,13 +39,18 @@ def main(
     """Run an experiment; started again with the same run folder, go on where it stopped."""
     from sms_dist.config_file import load
 
+    stop_before_start()
     try:
         config = load(config_file, settings)
         session = _open(config, run_dir or Path(config.records.root) / config.name)
     except ValueError as error:
         _refuse(str(error))
+    from sms_dist.distributed.control import Stopped
+
     try:
         session.run()
+    except Stopped as stopped:
+        _stop(stopped)
     except ValueError as error:
         _fail(error)
     _leave(DONE)
@@ -53,6 +60,12 @@ def _open(config: Config, folder: Path) -> Session:
     from launcher.session import Session  # torch: only once the configuration is known to be good
 
     return Session.open(config, folder)
+
+
+def _stop(stopped: Exception) -> NoReturn:
+    if os.environ.get("RANK", "0") == "0":
+        print(f"stopped ({stopped}): give the same command again to go on", file=sys.stderr)
+    _leave(STOPPED)
 
 
 def _fail(error: ValueError) -> NoReturn:

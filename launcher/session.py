@@ -9,11 +9,13 @@ from pathlib import Path
 from rich.console import Console
 
 from launcher.screen import Screen
+from launcher.signals import stop_on_signals
 from sms_dist import experiment
 from sms_dist.checks import check
 from sms_dist.config import Config
 from sms_dist.distributed import topology
 from sms_dist.distributed.collectives import from_first, together
+from sms_dist.distributed.control import Stopped
 from sms_dist.paths import WEIGHTS, RunPaths
 from sms_dist.plan import Plan, make_plan
 from sms_dist.records.files import json_text, write_text
@@ -89,11 +91,18 @@ class Session:
                 screen = stack.enter_context(Screen(self.paths.progress, console, at.num_groups))
                 screen.headline(self._headline())
             self._tell_start(book)
-            summary = experiment.run(self.bench, book)
+            at.control.listen(self.paths.stop)
+            stop_on_signals(at.control)
+            try:
+                summary = experiment.run(self.bench, book)
+            except Stopped as stopped:
+                book.event("stopped", reason=str(stopped))
+                at.control.leave()
+                raise
         if at.world.is_first:
             console.print(run_table(summary))
             console.print(self._product(), soft_wrap=True, highlight=False)
-        topology.stop()
+        topology.stop(at)
 
     def _tell_start(self, book: Logbook) -> None:
         at, task = self.bench.at, self.bench.task

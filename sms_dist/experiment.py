@@ -12,6 +12,7 @@ from sms_dist.phases import Candidate, Phase
 from sms_dist.pruning.mask import full_mask
 from sms_dist.records.files import json_text, write_text
 from sms_dist.records.logbook import Logbook
+from sms_dist.records.recovery import forget
 from sms_dist.reports.summary import run_summary
 from sms_dist.steps.candidates import retrained
 from sms_dist.steps.corruptions import measure_corrupted
@@ -63,6 +64,7 @@ def _phase(
 def _finish(bench: Workbench, book: Logbook, summary: Document) -> Document:
     if book.is_main:
         write_text(book.paths.summary, json_text(summary))
+        forget(book.paths.recovery(""))  # what a crash between a save and its tidying left
     book.event("done", **summary["final"])
     if book.board:
         config = flatten(bench.config.model_dump(mode="json", by_alias=True))

@@ -32,6 +32,14 @@ def any_(flags: Mapping[str, Tensor], axis: Axis) -> dict[str, Tensor]:
     return {name: piece.view(flags[name].shape) for name, piece in zip(flags, pieces, strict=True)}
 
 
+def largest_(values: Tensor, axis: Axis) -> Tensor:
+    """The largest over the ranks of the axis, in place, of numbers in the host's memory: no device
+    is waited for. Every rank of the axis must call."""
+    if axis.size > 1:
+        dist.all_reduce(values, dist.ReduceOp.MAX, group=axis.host_group)
+    return values
+
+
 def broadcast_(tensor: Tensor, axis: Axis) -> Tensor:
     """What the axis' first rank has, in place. Every rank of the axis must call."""
     if axis.size > 1:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import HashStore
+from torch._C._distributed_c10d import HashStore, PrefixStore, Store
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.distributed_c10d import _set_pg_timeout
+from torch.distributed.distributed_c10d import _get_default_store, _set_pg_timeout
 
 from sms_dist.config import EngineConfig
+from sms_dist.distributed.control import Control
 from sms_dist.plan import groups_of
 
 # Groups meet only at the end of a phase, and candidates may differ in length by hours: waiting long
@@ -27,6 +29,7 @@ class Axis:
     group: dist.ProcessGroup | None  # None: the ranks are all there are, or I am not among them
     rank: int
     size: int
+    host_group: dist.ProcessGroup | None = None  # the same ranks, for what lies in host memory
 
     @property
     def is_first(self) -> bool:
@@ -42,6 +45,7 @@ class Topology:
     candidate: Axis  # my column: the ranks with my place in every row
     alone: dist.ProcessGroup | None  # me only; DeepSpeed wants a model-parallel group
     device: torch.device
+    control: Control = field(default_factory=lambda: Control(None, 0, 1))
 
     @property
     def num_groups(self) -> int:
@@ -73,13 +77,14 @@ def start(engine: EngineConfig) -> Topology:
     )
     for axis in ("candidate", "data"):
         _set_pg_timeout(TIMEOUT, mesh.get_group(axis))  # the mesh makes them with 30 minutes
-    rank, size = dist.get_rank(), dist.get_world_size()
+    world = _axis(dist.group.WORLD)
     return Topology(
-        world=Axis(dist.group.WORLD, rank, size),
+        world=world,
         data=_axis(mesh.get_group("data")),
         candidate=_axis(mesh.get_group("candidate")),
-        alone=dist.new_group([rank], timeout=TIMEOUT, use_local_synchronization=True),
+        alone=dist.new_group([world.rank], timeout=TIMEOUT, use_local_synchronization=True),
         device=device,
+        control=Control(_own_store(world, device), world.rank, world.size),
     )
 
 
@@ -99,14 +104,32 @@ def first_ranks(topology: Topology, num: int) -> Axis | None:
     return _axis(group) if topology.world.rank < num else None
 
 
-def stop() -> None:
+def stop(topology: Topology | None = None) -> None:
     """Leave the other ranks."""
+    if topology is not None:
+        topology.control.close()
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
-def _axis(group: dist.ProcessGroup) -> Axis:
-    return Axis(group, dist.get_rank(group), dist.get_world_size(group))
+def _axis(group: dist.ProcessGroup | None) -> Axis:
+    assert group is not None
+    host_group = group
+    if dist.get_backend(group) != "gloo":
+        ranks = dist.get_process_group_ranks(group)
+        host_group = dist.new_group(
+            ranks, timeout=TIMEOUT, backend="gloo", use_local_synchronization=True
+        )
+    return Axis(group, dist.get_rank(group), dist.get_world_size(group), host_group)
+
+
+def _own_store(world: Axis, device: torch.device) -> Store | None:
+    """Keys of this start: the store may be the launcher's, and remember earlier ones."""
+    if world.size == 1:
+        return None
+    name = torch.tensor([secrets.randbits(62)], device=device)
+    dist.broadcast(name, src=0)
+    return PrefixStore(f"sms_dist {int(name)}", _get_default_store())
 
 
 def _device(engine: EngineConfig) -> torch.device:

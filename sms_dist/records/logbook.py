@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from sms_dist.paths import RunPaths
@@ -72,11 +73,8 @@ class Logbook:
 
         `speaks`: is this the rank that writes for all that train it?
         """
-        board = None
-        if speaks and self._has_boards:
-            # An interrupted start may have drawn some epochs: they are drawn again.
-            board = CandidateBoard(self.paths.tensorboard / name, resume_at=1)
-        return GroupWatcher(self._progress if speaks else None, board, num_epochs, num_steps)
+        folder = self.paths.tensorboard / name if speaks and self._has_boards else None
+        return GroupWatcher(self._progress if speaks else None, folder, num_epochs, num_steps)
 
     def close(self) -> None:
         self.at("done")
@@ -90,14 +88,29 @@ class GroupWatcher:
     def __init__(
         self,
         progress: ProgressWriter | None,
-        board: CandidateBoard | None,
+        folder: Path | None,
         num_epochs: int,
         num_steps: int,
     ) -> None:
-        self._progress, self._board = progress, board
+        """`folder`: of the curves, if there are to be any."""
+        self._progress, self._folder = progress, folder
         self._num_epochs, self._num_steps = num_epochs, num_steps
+        self._board: CandidateBoard | None = None
         self._start = self._epoch_start = time.monotonic()
+        self._first = 0  # steps that were done by earlier starts,
+        self._earlier = 0.0  # and the seconds they took
         self._told = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """That the training has taken, in this start and in those before."""
+        return self._earlier + time.monotonic() - self._start
+
+    def resume(self, epoch: int, steps: int, seconds: float) -> None:
+        """So many epochs, and steps in all, were done by earlier starts."""
+        self._first, self._earlier = steps, seconds
+        self._start = self._epoch_start = time.monotonic()
+        self._open_board(epoch + 1)
 
     def step(self, epoch: int, step: int, meter: _Meter, num_samples: int) -> None:
         now, is_last = time.monotonic(), step == self._num_steps
@@ -106,7 +119,8 @@ class GroupWatcher:
         self._told = now
         done = (epoch - 1) * self._num_steps + step
         left = self._num_epochs * self._num_steps - done
-        seconds = now - self._epoch_start
+        own = done - self._first  # steps of this start
+        in_epoch, seconds = min(step, own), now - self._epoch_start
         is_settled = is_last or seconds > 2  # the first steps are slow and say little
         self._progress.update(
             force=is_last,
@@ -115,25 +129,34 @@ class GroupWatcher:
             step=step,
             num_steps=self._num_steps,
             loss=meter.average().loss,
-            samples_per_second=step * num_samples / max(seconds, 1e-9) if is_settled else None,
-            eta_seconds=left * (now - self._start) / done if is_settled else None,
+            samples_per_second=in_epoch * num_samples / max(seconds, 1e-9) if is_settled else None,
+            eta_seconds=left * (now - self._start) / max(own, 1) if is_settled else None,
         )
 
     def epoch(self, epoch: _Epoch) -> None:
         now = time.monotonic()
         seconds, self._epoch_start = now - self._epoch_start, now
+        # Of an epoch that was begun by an earlier start only the rest was seen.
+        seen = min(1.0, epoch.epoch - self._first / self._num_steps)
+        self._open_board(1)
         if self._board:
             self._board.epoch(
                 epoch.epoch,
                 loss=epoch.loss,
                 accuracy=epoch.accuracy,
                 learning_rate=epoch.learning_rate,
-                samples_per_second=epoch.num_samples / max(seconds, 1e-9),
+                samples_per_second=seen * epoch.num_samples / max(seconds, 1e-9),
             )
 
     def close(self, final: Mapping[str, float] | None = None) -> float:
-        """End the curves with what was measured at the end; the seconds since the start."""
+        """End the curves with what was measured at the end; the seconds it all took."""
+        self._open_board(self._num_epochs + 1)
         if self._board:
             self._board.final(self._num_epochs, final or {})
             self._board.close()
-        return time.monotonic() - self._start
+        return self.seconds
+
+    def _open_board(self, resume_at: int) -> None:
+        """What an interrupted start drew from this epoch on is drawn again."""
+        if self._board is None and self._folder is not None:
+            self._board = CandidateBoard(self._folder, resume_at)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 from torch import Tensor
 
@@ -59,6 +58,10 @@ class RecoveryPoints:
                 found[int(manifest["document"]["steps"])] = Found(path, manifest["document"])
         return found
 
+    def load(self, found: Found) -> dict[str, Tensor]:
+        """The tensors of a file that was found, on the CPU."""
+        return safetensors.torch.load_file(found.path)
+
     def go_on_from(self, found: Found) -> None:
         """The next point is written over the other folder than the one that is gone on from."""
         self._next = 1 - SLOTS.index(found.path.parent.name)
@@ -88,11 +91,6 @@ class RecoveryPoints:
             error, self._error = self._error, None
             raise error
 
-    def clear(self) -> None:
-        """Remove all points: the training is done. One rank calls."""
-        self.finish()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def _write(self, slot: str, tensors: Tensors, document: Mapping[str, Any]) -> None:
         start = time.monotonic()
         try:
@@ -116,9 +114,9 @@ class RecoveryPoints:
         return self.folder / slot / f"rank_{rank}.safetensors"
 
 
-def load(found: Found) -> dict[str, Tensor]:
-    """The tensors of a file that was found, on the CPU."""
-    return safetensors.torch.load_file(found.path)
+def forget(folder: Path) -> None:
+    """Remove the points of a training whose result is on the disk. One process calls."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _manifest(path: Path) -> dict[str, Any] | None:

@@ -12,11 +12,14 @@ from sms_dist.distributed.collectives import from_first, gather_json
 from sms_dist.paths import LATENT, MASK, METRICS, WEIGHTS
 from sms_dist.phases import Candidate, Phase
 from sms_dist.plan import deal
-from sms_dist.pruning.mask import sparsity
+from sms_dist.pruning.mask import digest, sparsity
 from sms_dist.records import store
 from sms_dist.records.logbook import Logbook
+from sms_dist.records.recovery import forget
+from sms_dist.steps.keeping import candidate_name, keeper, state_digest
 from sms_dist.tasks.base import Metrics
 from sms_dist.training.evaluation import measured
+from sms_dist.training.recovery import Keeper
 from sms_dist.training.retrain import Retrained, Start, retrain
 from sms_dist.training.workbench import State, Workbench
 
@@ -67,6 +70,7 @@ def retrained(bench: Workbench, book: Logbook, phase: Phase, start_of: StartOf) 
         book.at("retrain", phase=k, **place)
         mine[candidate.index] = _made(bench, book, phase, candidate, start_of(candidate))
     book.at("waiting", phase=k, candidate=None)
+    at.control.meet()
     held = {i: result for i, (result, _) in mine.items()}
     documents = _shared(bench, {i: document for i, (_, document) in mine.items()})
     return Candidates(held, _owners([ready, todo], at.num_groups), documents)
@@ -82,7 +86,7 @@ def _made(
     watcher = book.watcher(name, num_epochs, num_steps, speaks=book.is_leader)
     result, metrics = DIVERGED, Metrics()
     if start is not None:
-        result = retrain(bench, start, candidate, watcher)
+        result = retrain(bench, start, candidate, watcher, _keeper(bench, book, start, candidate))
     if result.is_finite:
         book.at("evaluate")
         state, metrics = measured(bench, result.state, bench.at.data)
@@ -92,7 +96,14 @@ def _made(
     document = _document(bench, candidate, result, metrics) | {"seconds": watcher.close(metrics)}
     if bench.at.is_leader:
         store.save(book.paths.candidate(k, i), _tensors(phase, result), {METRICS: document})
+        forget(book.paths.recovery(candidate_name(k, i)))
     return result, document
+
+
+def _keeper(bench: Workbench, book: Logbook, start: Start, candidate: Candidate) -> Keeper:
+    name = candidate_name(start.phase.index, candidate.index)
+    facts = {"seed": candidate.seed, "mask": digest(start.held), "start": state_digest(start.state)}
+    return keeper(bench, book.paths, name, bench.at.data, **facts)
 
 
 def _tensors(phase: Phase, result: Retrained) -> dict[str, dict[str, Tensor]]:

@@ -40,6 +40,7 @@ def measure_corrupted(bench: Workbench, book: Logbook) -> dict[str, Any]:
     todo = [name for name in names if known.get(name, {}).keys() != set(places)]
     models = _models(bench, book, places) if todo else []
     for name in todo:
+        at.control.meet()
         some = [each for each in sets if each.corruption == name]
         known[name] = dict(zip(places, _measured(bench, models, some), strict=True))
         if book.is_main:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,8 +12,10 @@ from sms_dist.distributed.collectives import from_first, together
 from sms_dist.paths import HISTORY, KEPT, METRICS, WEIGHTS
 from sms_dist.records import store
 from sms_dist.records.logbook import Logbook
+from sms_dist.records.recovery import forget
 from sms_dist.schedules.retraining import History
 from sms_dist.steps.damaged import tell_damaged
+from sms_dist.steps.keeping import DENSE, keeper
 from sms_dist.training.dense_file import load_dense
 from sms_dist.training.evaluation import measured
 from sms_dist.training.pretrain import pretrain
@@ -46,6 +49,7 @@ def _made_and_stored(bench: Workbench, book: Logbook) -> DenseModel:
     tensors = {WEIGHTS: made.state} | ({} if made.kept is None else {KEPT: made.kept})
     if book.is_main:
         store.save(book.paths.dense, tensors, documents)
+        forget(book.paths.recovery(DENSE))
     book.event("dense", **made.metrics)
     tell_damaged(bench, book, "pretraining")
     return made
@@ -57,7 +61,7 @@ def _made(bench: Workbench, book: Logbook) -> DenseModel:
     if recipe.pretrain.from_ is None:
         num_steps = bench.loaders.train.num_steps
         watcher = book.watcher("dense", recipe.dense_epochs, num_steps, speaks=book.is_main)
-        dense = pretrain(bench, watcher)
+        dense = pretrain(bench, watcher, partial(keeper, bench, book.paths, DENSE))
         watcher.close()
     else:
         dense = together(lambda: load_dense(bench), at.world, at.device)

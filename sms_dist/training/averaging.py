@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
 from sms_dist.config import RetrainConfig
 from sms_dist.training.workbench import State
 
@@ -28,6 +30,13 @@ class Average:
                 self._sum[name] += weight.double()
             else:
                 self._sum[name] = weight.double()
+
+    def state(self) -> State:
+        return self._sum | {"count": torch.tensor(self._count)} if self._count else {}
+
+    def restore(self, state) -> None:
+        self._sum = dict(state)
+        self._count = int(self._sum.pop("count", 0))
 
     def result(self) -> State:
         """The average, else the present weights. Every rank of the group must call."""

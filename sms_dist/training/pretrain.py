@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from sms_dist.distributed.collectives import broadcast_state_
 from sms_dist.distributed.engines import make_engine
@@ -14,6 +15,7 @@ from sms_dist.models.state import bare_state
 from sms_dist.schedules.pretraining import pretraining_rates
 from sms_dist.schedules.retraining import History
 from sms_dist.training.loop import Epoch, Training, Watcher, train
+from sms_dist.training.recovery import Keeper
 from sms_dist.training.workbench import State, Workbench, full_precision
 
 
@@ -27,8 +29,11 @@ class Dense:
     kept: State | None = None  # as it was after the epoch that the recipe wants kept
 
 
-def pretrain(bench: Workbench, watcher: Watcher) -> Dense:
-    """Train the model from its initial weights. Every rank must call, also those that look on."""
+def pretrain(bench: Workbench, watcher: Watcher, make_keeper: Callable[[Axis], Keeper]) -> Dense:
+    """Train the model from its initial weights. Every rank must call, also those that look on.
+
+    `make_keeper`: of recovery points by the ranks of the axis that train.
+    """
     at, recipe = bench.at, bench.recipe
     num_steps = bench.loaders.train.num_steps
     rates = pretraining_rates(recipe.pretrain, num_steps)
@@ -39,8 +44,10 @@ def pretrain(bench: Workbench, watcher: Watcher) -> Dense:
     epochs: list[Epoch] = []
     if axis is not None and recipe.dense_epochs:
         rates = rates[: recipe.dense_epochs * num_steps]
-        weights, at_epoch, epochs = _trained(bench, model, rates, axis, watcher)
+        keeper = make_keeper(axis)
+        weights, at_epoch, epochs = _trained(bench, model, rates, axis, watcher, keeper)
         state, kept = state | weights, kept | at_epoch
+    at.control.meet()
     state, kept = full_precision(state), full_precision(kept)
     broadcast_state_(state, at.world)
     if recipe.kept_epoch is None:
@@ -49,22 +56,42 @@ def pretrain(bench: Workbench, watcher: Watcher) -> Dense:
     return Dense(state, history, epochs, kept)
 
 
+class Kept:
+    """The weights after one epoch."""
+
+    def __init__(self, epoch: int | None, weights: Callable[[], State]) -> None:
+        """`weights` gives the present ones; every rank of the axis must call it."""
+        self._epoch, self._weights = epoch, weights
+        self.weights: State = {}
+
+    def after_epoch(self, epoch: int) -> None:
+        """Every rank of the axis must call."""
+        if epoch == self._epoch:
+            self.weights = self._weights()
+
+    def state(self) -> State:
+        return self.weights
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.weights = dict(state)
+
+
 def _trained(
-    bench: Workbench, model: nn.Module, rates: list[float], axis: Axis, watcher: Watcher
+    bench: Workbench,
+    model: nn.Module,
+    rates: list[float],
+    axis: Axis,
+    watcher: Watcher,
+    keeper: Keeper,
 ) -> tuple[State, State, list[Epoch]]:
     """The weights at the end, those after the epoch to keep (if it is not the start), the epochs.
 
     Every rank of the axis must call.
     """
     config, pretrain = bench.config, bench.recipe.pretrain
-    kept: State = {}
     batch = config.data.batch_size
     engine = make_engine(Job(model, {}, axis, bench.at, config.engine, pretrain, batch))
-
-    def keep(epoch: int) -> None:
-        if epoch == bench.recipe.kept_epoch:
-            kept.update(engine.weights())
-
+    kept = Kept(bench.recipe.kept_epoch, engine.weights)
     training = Training(
         loader=bench.loaders.train,
         rates=rates,
@@ -75,10 +102,10 @@ def _trained(
         task=bench.task,
         device=bench.at.device,
     )
-    epochs = train(engine, training, axis, watcher, keep)
+    epochs = train(engine, training, axis, watcher, keeper, kept)
     weights = engine.weights()
     engine.close()
-    return weights, kept, epochs
+    return weights, bench.on_device(kept.weights), epochs
 
 
 def _copy(state: State) -> State:

@@ -20,6 +20,7 @@ from sms_dist.sparse_rules.base import Rule, Setup
 from sms_dist.training.averaging import Average
 from sms_dist.training.loop import Epoch, Training, Watcher, train
 from sms_dist.training.rates import candidate_rates
+from sms_dist.training.recovery import Keeper
 from sms_dist.training.settle import keeps_latent
 from sms_dist.training.workbench import State, Workbench
 
@@ -51,7 +52,9 @@ class Retrained:
         return self.state if self.latent is None else self.latent
 
 
-def retrain(bench: Workbench, start: Start, candidate: Candidate, watcher: Watcher) -> Retrained:
+def retrain(
+    bench: Workbench, start: Start, candidate: Candidate, watcher: Watcher, keeper: Keeper
+) -> Retrained:
     """Train one candidate on my group. Every rank of the group must call; no other takes part."""
     model = bench.load(start.state)
     before = {name: tensor.clone() for name, tensor in bare_state(model).items()}
@@ -59,7 +62,7 @@ def retrain(bench: Workbench, start: Start, candidate: Candidate, watcher: Watch
     rule = _rule(start, model, training)
     engine = make_engine(_job(bench, start, candidate, model, rule))
     average = Average(candidate.retrain, engine.weights)
-    epochs = train(engine, training, bench.at.data, watcher, average.after_epoch)
+    epochs = train(engine, training, bench.at.data, watcher, keeper, average)
     state = before | average.result()
     engine.close()
     if not _is_finite(bench, state, epochs):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -58,6 +58,16 @@ class Engine(Protocol):
 
     def weights(self) -> dict[str, Tensor]:
         """The fp32 parameters under the bare model's names, whole, on every rank of the axis."""
+
+    @property
+    def is_sharded(self) -> bool:
+        """Is the state spread over the ranks of the axis? Else all have the same."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What of this rank the next step depends on, by stable names."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state, before any step; ValueError where it does not fit."""
 
     def close(self) -> None:
         """Give back hooks and buffers; the engine is of no use after."""

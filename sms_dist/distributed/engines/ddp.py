@@ -49,6 +49,25 @@ class DdpEngine:
     def weights(self) -> dict[str, Tensor]:
         return {name: p.detach().clone() for name, p in self._job.model.named_parameters()}
 
+    is_sharded = False
+
+    def state(self) -> dict[str, Tensor]:
+        state = {f"model.{n}": t for n, t in self._job.model.state_dict().items()}
+        for i, values in self._optimizer.state_dict()["state"].items():
+            state |= {f"optimizer.{i}.{k}": v for k, v in values.items() if v is not None}
+        return state
+
+    def restore(self, state):
+        self._job.model.load_state_dict(
+            {n.removeprefix("model."): t for n, t in state.items() if n.startswith("model.")}
+        )
+        whole = self._optimizer.state_dict()
+        for n, t in state.items():
+            if n.startswith("optimizer."):
+                _, i, k = n.split(".")
+                whole["state"].setdefault(int(i), {})[k] = t
+        self._optimizer.load_state_dict(whole)
+
     def close(self) -> None:
         del self._model, self._optimizer
 
