@@ -66,6 +66,11 @@ class RunPaths:
         """Says who works in the folder."""
         return self.root / "lock.json"
 
+    @property
+    def snapshot(self) -> Path:
+        """The code and configuration that were submitted as a job."""
+        return self.root / "snapshot"
+
     def recovery(self, training: str) -> Path:
         """The recovery points of "dense" or "phase_1_candidate_0"."""
         return self.root / "recovery" / training

@@ -9,8 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +61,7 @@ PartitionName=urgent Nodes=ALL MaxTime=INFINITE PriorityTier=2 PreemptMode=OFF
 """
 
 
-class Unavailable(Exception):
+class Unavailable(Exception):  # noqa: N818  (a reason, not an error)
     """There can be no Slurm here, and why."""
 
 
@@ -165,10 +164,8 @@ def _read(pid: int, file: str) -> bytes:
 
 
 def _kill(pid: int) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 @contextmanager
