@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,15 @@ def _check_dense(bench: Workbench, paths: RunPaths) -> None:
         known_history(dense.history, bench.config.retrain.schedule)
 
 
+def _take_back_stop(paths: RunPaths) -> None:
+    """A new start was wanted after the file that asked the last one to stop.
+
+    Ranks that torchrun starts again by itself were not: they stop again.
+    """
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        paths.stop.unlink(missing_ok=True)
+
+
 @dataclass(frozen=True)
 class Session:
     bench: Workbench
@@ -71,6 +81,7 @@ class Session:
         resumed = from_first(lambda: open_run(paths, config, environment()), at.world, at.device)
         if at.world.is_first:
             write_text(paths.plan, json_text(plan.as_json()))
+            _take_back_stop(paths)
         return cls(bench, paths, plan, resumed)
 
     def run(self) -> None:

@@ -99,6 +99,7 @@ class GroupWatcher:
         self._start = self._epoch_start = time.monotonic()
         self._first = 0  # steps that were done by earlier starts,
         self._earlier = 0.0  # and the seconds they took
+        self.resumed_at: list[int] = []  # at which steps
         self._told = 0.0
 
     @property
@@ -106,11 +107,16 @@ class GroupWatcher:
         """That the training has taken, in this start and in those before."""
         return self._earlier + time.monotonic() - self._start
 
-    def resume(self, epoch: int, steps: int, seconds: float) -> None:
-        """So many epochs, and steps in all, were done by earlier starts."""
-        self._first, self._earlier = steps, seconds
+    def facts(self) -> dict[str, Any]:
+        """What a later start has to know; it is in the document of a recovery point."""
+        return {"seconds": self.seconds, "resumed_at": self.resumed_at}
+
+    def resume(self, document: Mapping[str, Any]) -> None:
+        """Earlier starts have come to the recovery point that this document is of."""
+        self._first, self._earlier = document["steps"], document["seconds"]
+        self.resumed_at = [*document["resumed_at"], self._first]
         self._start = self._epoch_start = time.monotonic()
-        self._open_board(epoch + 1)
+        self._open_board(len(document["epochs"]) + 1)
 
     def step(self, epoch: int, step: int, meter: _Meter, num_samples: int) -> None:
         now, is_last = time.monotonic(), step == self._num_steps
@@ -148,13 +154,13 @@ class GroupWatcher:
                 samples_per_second=seen * epoch.num_samples / max(seconds, 1e-9),
             )
 
-    def close(self, final: Mapping[str, float] | None = None) -> float:
-        """End the curves with what was measured at the end; the seconds it all took."""
+    def close(self, final: Mapping[str, float] | None = None) -> dict[str, Any]:
+        """End the curves with what was measured at the end; what to record of the training."""
         self._open_board(self._num_epochs + 1)
         if self._board:
             self._board.final(self._num_epochs, final or {})
             self._board.close()
-        return self.seconds
+        return {"seconds": self.seconds} | ({"resumed_at": at} if (at := self.resumed_at) else {})
 
     def _open_board(self, resume_at: int) -> None:
         """What an interrupted start drew from this epoch on is drawn again."""

@@ -57,6 +57,16 @@ class Rule(Protocol):
         """Take note that an optimizer step has been made."""
         return
 
+    def state(self) -> dict[str, Tensor]:
+        """What the next step depends on besides the weights, by name; as many and as large as in a
+        fresh rule."""
+        return {f"parameter.{i}": p.detach() for i, p in enumerate(self.parameters)}
+
+    def restore(self, state: Tensors) -> None:
+        """Go on where `state` was taken; it has been made sure that names and shapes fit."""
+        for name, tensor in Rule.state(self).items():
+            tensor.copy_(state[name])
+
     @abstractmethod
     def finish(self, weights: Tensors) -> Finished:
         """What the latent weights amount to in the end."""

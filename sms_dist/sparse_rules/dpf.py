@@ -7,6 +7,9 @@ and these gradients are hundreds of times too large: such networks want clipped 
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from sms_dist.sparse_rules.base import Setup, Tensors
 from sms_dist.sparse_rules.magnitude import MagnitudeRule
 from sms_dist.sparse_rules.selection import largest, masked
@@ -26,3 +29,12 @@ class Dpf(MagnitudeRule):
         self._num_steps += 1
         if self._num_steps % self._refresh == 0:
             self.mask = largest(weights, self.num_kept)
+
+    def state(self) -> dict[str, Tensor]:
+        mask = {f"mask.{name}": kept for name, kept in self.mask.items()}
+        return mask | {"num_steps": torch.tensor(self._num_steps)}
+
+    def restore(self, state: Tensors) -> None:
+        for name, kept in self.mask.items():
+            kept.copy_(state[f"mask.{name}"])
+        self._num_steps = int(state["num_steps"])

@@ -8,6 +8,7 @@ weights in theta.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from sms_dist.sparse_rules.base import Setup, Tensors
 from sms_dist.sparse_rules.magnitude import MagnitudeRule
@@ -51,3 +52,15 @@ class Lc(MagnitudeRule):
         for name, weight in weights.items():
             self.multipliers[name].sub_(weight - self.theta[name], alpha=self.mu)
         self.mu *= self._growth
+
+    def state(self) -> dict[str, Tensor]:
+        theta = {f"theta.{name}": tensor for name, tensor in self.theta.items()}
+        multipliers = {f"multipliers.{name}": t for name, t in self.multipliers.items()}
+        mu = torch.tensor(self.mu, dtype=torch.float64)
+        return theta | multipliers | {"mu": mu, "num_steps": torch.tensor(self._num_steps)}
+
+    def restore(self, state: Tensors) -> None:
+        for name in self.theta:
+            self.theta[name].copy_(state[f"theta.{name}"])
+            self.multipliers[name].copy_(state[f"multipliers.{name}"])
+        self.mu, self._num_steps = state["mu"].item(), int(state["num_steps"])

@@ -93,7 +93,7 @@ def _made(
         result = replace(result, state=state)
     if result.is_finite and phase.has_own_masks:
         metrics = {"sparsity": sparsity(result.mask), **metrics}
-    document = _document(bench, candidate, result, metrics) | {"seconds": watcher.close(metrics)}
+    document = _document(bench, candidate, result, metrics) | watcher.close(metrics)
     if bench.at.is_leader:
         store.save(book.paths.candidate(k, i), _tensors(phase, result), {METRICS: document})
         forget(book.paths.recovery(candidate_name(k, i)))

@@ -62,8 +62,9 @@ def _made(bench: Workbench, book: Logbook) -> DenseModel:
         num_steps = bench.loaders.train.num_steps
         watcher = book.watcher("dense", recipe.dense_epochs, num_steps, speaks=book.is_main)
         dense = pretrain(bench, watcher, partial(keeper, bench, book.paths, DENSE))
-        watcher.close()
+        taken = watcher.close()
     else:
+        taken = {}
         dense = together(lambda: load_dense(bench), at.world, at.device)
     if not all(bool(torch.isfinite(t).all()) for t in dense.state.values()):
         raise ValueError(
@@ -76,6 +77,7 @@ def _made(bench: Workbench, book: Logbook) -> DenseModel:
         "epochs_trained": recipe.dense_epochs,
         "epochs_total": recipe.pretrain.epochs,
         "epochs": [asdict(epoch) for epoch in dense.epochs],
+        **taken,
     }
     return DenseModel(state, dense.history, metrics | training, dense.kept)
 

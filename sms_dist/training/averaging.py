@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-import torch
+from torch import Tensor
 
 from sms_dist.config import RetrainConfig
+from sms_dist.distributed.engines.named_tensors import check_fit, copy_, joined, number, part
 from sms_dist.training.workbench import State
 
 
@@ -32,11 +33,20 @@ class Average:
                 self._sum[name] = weight.double()
 
     def state(self) -> State:
-        return self._sum | {"count": torch.tensor(self._count)} if self._count else {}
+        """What has been taken in so far; not copies."""
+        return {"count": number(self._count)} | joined({"sum": self._sum})
 
-    def restore(self, state) -> None:
-        self._sum = dict(state)
-        self._count = int(self._sum.pop("count", 0))
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where `state` was taken; ValueError if it does not fit.
+
+        Every rank of the group must call.
+        """
+        sums: State = {}
+        if state.get("count"):
+            sums = {name: weight.double() for name, weight in self._weights().items()}
+        check_fit(state, {"count": number(0)} | joined({"sum": sums}))
+        copy_(sums, part(state, "sum"))
+        self._sum, self._count = sums, int(state["count"])
 
     def result(self) -> State:
         """The average, else the present weights. Every rank of the group must call."""

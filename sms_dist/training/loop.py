@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -33,14 +33,14 @@ class Epoch:
 class Watcher(Protocol):
     """Somebody who looks on; called on every rank, in no collective."""
 
-    def resume(self, epoch: int, steps: int, seconds: float) -> None: ...
+    def resume(self, document: Mapping[str, Any]) -> None: ...
 
     def step(self, epoch: int, step: int, meter: Meter, num_samples: int) -> None: ...
 
     def epoch(self, epoch: Epoch) -> None: ...
 
-    @property
-    def seconds(self) -> float: ...
+    def facts(self) -> Mapping[str, Any]:
+        """JSON for the next start, should this one be interrupted; it is part of the document."""
 
 
 class Follower(Protocol):
@@ -125,7 +125,7 @@ class _Run:
         self._step = document["step"]
         if "meter" in saved.own:  # else other ranks than now have counted
             self._meter.totals.copy_(saved.own["meter"])
-        self._watcher.resume(self.num_epochs, document["steps"], document["seconds"])
+        self._watcher.resume(document)
 
     def epoch(self) -> None:
         """The rest of the epoch under way. Every rank of the axis must call."""
@@ -173,7 +173,7 @@ class _Run:
             "steps": self._steps,
             "step": self._step,
             "epochs": [asdict(epoch) for epoch in self.epochs],
-            "seconds": self._watcher.seconds,
+            **self._watcher.facts(),
         }
         return Saved(shared, own, document)
 

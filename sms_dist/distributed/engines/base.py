@@ -61,13 +61,22 @@ class Engine(Protocol):
 
     @property
     def is_sharded(self) -> bool:
-        """Is the state spread over the ranks of the axis? Else all have the same."""
+        """Has each rank of the axis a state of its own? Else the first one's is everybody's."""
+        ...
 
     def state(self) -> dict[str, Tensor]:
-        """What of this rank the next step depends on, by stable names."""
+        """All of this rank that the next step depends on, by stable names.
+
+        Not copies: the next step changes them. Floating-point numbers and counts are float64 and
+        int64 without dimensions. In no collective.
+        """
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a state, before any step; ValueError where it does not fit."""
+        """Go on, bit for bit, where `state` was taken from an engine of the same job.
+
+        For a fresh engine. ValueError on all ranks, and nothing is changed, if names, shapes or
+        types do not fit on one of them.
+        """
 
     def close(self) -> None:
         """Give back hooks and buffers; the engine is of no use after."""

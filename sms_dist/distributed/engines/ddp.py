@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from sms_dist.distributed.collectives import together
 from sms_dist.distributed.engines.base import (
     Inputs,
     Job,
@@ -18,6 +20,13 @@ from sms_dist.distributed.engines.base import (
     micro_batches,
 )
 from sms_dist.distributed.engines.latent import Latent
+from sms_dist.distributed.engines.named_tensors import copy_, joined, number, part
+from sms_dist.distributed.engines.optimizer_state import (
+    check_restorable,
+    optimizer_state,
+    restore_optimizer_state_,
+)
+from sms_dist.distributed.engines.scaler_state import restore_torch_scaler_, torch_scaler_state
 
 
 class DdpEngine:
@@ -29,12 +38,17 @@ class DdpEngine:
         self._model = self._wrapped()
         self._optimizer = make_optimizer(job)
         self._scaler = torch.amp.GradScaler(enabled=job.dtype is torch.float16)
+        self._num_steps = 0
+        self._has_buckets_of_first_step = True
 
     def step(self, inputs: Inputs, targets: Tensor, weight: float, rate: float, loss: Loss) -> None:
+        if not self._has_buckets_of_first_step:
+            self._repeat_first_backward(inputs, targets)
         self._optimizer.zero_grad(set_to_none=True)
         with self._latent.viewed() if self._latent else nullcontext():
             self._backward(inputs, targets, weight, loss)
         self._apply(rate)
+        self._num_steps += 1
 
     def _backward(self, inputs: Inputs, targets: Tensor, weight: float, loss: Loss) -> None:
         # DDP takes the mean over ranks; wanted is the sum over all ranks / weight.
@@ -49,27 +63,62 @@ class DdpEngine:
     def weights(self) -> dict[str, Tensor]:
         return {name: p.detach().clone() for name, p in self._job.model.named_parameters()}
 
-    is_sharded = False
+    @property
+    def is_sharded(self) -> bool:
+        return False  # the statistics of batch norm do differ, but no step depends on them
 
     def state(self) -> dict[str, Tensor]:
-        state = {f"model.{n}": t for n, t in self._job.model.state_dict().items()}
-        for i, values in self._optimizer.state_dict()["state"].items():
-            state |= {f"optimizer.{i}.{k}": v for k, v in values.items() if v is not None}
-        return state
-
-    def restore(self, state):
-        self._job.model.load_state_dict(
-            {n.removeprefix("model."): t for n, t in state.items() if n.startswith("model.")}
+        rule, optimizer = self._job.rule, self._optimizer
+        return joined(
+            {
+                "engine": {"num_steps": number(self._num_steps)},
+                "model": self._model_state(),
+                "optimizer": optimizer_state(optimizer, self._trained()),
+                "scaler": torch_scaler_state(self._scaler),
+                "rule": rule.state() if rule else {},
+            }
         )
-        whole = self._optimizer.state_dict()
-        for n, t in state.items():
-            if n.startswith("optimizer."):
-                _, i, k = n.split(".")
-                whole["state"].setdefault(int(i), {})[k] = t
-        self._optimizer.load_state_dict(whole)
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        together(lambda: self._check(state), self._job.axis, self._job.at.device)
+        copy_(self._model_state(), part(state, "model"))
+        restore_optimizer_state_(part(state, "optimizer"), self._optimizer, self._trained())
+        restore_torch_scaler_(part(state, "scaler"), self._scaler)
+        if self._job.rule:
+            self._job.rule.restore(part(state, "rule"))
+        self._num_steps = int(state["engine.num_steps"])
+        self._has_buckets_of_first_step = self._num_steps == 0
 
     def close(self) -> None:
         del self._model, self._optimizer
+
+    def _model_state(self) -> dict[str, Tensor]:
+        model = self._job.model
+        return {n: t.detach() for n, t in (*model.named_parameters(), *model.named_buffers())}
+
+    def _trained(self) -> list[Tensor]:
+        return [p for group in self._optimizer.param_groups for p in group["params"]]
+
+    def _check(self, state: Mapping[str, Tensor]) -> None:
+        check_restorable(state, self.state(), self._optimizer, self._trained())
+
+    def _repeat_first_backward(self, inputs: Inputs, targets: Tensor) -> None:
+        """DDP orders its buckets anew after the first backward pass, as gradients arrived in it.
+
+        From three ranks on, the order in which a gradient is summed, and so its bits, depend on its
+        place in a bucket. A restored engine has to have the same order from its first step on.
+        """
+        self._has_buckets_of_first_step = True
+        if not isinstance(self._model, DistributedDataParallel):
+            return
+        device, buffers = self._job.at.device, dict(self._job.model.named_buffers())
+        before = {name: buffer.clone() for name, buffer in buffers.items()}
+        *_, (piece, _, _) = micro_batches(inputs, targets, self._job.engine.accumulation)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), self._autocast():
+            outputs = self._model(*piece)
+        tensors = outputs if isinstance(outputs, tuple) else (outputs,)
+        torch.autograd.backward(tensors, [torch.zeros_like(tensor) for tensor in tensors])
+        copy_(buffers, before)
 
     def _wrapped(self) -> nn.Module:
         job = self._job

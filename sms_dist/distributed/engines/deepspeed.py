@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from sms_dist.distributed.collectives import together
 from sms_dist.distributed.engines.base import (
     Inputs,
     Job,
@@ -20,6 +21,17 @@ from sms_dist.distributed.engines.base import (
     hold_mask,
     make_optimizer,
     micro_batches,
+)
+from sms_dist.distributed.engines.deepspeed_state import compute_with_masters_, masters, scaler
+from sms_dist.distributed.engines.named_tensors import copy_, joined, part
+from sms_dist.distributed.engines.optimizer_state import (
+    check_restorable,
+    optimizer_state,
+    restore_optimizer_state_,
+)
+from sms_dist.distributed.engines.scaler_state import (
+    deepspeed_scaler_state,
+    restore_deepspeed_scaler_,
 )
 
 if not torch.cuda.is_available():
@@ -106,6 +118,39 @@ class DeepSpeedEngine:
             full = [safe_get_full_fp32_param(parameter) for parameter in parameters]
         named = zip(self._names, full, strict=True)
         return {name: tensor.detach().float().clone() for name, tensor in named}
+
+    @property
+    def is_sharded(self) -> bool:
+        return self._job.engine.zero_stage > 0
+
+    def state(self) -> dict[str, Tensor]:
+        engine = self._engine
+        held = masters(engine.optimizer)
+        return joined(
+            {
+                "model": self._model_state(held),
+                "optimizer": optimizer_state(engine.basic_optimizer, held),
+                "scaler": deepspeed_scaler_state(scaler(engine.optimizer)),
+            }
+        )
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        engine = self._engine
+        held = masters(engine.optimizer)
+
+        def check() -> None:
+            check_restorable(state, self.state(), engine.basic_optimizer, held)
+
+        together(check, self._job.axis, self._job.at.device)
+        copy_(self._model_state(held), part(state, "model"))
+        restore_optimizer_state_(part(state, "optimizer"), engine.basic_optimizer, held)
+        restore_deepspeed_scaler_(part(state, "scaler"), scaler(engine.optimizer))
+        compute_with_masters_(engine.optimizer)
+
+    def _model_state(self, held: list[Tensor]) -> dict[str, Tensor]:
+        """My share of the weights in fp32; and the buffers, which nobody shares."""
+        shares = {str(i): master.detach() for i, master in enumerate(held)}
+        return joined({"master": shares, "buffer": dict(self._engine.module.named_buffers())})
 
     def close(self) -> None:
         self._engine.destroy()

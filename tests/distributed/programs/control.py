@@ -1,0 +1,46 @@
+"""What comes of meetings, on every rank: written as JSON to the folder that is the argument."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from sms_dist.config import EngineConfig
+from sms_dist.distributed import topology
+from sms_dist.distributed.control import Stopped
+
+folder = Path(sys.argv[1])
+at = topology.start(EngineConfig())
+rank, control, found = at.world.rank, at.control, {}
+control.listen(folder / "stop")
+
+
+def meet(name: str) -> None:
+    try:
+        control.meet()
+        found[name] = "met"
+    except Stopped as stopped:
+        found[name] = str(stopped)
+
+
+meet("all come")
+time.sleep(0.3 * rank)
+meet("some are late")
+if rank == 3:  # who does not come, and never will
+    time.sleep(1.0)
+    control.request("SIGTERM")
+else:
+    meet("one asks to stop")
+# everybody waits for the others, who may hear of it later
+while control.requested is None:
+    time.sleep(0.01)
+found["why"] = control.requested
+control.leave()
+found["left"] = True
+(folder / f"{rank}.json").write_text(json.dumps(found))
+topology.stop(at)
+sys.stdout.flush()
+os._exit(0)

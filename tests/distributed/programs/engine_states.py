@@ -1,0 +1,172 @@
+"""Trains straight through, and from a state on disk on, with every engine on 2 groups of 2 ranks.
+
+The arguments are a folder and "straight", "go on" or both: the latter can be another process than
+the former. The folder gets case/candidate_<i>/rank_<r>/<what>.safetensors. What is compared with
+what stands in test_engine_states.py.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from sms_dist.config import EngineConfig, PretrainConfig
+from sms_dist.distributed import topology
+from sms_dist.distributed.engines import make_engine
+from sms_dist.distributed.engines.base import Engine, Job
+from sms_dist.distributed.topology import Axis
+from sms_dist.phases import SparseTraining
+from sms_dist.sparse_rules import SPARSE_RULES, make_rule
+from sms_dist.sparse_rules.base import Rule, Setup
+
+BATCH, RATE = 16, 0.05
+STEPS = {0: 4, 1: 7}  # of each candidate: groups go their own ways
+SAVED = {0: 2, 1: 4}  # the step after which the state is taken
+ENGINES = {
+    "ddp": {"name": "ddp"},
+    **{f"zero_{stage}": {"name": "deepspeed", "zero_stage": stage} for stage in range(4)},
+}
+ADDS_IN_FP32 = {"data_types": {"grad_accum_dtype": "fp32"}}  # another optimizer of DeepSpeed's
+
+
+class Tangled(nn.Module):
+    """Gradients arrive in another order than DDP expects at first; some randomness; buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(24, 10)
+        self.first = nn.Linear(64, 24)
+        self.side = nn.Sequential(nn.Linear(64, 40), nn.ReLU(), nn.Linear(40, 24))
+        self.norm = nn.BatchNorm1d(24)
+        self.dropout = nn.Dropout(0.1)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        flat = images.flatten(1)
+        hidden = self.norm(self.first(flat)).relu()
+        return self.last(self.dropout(hidden)), self.last(self.side(flat))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One training; what is not said is as the configuration has it."""
+
+    name: str
+    engine: dict[str, Any]
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    rule: str | None = None
+    is_of_all_ranks: bool = False  # one group of four
+
+
+def cases() -> Iterator[Case]:
+    adamw, clip = {"optimizer": "adamw"}, {"clip_norm": 0.1}
+    for (name, engine), precision in product(ENGINES.items(), ("fp32", "bf16")):
+        engine = {**engine, "precision": precision}
+        yield Case(f"{name}_{precision}_sgd", engine)
+        yield Case(f"{name}_{precision}_adamw", engine, adamw)
+    for name, engine in ENGINES.items():
+        yield Case(f"{name}_clipped_pieces", {**engine, "accumulation": 2}, clip)
+        yield Case(f"{name}_no_momentum", engine, {"momentum": 0.0})
+        yield Case(f"{name}_of_four", engine, is_of_all_ranks=True)
+    yield Case("ddp_of_four_pieces", {**ENGINES["ddp"], "accumulation": 2}, is_of_all_ranks=True)
+    bf16 = {"precision": "bf16", "deepspeed": ADDS_IN_FP32}
+    yield Case("zero_1_bf16_adding_in_fp32", {**ENGINES["zero_1"], **bf16})
+    for rule in SPARSE_RULES:
+        yield Case(f"ddp_{rule}", ENGINES["ddp"], rule=rule)
+
+
+folder, wanted = Path(sys.argv[1]), sys.argv[2:]
+at = topology.start(EngineConfig(ranks_per_candidate=2, device="cpu"))
+
+
+def half_pruned(model: nn.Module) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    parameters = {name: p for name, p in model.named_parameters() if p.dim() > 1}
+    return {n: torch.rand(p.shape, generator=generator) < 0.5 for n, p in parameters.items()}
+
+
+def rule_of(case: Case, model: nn.Module) -> Rule | None:
+    if case.rule is None:
+        return None
+    weights = {n: p.detach() for n, p in model.named_parameters() if p.dim() > 1}
+    options = {"dpf": {"refresh": 3}}.get(case.rule, {})
+    return make_rule(SparseTraining(case.rule, options), weights, Setup(500, 8, 1))
+
+
+def loss(outputs: tuple[Tensor, Tensor], targets: Tensor) -> Tensor:
+    return sum(cross_entropy(o.float(), targets, reduction="sum") for o in outputs)
+
+
+class Run:
+    """A fresh engine for a candidate; the data depend on the candidate and the step alone."""
+
+    def __init__(self, case: Case, axis: Axis, candidate: int) -> None:
+        torch.manual_seed(1)
+        model = Tangled()
+        self.mask = half_pruned(model)
+        config = EngineConfig(device="cpu", **case.engine)
+        optimizer = PretrainConfig(weight_decay=1e-2, **case.optimizer)
+        rule = rule_of(case, model)
+        self.engine: Engine = make_engine(
+            Job(model, self.mask, axis, at, config, optimizer, BATCH, rule)
+        )
+        self._candidate = candidate
+        self._share = slice(BATCH * axis.rank // axis.size, BATCH * (axis.rank + 1) // axis.size)
+
+    def train(self, first: int, end: int) -> None:
+        for step in range(first, end):
+            generator = torch.Generator().manual_seed(100 * self._candidate + step)
+            inputs = torch.randn(BATCH, 1, 8, 8, generator=generator)[self._share]
+            targets = torch.randint(10, (BATCH,), generator=generator)[self._share]
+            torch.manual_seed(step)
+            self.engine.step((inputs,), targets, BATCH, RATE, loss)
+
+
+def store(tensors: dict[str, Tensor], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    safetensors.torch.save_file({name: t.detach().clone() for name, t in tensors.items()}, path)
+
+
+def straight(case: Case, axis: Axis, candidate: int, place: Path) -> None:
+    run = Run(case, axis, candidate)
+    run.train(0, SAVED[candidate])
+    store(run.engine.state(), place / "saved.safetensors")
+    run.train(SAVED[candidate], STEPS[candidate])
+    store(run.engine.weights(), place / "straight.safetensors")
+    store(run.engine.state(), place / "straight_state.safetensors")
+    store(run.mask, place / "mask.safetensors")
+    run.engine.close()
+
+
+def go_on(case: Case, axis: Axis, candidate: int, place: Path) -> None:
+    run = Run(case, axis, candidate)
+    first = place if run.engine.is_sharded else place.parent / "rank_0"
+    run.engine.restore(safetensors.torch.load_file(first / "saved.safetensors"))
+    store(run.engine.state(), place / "restored.safetensors")
+    run.train(SAVED[candidate], STEPS[candidate])
+    store(run.engine.weights(), place / "resumed.safetensors")
+    store(run.engine.state(), place / "resumed_state.safetensors")
+    run.engine.close()
+
+
+for case in cases():
+    axis, candidate = (at.world, 0) if case.is_of_all_ranks else (at.data, at.group)
+    place = folder / case.name / f"candidate_{candidate}" / f"rank_{axis.rank}"
+    if "straight" in wanted:
+        straight(case, axis, candidate, place)
+        topology.dist.barrier(axis.group)
+    if "go on" in wanted:
+        go_on(case, axis, candidate, place)
+
+topology.stop()
+sys.stdout.flush()
+os._exit(0)  # as launcher/main.py: the interpreter's teardown may abort

@@ -1,0 +1,30 @@
+"""Ranks that meet, and ranks that are asked to stop while they wait for each other."""
+
+from __future__ import annotations
+
+import pytest
+from launching import PROGRAMS, launch, read_json
+
+RANKS = range(4)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("control")
+    finished = launch(PROGRAMS / "control.py", [folder], folder, ranks=len(RANKS))
+    assert finished.status == 0, finished
+    return [read_json(folder / f"{rank}.json") for rank in RANKS]
+
+
+def test_ranks_that_all_come_meet(found):
+    assert [each["all come"] for each in found] == ["met"] * 4
+    assert [each["some are late"] for each in found] == ["met"] * 4
+
+
+def test_ranks_that_wait_stop_when_another_one_is_asked_to(found):
+    assert [each.get("one asks to stop") for each in found] == ["SIGTERM"] * 3 + [None]
+
+
+def test_every_rank_hears_why_and_leaves_after_all_have_heard(found):
+    assert [each["why"] for each in found] == ["SIGTERM"] * 4
+    assert all(each["left"] for each in found)
