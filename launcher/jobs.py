@@ -75,7 +75,7 @@ def recorded(paths: RunPaths) -> list[dict[str, Any]]:
     """All lines about a run's jobs, the oldest first; a torn one is left out."""
     try:
         lines = _file(paths).read_bytes().splitlines()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return [value for value in map(_parsed, lines) if isinstance(value, dict)]
 

@@ -49,6 +49,7 @@ def run_script(
     Slurm does not make the folder of its log: `run_dir`/logs has to exist when it is submitted.
     """
     assert run_dir.is_absolute(), run_dir
+    _allow(_NAME, "job_name", job_name, "letters, digits and _ . + -")
     check_folder(run_dir)
     options = {"output": f"{run_dir}/logs/%x-%j.log"}
     run = f"RUN_DIR={shlex.quote(str(run_dir))}"
@@ -57,6 +58,7 @@ def run_script(
 
 def array_script(cluster: ClusterConfig, place: Place, array: Array, *, job_name: str) -> str:
     """What to hand to sbatch for several runs; their own logs are beside the list."""
+    _allow(_NAME, "job_name", job_name, "letters, digits and _ . + -")
     check_folder(array.list_file)
     limit = f"%{array.at_most}" if array.at_most else ""
     options = {
@@ -102,7 +104,6 @@ def _script(
 def _directives(
     cluster: ClusterConfig, job_name: str, more: dict[str, str], is_requeued: bool
 ) -> list[str]:
-    _allow(_NAME, "job_name", job_name, "letters, digits and _ . + -")
     fewest = cluster.min_nodes or cluster.nodes
     options = {
         "job-name": job_name,
