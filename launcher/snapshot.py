@@ -86,7 +86,7 @@ def _copy(package: Path, to: Path) -> None:
     for path in sorted(package.rglob("*.py")):
         copy = to / path.relative_to(package)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(copy, path.read_bytes())
+        shutil.copyfile(path, copy)
 
 
 def _origin() -> dict[str, str | None]:
