@@ -49,7 +49,7 @@ def mark(paths: RunPaths) -> str:
     finished = [*root.glob(f"*/{MANIFEST}"), *root.glob(f"*/*/{MANIFEST}")]
     finished += root.glob("corruptions/*.json")
     facts = [str(path.relative_to(root)) for path in finished]
-    for training in paths.recovery("").glob("*"):
+    for training in paths.recoveries.glob("*"):
         facts.append(
             f"{training.name}: {max(map(_steps, training.glob('*/rank_*.json')), default=0)}"
         )

@@ -106,10 +106,10 @@ class Session:
             stop_on_signals(at.control)
             try:
                 summary = experiment.run(self.bench, book)
-            except Stopped as stopped:
-                book.event("stopped", reason=str(stopped))
-                at.control.leave()
-                raise
+            except Stopped:
+                reason = at.control.leave()
+                book.event("stopped", reason=reason)
+                raise Stopped(reason) from None
         if at.world.is_first:
             console.print(run_table(summary))
             console.print(self._product(), soft_wrap=True, highlight=False)

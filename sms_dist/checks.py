@@ -68,7 +68,13 @@ def _check_history(config: Config, requested: tuple[Phase, ...]) -> None:
 
 
 def _check_engine(config: Config, requested: tuple[Phase, ...]) -> None:
-    """Only the ddp engine knows sparse training rules."""
+    """Only the ddp engine knows sparse training rules; what DeepSpeed cannot train is refused."""
+    engine = config.engine
+    if engine.name == "deepspeed" and engine.precision == "fp16" and engine.zero_stage == 0:
+        raise ValueError(
+            "engine.zero_stage=0 with engine.precision=fp16 hardly trains: DeepSpeed divides "
+            "gradients by a scale that the loss never had; use zero_stage=1, or engine.name=ddp"
+        )
     if config.engine.name != "ddp" and not all(phase.has_fixed_mask for phase in requested):
         raise ValueError(
             f"engine.name={config.engine.name}: method.name={config.method.name} changes the "

@@ -161,6 +161,8 @@ class EngineConfig(Section):
     """CPU threads of a rank; fixed because it decides bits"""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """of forward and backward; masters stay fp32 (fp16: cuda only)"""
+    deterministic: bool = False
+    """cuda: only algorithms that give the same bits every time, slower (a CPU always does)"""
     channels_last: bool = False
     """memory layout of images and convolutions, faster on many devices"""
     accumulation: Count = 1

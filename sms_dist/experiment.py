@@ -64,7 +64,7 @@ def _phase(
 def _finish(bench: Workbench, book: Logbook, summary: Document) -> Document:
     if book.is_main:
         write_text(book.paths.summary, json_text(summary))
-        forget(book.paths.recovery(""))  # what a crash between a save and its tidying left
+        forget(book.paths.recoveries)  # what a crash between a save and its tidying left
     book.event("done", **summary["final"])
     if book.board:
         config = flatten(bench.config.model_dump(mode="json", by_alias=True))

@@ -71,9 +71,14 @@ class RunPaths:
         """The code and configuration that were submitted as a job."""
         return self.root / "snapshot"
 
+    @property
+    def recoveries(self) -> Path:
+        """The recovery points of all trainings."""
+        return self.root / "recovery"
+
     def recovery(self, training: str) -> Path:
-        """The recovery points of "dense" or "phase_1_candidate_0"."""
-        return self.root / "recovery" / training
+        """Those of "dense" or "phase_1_candidate_0"."""
+        return self.recoveries / training
 
     def corruption(self, name: str) -> Path:
         """What was measured under one corruption."""

@@ -47,6 +47,7 @@ def test_a_good_configuration_gives_the_recipe_of_its_method(method: str) -> Non
         ("pretrain.schedule=linea", "pretrain.schedule=linea is not known, did you mean linear"),
         ("pruning.allocation=globl", "pruning.allocation=globl is not known, did you mean global"),
         ("engine.name=deepsped", "engine.name=deepsped is not known, did you mean deepspeed"),
+        ("engine.name=deepspeed engine.precision=fp16", "zero_stage=0 with engine.precision=fp16"),
         ("candidates.vary={schedule: [llr, clr, x]}", "retrain.schedule=x is not known"),
         ("candidates.vary={epochs: [1, 2, 0]}", "candidates.vary.epochs: 0 should be greater"),
         ("pretrain.warmup_epochs=31", "pretrain.warmup_epochs=31 is more than pretrain.epochs=30"),

@@ -93,6 +93,7 @@ OTHERS = {
     "engine.channels_last": True,
     "engine.accumulation": 2,
     "engine.zero_stage": 1,
+    "engine.deterministic": True,
     "engine.deepspeed": {"zero_optimization": {"overlap_comm": True}},
 }
 WITHOUT_EFFECT = {

@@ -29,6 +29,7 @@ class Control:
     def __init__(self, store: Store | None, rank: int, size: int) -> None:
         """`store`: shared by the ranks; None if there is one rank only."""
         self.requested: str | None = None  # why to stop, as soon as any rank wants it
+        self.lost: str | None = None  # who will never come any more
         self._store = store
         self._rank, self._size = rank, size
         self._num_meetings = 0
@@ -39,6 +40,11 @@ class Control:
     def request(self, reason: str) -> None:
         """Ask all ranks to stop at their next safe point."""
         self.requested = self.requested or reason
+
+    def lose(self, fault: str) -> None:
+        """A rank is gone: the others stop at their next safe point, and wait for nobody."""
+        self.lost = self.lost or fault
+        self.request(fault)
 
     def listen(self, stop_file: Path) -> None:
         """From now on hear of other ranks' wishes; the first rank also looks for the file."""
@@ -62,19 +68,21 @@ class Control:
         elif self._store is not None:
             outcome = self._met(self._store, f"meeting {self._num_meetings}")
         if outcome == STOP:
-            raise Stopped(self.requested or "another rank was asked to stop")
+            raise Stopped
 
-    def leave(self) -> None:
-        """Wait until every rank has stopped: the store may go with the first one that ends.
+    def leave(self) -> str:
+        """Wait until every rank that is left has stopped; why they have.
 
+        Who launched the ranks ends them all when the first one ends, and with it goes the store.
         Every rank that was told to stop must call.
         """
-        if self._store is None:
-            return
-        self._exchange(self._store)  # for those who have not heard of it
-        self._store.add(LEFT, 1)
-        while self._store.add(LEFT, 0) < self._size:
-            time.sleep(LISTEN_SECONDS / 10)
+        if self._store is not None:
+            self._exchange(self._store)
+            self._store.add(LEFT, 1)
+            while self._store.add(LEFT, 0) < self._size and self.lost is None:
+                time.sleep(LISTEN_SECONDS / 10)
+            self._exchange(self._store)
+        return self.lost or self.requested or "no reason given"
 
     def close(self) -> None:
         """Hear no more. Before the store goes."""

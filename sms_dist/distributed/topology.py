@@ -71,6 +71,9 @@ def start(engine: EngineConfig) -> Topology:
     rows = groups_of(world_size(), engine.ranks_per_candidate)
     device = _device(engine)
     torch.set_num_threads(engine.threads)
+    if engine.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        torch.use_deterministic_algorithms(True)
     _join(device)
     mesh = init_device_mesh(
         device.type, (rows, engine.ranks_per_candidate), mesh_dim_names=("candidate", "data")

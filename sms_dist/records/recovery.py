@@ -104,6 +104,8 @@ class RecoveryPoints:
             path.parent.mkdir(parents=True, exist_ok=True)
             sync(self.folder.parent)
             sync(self.folder)
+            for remains in path.parent.glob(f".{path.stem}.*.tmp"):  # of starts that were killed
+                remains.unlink()
             write_atomic(path, content)
             write_atomic(path.with_suffix(".json"), json_text(manifest).encode())
         except OSError as error:  # told by `finish`, in the thread that trains

@@ -147,13 +147,12 @@ class Keeper:
         self._points.write(copies, {**saved.document, "ranks": self._axis.size})
 
     def _stop(self, capture: Callable[[], Saved]) -> None:
-        self._control.request("another rank was asked to stop")
         self._points.finish()
         self._together()  # or a rank would write over the only point that another one has whole
         self._save(capture)
         self._points.finish()
         self._together()
-        raise Stopped(self._control.requested)
+        raise Stopped
 
     def _together(self) -> None:
         largest_(torch.zeros(1, dtype=torch.int64), self._axis)

@@ -15,14 +15,14 @@ from slurm_cluster import Job, Slurm
 ENDS = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED")
 
 # Rank 0 alone pretrains: so the bits are the same on any number of ranks. Long enough to be
-# disturbed in the middle; recovery points at every look.
+# disturbed in the middle; a recovery point a second.
 SETTINGS = (
     *TINY,
     "pretrain.ranks=1",
-    "retrain.epochs=20",
+    "retrain.epochs=10",
     "candidates.count=4",
     "data.validation=0.0",
-    "records.every_seconds=0.1",
+    "records.every_seconds=1",
 )
 CLUSTER = "{nodes: 2, ranks_per_node: 1, time_limit: '00:20:00', environment: {LANG: C}}"
 

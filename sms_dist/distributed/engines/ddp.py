@@ -39,10 +39,10 @@ class DdpEngine:
         self._optimizer = make_optimizer(job)
         self._scaler = torch.amp.GradScaler(enabled=job.dtype is torch.float16)
         self._num_steps = 0
-        self._has_buckets_of_first_step = True
+        self._missed_first_backward = False
 
     def step(self, inputs: Inputs, targets: Tensor, weight: float, rate: float, loss: Loss) -> None:
-        if not self._has_buckets_of_first_step:
+        if self._missed_first_backward:
             self._repeat_first_backward(inputs, targets)
         self._optimizer.zero_grad(set_to_none=True)
         with self._latent.viewed() if self._latent else nullcontext():
@@ -87,7 +87,7 @@ class DdpEngine:
         if self._job.rule:
             self._job.rule.restore(part(state, "rule"))
         self._num_steps = int(state["engine.num_steps"])
-        self._has_buckets_of_first_step = self._num_steps == 0
+        self._missed_first_backward = self._num_steps > 0
 
     def close(self) -> None:
         del self._model, self._optimizer
@@ -108,7 +108,7 @@ class DdpEngine:
         From three ranks on, the order in which a gradient is summed, and so its bits, depend on its
         place in a bucket. A restored engine has to have the same order from its first step on.
         """
-        self._has_buckets_of_first_step = True
+        self._missed_first_backward = False
         if not isinstance(self._model, DistributedDataParallel):
             return
         device, buffers = self._job.at.device, dict(self._job.model.named_buffers())

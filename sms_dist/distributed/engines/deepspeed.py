@@ -22,7 +22,13 @@ from sms_dist.distributed.engines.base import (
     make_optimizer,
     micro_batches,
 )
-from sms_dist.distributed.engines.deepspeed_state import compute_with_masters_, masters, scaler
+from sms_dist.distributed.engines.deepspeed_config import deepspeed_config
+from sms_dist.distributed.engines.deepspeed_state import (
+    compute_with_masters_,
+    forget_first_step_,
+    masters,
+    scaler,
+)
 from sms_dist.distributed.engines.named_tensors import copy_, joined, part
 from sms_dist.distributed.engines.optimizer_state import (
     check_restorable,
@@ -97,6 +103,7 @@ class DeepSpeedEngine:
                 mpu=GroupUnit(job),
                 dist_init_required=False,
             )
+        forget_first_step_(self._engine.optimizer)
 
     def step(self, inputs: Inputs, targets: Tensor, weight: float, rate: float, loss: Loss) -> None:
         for group in self._engine.optimizer.param_groups:
@@ -167,33 +174,6 @@ class DeepSpeedEngine:
         low, high = getattr(optimizer, "fp16_groups", []), getattr(optimizer, "fp32_groups", [])
         pairs = [zip(*groups, strict=True) for groups in zip(low, high, strict=True)]
         return {parameter: master for group in pairs for parameter, master in group}
-
-
-def deepspeed_config(job: Job) -> dict[str, Any]:
-    """DeepSpeed's configuration, derived from ours; `engine.deepspeed` is merged over it."""
-    engine = job.engine
-    pieces = job.axis.size * engine.accumulation
-    config: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": max(1, job.batch_size // pieces),
-        "gradient_accumulation_steps": engine.accumulation,
-        "gradient_clipping": job.optimizer.clip_norm or 0.0,
-        "zero_allow_untested_optimizer": True,
-        "zero_optimization": {"stage": engine.zero_stage},
-        "steps_per_print": 2**31,
-    }
-    if engine.precision != "fp32":
-        config[engine.precision] = {"enabled": True}
-        config["data_types"] = {"buffer_dtype": engine.precision}
-    return merged(config, engine.deepspeed)
-
-
-def merged(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
-    """`extra` over `base`, section by section."""
-    result = dict(base)
-    for key, value in extra.items():
-        both = isinstance(value, dict) and isinstance(result.get(key), dict)
-        result[key] = merged(result[key], value) if both else value
-    return result
 
 
 @contextmanager

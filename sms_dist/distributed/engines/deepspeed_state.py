@@ -41,6 +41,16 @@ def scaler(optimizer: Any) -> Any:
     return getattr(optimizer, "loss_scaler", getattr(optimizer, "loss_scale_config", None))
 
 
+def forget_first_step_(optimizer: Any) -> None:
+    """As if it had not stepped: in low precision, ZeRO-0 makes its memory by a step on zeros.
+
+    That pulls the masters by weight decay, leaves it in their momentum, and counts as a step.
+    """
+    if hasattr(optimizer, "fp32_groups"):
+        optimizer.refresh_fp32_params()
+        optimizer.optimizer.state.clear()
+
+
 @torch.no_grad()
 def compute_with_masters_(optimizer: Any) -> None:
     """Make the parameters what a step makes of the masters. Every rank of the group must call."""

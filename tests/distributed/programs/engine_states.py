@@ -1,12 +1,13 @@
-"""Trains straight through, and from a state on disk on, with every engine on 2 groups of 2 ranks.
+"""Trains straight through, and from a state on disk on, with every engine on groups of 2 ranks.
 
-The arguments are a folder and "straight", "go on" or both: the latter can be another process than
-the former. The folder gets case/candidate_<i>/rank_<r>/<what>.safetensors. What is compared with
-what stands in test_engine_states.py.
+The first argument is a folder, which gets case/candidate_<i>/rank_<r>/<what>.safetensors. Others
+are cases to go on with from what another launch has left there; without them, all cases are run,
+both ways. What is compared with what stands in test_engine_states.py.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -15,8 +16,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+os.environ["DS_ACCELERATOR"] = "cpu"  # before deepspeed is imported
+
 import safetensors.torch
 import torch
+import torch.distributed as dist
+from deepspeed.accelerator import get_accelerator
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -26,7 +31,7 @@ from sms_dist.distributed.engines import make_engine
 from sms_dist.distributed.engines.base import Engine, Job
 from sms_dist.distributed.topology import Axis
 from sms_dist.phases import SparseTraining
-from sms_dist.sparse_rules import SPARSE_RULES, make_rule
+from sms_dist.sparse_rules import make_rule
 from sms_dist.sparse_rules.base import Rule, Setup
 
 BATCH, RATE = 16, 0.05
@@ -37,6 +42,8 @@ ENGINES = {
     **{f"zero_{stage}": {"name": "deepspeed", "zero_stage": stage} for stage in range(4)},
 }
 ADDS_IN_FP32 = {"data_types": {"grad_accum_dtype": "fp32"}}  # another optimizer of DeepSpeed's
+# A scale that overflows at once, and tries again two steps later.
+SCALED = {"fp16": {"initial_scale_power": 17, "hysteresis": 1, "loss_scale_window": 1}}
 
 
 class Tangled(nn.Module):
@@ -75,16 +82,22 @@ def cases() -> Iterator[Case]:
         yield Case(f"{name}_{precision}_adamw", engine, adamw)
     for name, engine in ENGINES.items():
         yield Case(f"{name}_clipped_pieces", {**engine, "accumulation": 2}, clip)
-        yield Case(f"{name}_no_momentum", engine, {"momentum": 0.0})
         yield Case(f"{name}_of_four", engine, is_of_all_ranks=True)
+    for name in ("ddp", "zero_1"):
+        yield Case(f"{name}_no_momentum", ENGINES[name], {"momentum": 0.0})
     yield Case("ddp_of_four_pieces", {**ENGINES["ddp"], "accumulation": 2}, is_of_all_ranks=True)
     bf16 = {"precision": "bf16", "deepspeed": ADDS_IN_FP32}
     yield Case("zero_1_bf16_adding_in_fp32", {**ENGINES["zero_1"], **bf16})
-    for rule in SPARSE_RULES:
+    for name in ("zero_0", "zero_1", "zero_3"):
+        fp16 = {"precision": "fp16", "deepspeed": SCALED}
+        yield Case(f"{name}_fp16", {**ENGINES[name], **fp16})
+    for rule in ("dpf", "str"):
         yield Case(f"ddp_{rule}", ENGINES["ddp"], rule=rule)
 
 
-folder, wanted = Path(sys.argv[1]), sys.argv[2:]
+folder, half_done = Path(sys.argv[1]), sys.argv[2:]
+# PyTorch computes in fp16 on a CPU; DeepSpeed only does not expect it.
+get_accelerator().is_fp16_supported = lambda: True
 at = topology.start(EngineConfig(ranks_per_candidate=2, device="cpu"))
 
 
@@ -98,7 +111,7 @@ def rule_of(case: Case, model: nn.Module) -> Rule | None:
     if case.rule is None:
         return None
     weights = {n: p.detach() for n, p in model.named_parameters() if p.dim() > 1}
-    options = {"dpf": {"refresh": 3}}.get(case.rule, {})
+    options = {"refresh": 3} if case.rule == "dpf" else {}
     return make_rule(SparseTraining(case.rule, options), weights, Setup(500, 8, 1))
 
 
@@ -149,8 +162,14 @@ def straight(case: Case, axis: Axis, candidate: int, place: Path) -> None:
 
 def go_on(case: Case, axis: Axis, candidate: int, place: Path) -> None:
     run = Run(case, axis, candidate)
+    store(run.engine.weights(), place / "fresh.safetensors")
+    store(run.engine.state(), place / "fresh_state.safetensors")
     first = place if run.engine.is_sharded else place.parent / "rank_0"
-    run.engine.restore(safetensors.torch.load_file(first / "saved.safetensors"))
+    state = safetensors.torch.load_file(first / "saved.safetensors")
+    if case.name.endswith("fp32_adamw"):
+        answers = {name: refused(run.engine, bad, state, axis) for name, bad in damaged(state)}
+        (place / "refused.json").write_text(json.dumps(answers))
+    run.engine.restore(state)
     store(run.engine.state(), place / "restored.safetensors")
     run.train(SAVED[candidate], STEPS[candidate])
     store(run.engine.weights(), place / "resumed.safetensors")
@@ -158,14 +177,33 @@ def go_on(case: Case, axis: Axis, candidate: int, place: Path) -> None:
     run.engine.close()
 
 
+def damaged(state: dict[str, Tensor]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    weights = "model.last.weight" if "model.last.weight" in state else "model.master.0"
+    yield "missing", {name: t for name, t in state.items() if name != weights}
+    yield "unknown", state | {"optimizer.0.momentum_buffer": state["optimizer.0.exp_avg"]}
+    yield "halved", {name: t for name, t in state.items() if name != "optimizer.0.exp_avg"}
+    yield "shape", state | {weights: state[weights][:-1]}
+    yield "type", state | {weights: state[weights].bfloat16()}
+
+
+def refused(engine: Engine, bad: dict[str, Tensor], good: dict[str, Tensor], axis: Axis) -> str:
+    """What the engine says when one rank's state is damaged."""
+    try:
+        engine.restore(bad if axis.rank == 1 else good)
+    except ValueError as error:
+        return str(error)
+    return "not at all"
+
+
 for case in cases():
+    if half_done and case.name not in half_done:
+        continue
     axis, candidate = (at.world, 0) if case.is_of_all_ranks else (at.data, at.group)
     place = folder / case.name / f"candidate_{candidate}" / f"rank_{axis.rank}"
-    if "straight" in wanted:
+    if not half_done:
         straight(case, axis, candidate, place)
-        topology.dist.barrier(axis.group)
-    if "go on" in wanted:
-        go_on(case, axis, candidate, place)
+        dist.barrier(axis.group)  # the first rank's file is everybody's
+    go_on(case, axis, candidate, place)
 
 topology.stop()
 sys.stdout.flush()
