@@ -115,6 +115,10 @@ class Slurm:
         wait_for(lambda: self.job(number).state in states, seconds)
         return self.job(number)
 
+    def nodes_of(self, number: str) -> list[str]:
+        """The names of a job's nodes."""
+        return self.call("scontrol", "show", "hostnames", self.job(number).nodes).split()
+
     def start(self, *words: str) -> subprocess.Popen:
         """One of its daemons, in the foreground."""
         with (self.folder / "daemons.log").open("ab") as log:
@@ -225,6 +229,12 @@ def _num_idle(cluster: Slurm) -> int:
         return int(cluster.call("sinfo", "-h", "-p", "main", "-t", "idle", "-o", "%D") or 0)
     except AssertionError:
         return 0  # the controller does not answer yet
+
+
+def pids_of(folder: Path, program: str) -> list[int]:
+    """The processes of a program that work on a run folder."""
+    wanted = (str(folder).encode(), program.encode())
+    return [pid for pid in _pids() if all(text in _read(pid, "cmdline") for text in wanted)]
 
 
 def _killed(mark: bytes) -> list[int]:
