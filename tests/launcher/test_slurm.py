@@ -51,7 +51,9 @@ def run(text: str, folder: Path, **environment: str) -> subprocess.CompletedProc
             case "$*" in
                 "show hostnames "*) printf '%s\\n' host1 host2 ;;
                 "show --oneliner node host1") echo "NodeName=host1 NodeAddr=10.0.0.1 Port=1" ;;
-                "show --oneliner job 7") echo "JobId=7 Reason=$REASON Dependency=(null)" ;;
+                "show --oneliner job 7")
+                    touch asked_slurm
+                    echo "JobId=7 Reason=$REASON Dependency=(null)" ;;
                 *) echo "scontrol $*" ;;
             esac
         }
@@ -59,7 +61,9 @@ def run(text: str, folder: Path, **environment: str) -> subprocess.CompletedProc
         srun() {
             while [ "$1" != bash ]; do shift; done
             printf '<%s>' "$RUN_DIR" "$MASTER_ADDR" "$MASTER_PORT" "${@:5}"
-            [ -z "$SIGNAL" ] || { kill -"$SIGNAL" $$; sleep 0.5; }
+            [ -z "$SIGNAL" ] || kill -"$SIGNAL" $$
+            [ "$SIGNAL" != USR1 ] || until [ -e "$RUN_DIR/stop" ]; do sleep 0.05; done
+            [ "$SIGNAL" != TERM ] || until [ -e asked_slurm ]; do sleep 0.05; done
             eval "$MEANWHILE"
             return "$RESULT"
         }
