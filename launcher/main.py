@@ -81,11 +81,14 @@ def _fail(error: ValueError) -> NoReturn:
 
 
 def _refuse(message: str) -> NoReturn:
-    """One line from rank 0; the others let it speak before the launcher stops everybody."""
-    if os.environ.get("RANK", "0") == "0":
-        print(f"error: {message}", file=sys.stderr)
-    else:
+    """A line for each mistake, from rank 0; the others let it speak before the launcher stops
+    everybody, unless the mistake is theirs alone."""
+    rank = os.environ.get("RANK", "0")
+    if rank != "0":
         time.sleep(5)
+    place = "" if rank == "0" else f" (rank {rank})"
+    for line in message.splitlines():
+        print(f"error{place}: {line}", file=sys.stderr)
     _leave(BAD_INPUT)
 
 

@@ -15,7 +15,13 @@ _DATA = {
     *("corruptions", "corruption_samples", "corrupt_candidates"),
 }
 _ENGINE = {"silence_seconds", "hang_seconds"}  # when to give up, not what comes out
-_WITHOUT_EFFECT: Any = {"name": True, "records": True, "data": _DATA, "engine": _ENGINE}
+# A run that goes well does not come upon them. One that stopped may go on with another policy, and
+# whom they left out or retried is told beside the result.
+_CANDIDATES = {"on_divergence", "retries", "far"}
+_WITHOUT_EFFECT: Any = {
+    **{"name": True, "records": True},
+    **{"data": _DATA, "engine": _ENGINE, "candidates": _CANDIDATES},
+}
 
 
 def fingerprint(config: Config) -> str:

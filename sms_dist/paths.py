@@ -87,5 +87,9 @@ class RunPaths:
     def candidate(self, phase: int, index: int) -> Path:
         return self.root / f"phase_{phase}" / f"candidate_{index}"
 
+    def rejected(self, phase: int) -> Path:
+        """What was measured of candidates that diverged and were retrained with other seeds."""
+        return self.root / f"phase_{phase}" / "rejected"
+
     def soup(self, phase: int) -> Path:
         return self.root / f"phase_{phase}" / "soup"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -12,14 +13,17 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore, PrefixStore, Store
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.distributed_c10d import _get_default_store, _set_pg_timeout
+from torch.distributed.rendezvous import rendezvous
 
 from sms_dist.config import EngineConfig
 from sms_dist.distributed.control import Control
+from sms_dist.distributed.handshake import compare
 from sms_dist.plan import groups_of
 
 # Groups meet only at the end of a phase, and candidates may differ in length by hours: waiting long
 # is normal. A rank that dies is noticed by its closed connections, not by this limit.
 TIMEOUT = timedelta(days=7)
+ARRIVAL = timedelta(minutes=10)  # between the first rank that starts and the last one
 
 
 @dataclass(frozen=True)
@@ -66,15 +70,16 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def start(engine: EngineConfig) -> Topology:
-    """Join the other ranks and take my place in the mesh. Every rank must call."""
+def start(engine: EngineConfig, facts: Mapping[str, str] | None = None) -> Topology:
+    """Join the other ranks and take my place in the mesh; ValueError on all of them where their
+    facts differ. Every rank must call."""
     rows = groups_of(world_size(), engine.ranks_per_candidate)
     device = _device(engine)
     torch.set_num_threads(engine.threads)
     if engine.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         torch.use_deterministic_algorithms(True)
-    _join(device)
+    _join(device, {**(facts or {}), "device": device.type})
     mesh = init_device_mesh(
         device.type, (rows, engine.ranks_per_candidate), mesh_dim_names=("candidate", "data")
     )
@@ -147,11 +152,17 @@ def _device(engine: EngineConfig) -> torch.device:
     return torch.device("cuda", local)
 
 
-def _join(device: torch.device) -> None:
+def _join(device: torch.device, known: Mapping[str, str]) -> None:
     """nccl when every rank of the host has a GPU to itself, gloo otherwise."""
     own_gpu = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= torch.cuda.device_count()
     backend = "nccl" if device.type == "cuda" and own_gpu else "gloo"
-    if "MASTER_ADDR" in os.environ:
-        dist.init_process_group(backend, timeout=TIMEOUT)
-    else:  # no launcher: one rank
+    if "MASTER_ADDR" not in os.environ:  # no launcher: one rank
         dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+        return
+    store, rank, size = next(rendezvous("env://", timeout=ARRIVAL))
+    # The store may be the launcher's, and remember what was said before a restart.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    compare(known, PrefixStore(f"handshake {attempt}", store), rank, size, ARRIVAL)
+    store.set_timeout(TIMEOUT)
+    own = PrefixStore("default_pg", store)
+    dist.init_process_group(backend, timeout=TIMEOUT, store=own, rank=rank, world_size=size)

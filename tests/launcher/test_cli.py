@@ -18,9 +18,9 @@ from click.testing import CliRunner, Result
 from data import DATASETS
 from data.writer import labelled, write
 from launcher import examination
+from launcher.amounts import bytes_text
 from launcher.cli import cli
 from launcher.commands import run
-from launcher.plan_table import bytes_text
 from sms_dist.config_file import load
 
 REPOSITORY = Path(__file__).resolve().parents[2]
