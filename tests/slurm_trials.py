@@ -41,9 +41,9 @@ class Trials:
     def check(self, run: SubmittedRun, state="COMPLETED", restarts=None, settings=SETTINGS) -> None:
         end = run.end(900)
         print(f"   job {run.job}: {end}")
-        assert end.state == state, run
-        assert restarts is None or end.restarts == restarts, run
-        assert run.soup() == self.expected(settings), run
+        assert end.state == state, str(run)
+        assert restarts is None or end.restarts == restarts, str(run)
+        assert run.soup() == self.expected(settings), str(run)
         print(f"   soup {run.soup()[:16]}, as undisturbed")
 
 
@@ -53,7 +53,7 @@ def node_failure(trials: Trials) -> None:
     run.wait_for("dense", "manifest.json")
     trials.cluster.kill_node("node2")
     trials.check(run, restarts=1)
-    assert "node2" not in trials.cluster.nodes_of(run.job), run
+    assert "node2" not in trials.cluster.nodes_of(run.job), str(run)
     trials.cluster.start_node("node2")
     trials.cluster.call("scontrol", "update", "nodename=node2", "state=resume")
 
@@ -64,7 +64,7 @@ def fewer_nodes(trials: Trials) -> None:
     run.wait_for("dense", "manifest.json")
     trials.cluster.kill_node("node4")
     trials.check(run, restarts=1)
-    assert [event["ranks"] for event in run.events("start")][:2] == [4, 3], run
+    assert [event["ranks"] for event in run.events("start")][:2] == [4, 3], str(run)
     trials.cluster.start_node("node4")
     trials.cluster.call("scontrol", "update", "nodename=node4", "state=resume")
 
@@ -73,7 +73,7 @@ def time_limit(trials: Trials) -> None:
     """A job that needs several times its time limit of a minute."""
     run = trials.start("time_limit", cluster=MINUTE.replace("SECONDS", "30"), settings=LONG)
     trials.check(run, settings=LONG)
-    assert "the time is nearly up: the ranks are asked to stop" in run.log(), run
+    assert "the time is nearly up: the ranks are asked to stop" in run.log(), str(run)
 
 
 def killed_at_the_limit(trials: Trials) -> None:
@@ -84,7 +84,7 @@ def killed_at_the_limit(trials: Trials) -> None:
         os.kill(pid, signal.SIGSTOP)
     trials.cluster.call("scontrol", "update", f"JobId={run.job}", "TimeLimit=1")
     wait_for(lambda: trials.cluster.job(run.job).restarts == 1, 240)
-    assert "the time is up: the ranks are killed" in run.log(), run
+    assert "the time is up: the ranks are killed" in run.log(), str(run)
     trials.cluster.call("scontrol", "update", f"JobId={run.job}", "TimeLimit=30")
     trials.check(run, restarts=1, settings=LONG)
 
@@ -97,7 +97,7 @@ def preemption(trials: Trials) -> None:
     number = trials.cluster.call("sbatch", "--parsable", *urgent, "--wrap", "sleep 5").strip()
     assert trials.cluster.wait(number, "COMPLETED").state == "COMPLETED"
     trials.check(run, restarts=1)
-    assert "asked to stop" not in run.log(), run
+    assert "asked to stop" not in run.log(), str(run)
 
 
 def cancelled(trials: Trials) -> None:
@@ -107,7 +107,7 @@ def cancelled(trials: Trials) -> None:
     trials.cluster.call("scancel", run.job)
     end = run.end()
     print(f"   job {run.job}: {end}")
-    assert (end.state, end.restarts) == ("CANCELLED", 0), run
+    assert (end.state, end.restarts) == ("CANCELLED", 0), str(run)
     trials.check(trials.start("cancelled"))
 
 
@@ -118,7 +118,7 @@ def stopped_by_hand(trials: Trials) -> None:
     (run.folder / "stop").touch()
     end = run.end()
     print(f"   job {run.job}: {end}")
-    assert (end.state, end.exit_code, end.restarts) == ("FAILED", "75:0", 0), run
+    assert (end.state, end.exit_code, end.restarts) == ("FAILED", "75:0", 0), str(run)
     trials.check(trials.start("stopped_by_hand"))
 
 
@@ -128,20 +128,20 @@ def crashed_rank(trials: Trials) -> None:
     run.wait_for("dense", "manifest.json")
     os.kill(pids_of(run.folder, "launcher/main.py")[-1], signal.SIGKILL)
     trials.check(run, restarts=0)
-    assert len(run.events("start")) > 1, run
+    assert len(run.events("start")) > 1, str(run)
 
 
 def chain(trials: Trials) -> None:
-    """Three jobs of a minute each, which may not be requeued; the last one has nothing to do."""
-    run = trials.start("chain", "--chain", "3", cluster=MINUTE.replace("SECONDS", "30"))
+    """Three jobs that may not be requeued, the first one is asked to stop; the last does nothing."""
+    run = trials.start("chain", "--chain", "3")
     run.wait_for("dense", "manifest.json")
     trials.cluster.call("scancel", "--signal=USR1", "--batch", run.job)
     numbers = [str(int(run.job) + i) for i in range(3)]
     ends = [trials.cluster.wait(n, "COMPLETED", "FAILED", seconds=300) for n in numbers]
     print("  ", *ends, sep="\n   ")
-    assert [end.exit_code for end in ends] == ["75:0", "0:0", "0:0"], run
-    assert len(run.events("start")) == 2, run
-    assert run.soup() == trials.expected(), run
+    assert [end.exit_code for end in ends] == ["75:0", "0:0", "0:0"], str(run)
+    assert len(run.events("start")) == 2, str(run)
+    assert run.soup() == trials.expected(), str(run)
 
 
 def arrays(trials: Trials) -> None:

@@ -17,8 +17,7 @@ from launching import free_ports, wait_for
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "scontrol", "squeue", "munged")
 PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
-# Requeued jobs wait for as long as credentials last; a second round of preemption tests would take
-# minutes with the default of two.
+# Requeued jobs wait for as long as credentials last: with the default each takes two minutes more.
 CONF = """\
 ClusterName=virtual
 SlurmctldHost={host}(127.0.0.1)
@@ -26,7 +25,7 @@ SlurmctldPort={port}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket,cred_expire=5
+AuthInfo=socket={folder}/munge.socket,cred_expire=10
 CredType=cred/munge
 StateSaveLocation={folder}/state
 SlurmctldPidFile={folder}/slurmctld.pid

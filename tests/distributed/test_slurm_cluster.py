@@ -29,16 +29,16 @@ def test_jobs_make_the_bits_of_a_plain_run_whether_or_not_they_are_requeued(
     asked.wait_for("dense", "manifest.json")
     cluster.call("scancel", "--signal=USR1", "--batch", asked.job)  # as before the time limit
     expected = plain(tmp_path / "plain")
-    assert quiet.end().state == "COMPLETED", quiet
+    assert quiet.end().state == "COMPLETED", str(quiet)
     end = asked.end()
-    assert (end.state, end.restarts) == ("COMPLETED", 1), asked
+    assert (end.state, end.restarts) == ("COMPLETED", 1), str(asked)
 
     assert quiet.soup() == asked.soup() == expected
     logs = [path.name for path in (quiet.folder / "logs").glob("*.log")]
     assert len([name for name in logs if f"-{quiet.job}-0-" in name]) == 1
     assert len([name for name in logs if f"-{quiet.job}-1-" in name]) == 1
-    assert "the time is nearly up: the ranks are asked to stop" in asked.log(), asked
-    assert "back into the queue" in asked.log(), asked
+    assert "the time is nearly up: the ranks are asked to stop" in asked.log(), str(asked)
+    assert "back into the queue" in asked.log(), str(asked)
     assert len(asked.events("stopped")) == 1
     assert [event["resumed"] for event in asked.events("start")] == [False, True]
     kinds = [line["kind"] for line in jobs.recorded(RunPaths(asked.folder))]
