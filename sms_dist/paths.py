@@ -67,6 +67,11 @@ class RunPaths:
         return self.root / "lock.json"
 
     @property
+    def snapshot(self) -> Path:
+        """The code and configuration that were submitted as a job."""
+        return self.root / "snapshot"
+
+    @property
     def recoveries(self) -> Path:
         """The recovery points of all trainings."""
         return self.root / "recovery"

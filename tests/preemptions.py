@@ -9,16 +9,12 @@ The run must go on from there, and end with the bits of a run that nobody has as
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import sys
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -26,143 +22,16 @@ import click
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "distributed"), str(HERE / "trials")]
 
-from disturbed import LOCAL_RANKS, logs_of, tails  # noqa: E402
-from inspection import damages, differences, fingerprint, newest_point, remains  # noqa: E402
-from launching import MAIN, Launch, launched, main_arguments, read_json  # noqa: E402
-from moments import START, TRAINING, progress_of, stage_of, training_of  # noqa: E402
-from patience import Patience, TrialError, happens, wait_until  # noqa: E402
-from processes import Processes, children  # noqa: E402
+from asked import FORMS, Request, Run  # noqa: E402
+from disturbed import tails  # noqa: E402
+from inspection import fingerprint  # noqa: E402
+from patience import TrialError  # noqa: E402
 from shards import write_digits  # noqa: E402
 from tables import markdown, span  # noqa: E402
 
-from sms_dist.paths import METRICS, RunPaths  # noqa: E402
-
 STOPPED = 75
 LIMIT_SECONDS = 5.0  # in which a request must be granted
-HANG_SECONDS = 60.0  # after which it counts as never granted
-NUM_WORKERS = 2  # of each rank
-SPREAD_SECONDS = 4.0  # of moments, counted from the start of work
-SETTINGS = (
-    "data.name=card",
-    "data.loader=streaming",
-    f"data.workers={NUM_WORKERS}",
-    "candidates.count=2",
-    "pretrain.epochs=8",
-    "retrain.epochs=8",
-)
 MOST_FAULTS = 5  # after which there is no use in more requests
-FORMS = {"alone": None, "launched": 2}  # launcher/main.py as it is; launcher/local_ranks.py, ranks
-WAYS = ("SIGTERM", "SIGTERM", "SIGTERM", "SIGUSR1", "stop file")
-
-
-@dataclass
-class Request:
-    """To stop, and what came of it."""
-
-    form: str
-    way: str
-    stage: str
-    workers: int  # alive, of all ranks
-    seconds: float  # until all processes were gone
-    status: int | None
-    training: str | None  # that was under way,
-    steps: int | None  # and of its recovery point afterwards
-    is_durable: bool
-
-
-class Run:
-    """A run folder of one form."""
-
-    def __init__(self, form: str, folder: Path, shards: Path) -> None:
-        self.form, self.folder = form, folder
-        self.requests: list[Request] = []
-        self._arguments = main_arguments(folder, *SETTINGS, f"data.path={shards}")
-
-    @contextmanager
-    def launched(self) -> Iterator[Launch]:
-        ranks, program, words = FORMS[self.form], MAIN, []
-        if ranks:
-            program = LOCAL_RANKS
-            words = ["--standalone", f"--nproc-per-node={ranks}", MAIN]
-        with launched(program, [*words, *self._arguments], logs_of(self.folder)) as launch:
-            yield launch
-
-    def finish(self, moment: random.Random, times: int) -> None:
-        """Ask it to stop so many times at most, and let it go on until it is finished."""
-        while not self.start(moment if len(self.requests) < times else None):
-            click.echo(f"{self.folder.name}: {self.requests[-1]}", err=True)
-
-    def start(self, moment: random.Random | None = None) -> bool:
-        """Start it, and ask it to stop if there is a moment to draw; whether it is finished."""
-        since = time.time()
-        with self.launched() as launch:
-            if moment is not None and self._works(launch, since, moment.random() * SPREAD_SECONDS):
-                self.requests.append(self._ask(launch, moment.choice(WAYS), since))
-                return False
-            wait_until(lambda: launch.process.poll() is not None, Patience(self.folder))
-            if status := launch.process.wait():
-                raise TrialError(f"{self.folder}: status {status}, though nobody has asked for it")
-        return True
-
-    def _works(self, launch: Launch, since: float, seconds: float) -> bool:
-        """Whether it still does, so many seconds after its data workers came."""
-        processes, patience = Processes(launch), Patience(self.folder)
-
-        def has_come() -> bool:
-            is_there = stage_of(self.folder, 0, since) != START
-            return is_there and len(self._workers(processes)) >= NUM_WORKERS * (
-                FORMS[self.form] or 1
-            )
-
-        wait_until(lambda: has_come() or launch.process.poll() is not None, patience)
-        return not happens(lambda: launch.process.poll() is not None, seconds)
-
-    def _workers(self, processes: Processes) -> set[int]:
-        ranks = processes.ranks().values() if FORMS[self.form] else [processes.agent]
-        return {child for rank in ranks for child in children(rank)}
-
-    def _ask(self, launch: Launch, way: str, since: float) -> Request:
-        processes = Processes(launch)
-        workers, stage = len(self._workers(processes)), stage_of(self.folder, 0, since)
-        found = progress_of(self.folder, 0)
-        training = training_of(found) if found and stage in TRAINING else None
-        before, asked = _num_stored(self.folder), time.time()
-        if way == "stop file":
-            RunPaths(self.folder).stop.touch()
-        else:
-            os.kill(launch.process.pid, signal.Signals[way])
-        is_over = happens(
-            lambda: launch.process.poll() is not None and not processes.all(), HANG_SECONDS
-        )
-        seconds = time.time() - asked
-        point = newest_point(self.folder, training) if training else None
-        is_durable = (
-            training is None
-            or (point is not None and point[1] >= asked)
-            or _num_stored(self.folder) > before
-        )
-        status = launch.process.poll() if is_over else None
-        steps = point[0] if point else None
-        return Request(self.form, way, stage, workers, seconds, status, training, steps, is_durable)
-
-    def faults(self, reference: dict[str, str] | None) -> list[str]:
-        """What is wrong with the finished run."""
-        found = [*damages(self.folder), *remains(self.folder)]
-        if reference is not None:
-            found += differences(self.folder, reference)
-        for request in self.requests:
-            if request.steps is not None and request.steps not in self._resumed_at(request):
-                found.append(f"no start went on from step {request.steps} of {request.training}")
-        return found
-
-    def _resumed_at(self, request: Request) -> list[int]:
-        name = (request.training or "").replace("_candidate", "/candidate")
-        found: list[int] = read_json(self.folder / name / METRICS).get("resumed_at", [])
-        return found
-
-
-def _num_stored(folder: Path) -> int:
-    return len(list(folder.glob("**/weights.safetensors")))
 
 
 def wrong(request: Request) -> list[str]:
@@ -189,7 +58,7 @@ def trial(
     while len(requests) < times:
         run = Run(form, folder / f"{form}_{number}", shards)
         try:
-            run.finish(moment, times - len(requests))
+            run.finish(moment, times - len(requests), say)
             found = run.faults(reference)
         except TrialError as error:
             found = [f"{error}\n{tails(run.folder)}"]
@@ -200,6 +69,12 @@ def trial(
         if len(faults) > MOST_FAULTS:
             break
     return requests, faults
+
+
+def say(request: Request) -> None:
+    place = f"{request.form}: {request.way} in {request.stage}"
+    point = "" if request.steps is None else f", after {request.steps} steps of {request.training}"
+    click.echo(f"{place}: status {request.status} in {request.seconds:.2f} s{point}", err=True)
 
 
 def table(requests: list[Request]) -> str:
