@@ -76,7 +76,7 @@ class Control:
         Every rank must call, the same number of times.
         """
         self._num_meetings += 1
-        self.at(f"meeting {self._num_meetings}")
+        self.at("waiting for the other groups")
         outcome = GO
         if self.requested is not None and self._store is None:
             outcome = STOP
