@@ -66,6 +66,7 @@ def _open(config: Config, folder: Path) -> Session:
 
 
 def _stop(stopped: Exception, control: Control) -> NoReturn:
+    control.close()
     if control.lost is not None:  # whoever found it has said so
         _leave(FAILED)
     if os.environ.get("RANK", "0") == "0":
@@ -75,8 +76,7 @@ def _stop(stopped: Exception, control: Control) -> NoReturn:
 
 def _fail(error: ValueError, control: Control) -> NoReturn:
     """Something for people to mend came up during the run: mostly the same on all ranks."""
-    if control.watchdog is not None:
-        control.watchdog.report(str(error), is_said=True)
+    control.fail(str(error))
     rank = os.environ.get("RANK", "0")
     if "SMS_DIST_TRACEBACK" in os.environ:
         traceback.print_exc()

@@ -21,6 +21,7 @@ from sms_dist.distributed.control import Stopped
 from sms_dist.distributed.facts import facts
 from sms_dist.distributed.topology import Topology
 from sms_dist.paths import WEIGHTS, RunPaths
+from sms_dist.phases import Recipe
 from sms_dist.plan import Plan, make_plan
 from sms_dist.records import run_folder
 from sms_dist.records.files import json_text, write_text
@@ -96,6 +97,14 @@ class Session:
         recipe = check(config)
         at = topology.start(config.engine, facts(config))
         speak_last_words(at.control)
+        try:
+            return cls._opened(config, folder, recipe, at)
+        except ValueError as error:
+            at.control.fail(str(error))
+            raise
+
+    @classmethod
+    def _opened(cls, config: Config, folder: Path, recipe: Recipe, at: Topology) -> Session:
         bench = set_up(config, at)
         count = survivors(config, bench.info)
         plan = make_plan(recipe, at.num_groups, sizes(config, bench.info), count)

@@ -99,11 +99,22 @@ class Control:
             self._exchange(self._store)
         return self.lost or self.requested or "no reason given"
 
+    def fail(self, text: str) -> None:
+        """Tell the others that this rank ends, because of that, and hear no more.
+
+        The user is told by the caller.
+        """
+        if self.watchdog is not None:
+            self.watchdog.report(text, is_said=True)
+        self.close()
+
     def close(self) -> None:
-        """Hear no more. Before the store goes."""
+        """Hear no more, and be missed by nobody. Before the store goes, or this rank."""
         self._closed.set()
         if self._thread is not None:
             self._thread.join()
+        if self.watchdog is not None:
+            self.watchdog.stop()
 
     def _met(self, store: Store, name: str) -> bytes:
         """Whoever is the first to say what comes of the meeting has said it for all."""

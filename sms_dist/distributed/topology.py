@@ -116,8 +116,6 @@ def stop(topology: Topology | None = None) -> None:
     """Leave the other ranks."""
     if topology is not None:
         topology.control.close()
-        if topology.control.watchdog is not None:
-            topology.control.watchdog.stop()
     if dist.is_initialized():
         dist.destroy_process_group()
 
