@@ -92,7 +92,10 @@ def _change(chance: Random, place: tuple[Any, Any], root: list[Any], others: Any
                 break
     elif others:
         parent[key] = copy.deepcopy(chance.choice(_places([chance.choice(others)])))[0]
-    if isinstance(parent[key] if _has(parent, key) else None, int | float) and chance.random() < 0.3:
+    if (
+        isinstance(parent[key] if _has(parent, key) else None, int | float)
+        and chance.random() < 0.3
+    ):
         parent[key] = parent[key] * chance.choice((-1, 0, 2, 10, 1000, 1e6, 10**9))
 
 

@@ -101,9 +101,10 @@ def _mutated_members(chance: Random, content: bytes, others: tuple[bytes, ...]) 
     """A tar file in order, around damaged contents."""
     buffer = io.BytesIO()
     form = chance.choice((tarfile.PAX_FORMAT, tarfile.GNU_FORMAT))
-    with tarfile.open(fileobj=io.BytesIO(content)) as old, tarfile.open(
-        fileobj=buffer, mode="w", format=form
-    ) as new:
+    with (
+        tarfile.open(fileobj=io.BytesIO(content)) as old,
+        tarfile.open(fileobj=buffer, mode="w", format=form) as new,
+    ):
         for member in old:
             data_ = old.extractfile(member).read()
             if chance.random() < 0.2:
