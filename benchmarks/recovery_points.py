@@ -38,16 +38,17 @@ from sms_dist.training.recovery import Keeper, Saved
 from sms_dist.training.retrain import Start, retrain
 from sms_dist.training.workbench import Workbench, set_up
 
+STEPS = 10
 NONE = RecordsConfig(every_seconds=None)
 WAYS = {
     "none": NONE,
     "default": RecordsConfig(),
     "every 5 s": RecordsConfig(every_seconds=5),
-    "every 10 steps": NONE.model_copy(update={"every_steps": 10}),
+    f"every {STEPS} steps": NONE.model_copy(update={"every_steps": STEPS}),
 }
 FIXED = ("data.batch_size=128", "retrain.schedule=clr", "candidates.count=1")
 BASELINE = "none"
-PER_POINT = "every 10 steps"  # has the most of them
+PER_POINT = f"every {STEPS} steps"  # has the most of them
 
 
 @dataclass
@@ -171,6 +172,11 @@ def main(data: str, path: str | None, model: str, samples: int, epochs: int, rep
     chosen += [f"retrain.epochs={epochs}", f"engine.ranks_per_candidate={topology.world_size()}"]
     config = load(None, [*FIXED, *chosen, *settings])
     bench, start = started(config)
+    steps = bench.loaders.train.num_steps * epochs
+    if steps < STEPS:
+        raise click.UsageError(
+            f"{steps} steps are too few for a point every {STEPS}; raise --epochs"
+        )
     costs: dict[str, list[Cost]] = {way: [] for way in WAYS}
     root = folder or Path(tempfile.gettempdir())
     for turn in range(repeats + 1):
@@ -179,7 +185,6 @@ def main(data: str, path: str | None, model: str, samples: int, epochs: int, rep
             if turn:  # the first one warms up
                 costs[way].append(cost)
     if bench.at.world.is_first:
-        steps = bench.loaders.train.num_steps * epochs
         click.echo(f"{steps} steps, {bench.at.world.size} ranks, torch {torch.__version__}")
         print_ratios(costs)
         print_one_point(costs[PER_POINT])

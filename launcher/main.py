@@ -6,6 +6,7 @@ torchrun --nnodes=4 --nproc-per-node=8 launcher/main.py --config configs/X.yaml
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 import traceback
@@ -81,6 +82,7 @@ def _fail(error: ValueError, control: Control) -> NoReturn:
     if "SMS_DIST_TRACEBACK" in os.environ:
         traceback.print_exc()
     if rank != "0":
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # of the launcher, when rank 0 has ended
         time.sleep(5)  # rank 0 says it for all, if it has come here too
     place = "" if rank == "0" else f" (rank {rank})"
     print(f"error{place}: {error}", file=sys.stderr)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -80,6 +81,11 @@ def _take_back_stop(paths: RunPaths) -> None:
         paths.stop.unlink(missing_ok=True)
 
 
+def _record_fault(book: Logbook, fault: str) -> None:
+    with suppress(ValueError):  # the fault may be that the run folder is gone
+        book.event("fault", message=fault)
+
+
 @dataclass(frozen=True)
 class Session:
     bench: Workbench
@@ -136,13 +142,15 @@ class Session:
                 screen = stack.enter_context(Screen(self.paths.progress, console, at.num_groups))
                 screen.headline(self._headline())
             self._tell_start(book)
+            at.control.on_loss = partial(_record_fault, book)
             at.control.listen(self.paths.stop)
             stop_on_signals(at.control)
             try:
                 summary = experiment.run(self.bench, book)
             except Stopped:
                 reason = at.control.leave()
-                book.event("stopped", reason=reason)
+                if at.control.lost is None:
+                    book.event("stopped", reason=reason)
                 raise Stopped(reason) from None
         if at.world.is_first:
             console.print(run_table(summary))

@@ -105,13 +105,15 @@ def _directives(
     cluster: ClusterConfig, job_name: str, more: dict[str, str], is_requeued: bool
 ) -> list[str]:
     fewest = cluster.min_nodes or cluster.nodes
+    is_fixed = fewest == cluster.nodes
     options = {
         "job-name": job_name,
         "partition": cluster.partition,
         "account": cluster.account,
         "qos": cluster.qos,
-        "nodes": cluster.nodes if fewest == cluster.nodes else f"{fewest}-{cluster.nodes}",
-        "ntasks-per-node": 1,
+        "nodes": cluster.nodes if is_fixed else f"{fewest}-{cluster.nodes}",
+        # Slurm counts the tasks of the fewest nodes, and gives no more nodes than these need.
+        "ntasks-per-node": 1 if is_fixed else None,
         "cpus-per-task": cluster.ranks_per_node * cluster.cpus_per_rank,
         "gpus-per-node": cluster.gpus_per_node or None,
         "mem": cluster.memory,

@@ -13,7 +13,7 @@ from typing import Any
 
 from sms_dist import plain_json
 
-MAX_HEADER = 1 << 23  # bytes: 70,000 tensors; the library allows 100 MB
+MAX_HEADER = 1 << 21  # bytes: 20,000 tensors; the library allows 100 MB
 MAX_DIMS = 16
 MAX_ELEMENTS = 1 << 48
 LONGEST_NAME = 1000
@@ -35,7 +35,7 @@ def check(source: Path | bytes, place: str | None = None) -> None:
     place = place or (str(source) if isinstance(source, Path) else "the content")
     try:
         header, num_bytes = _parts(source)
-        _check_tensors(plain_json.parse_object(header, "the header"), num_bytes)
+        _check_tensors(plain_json.parse_object(header, "the header", MAX_HEADER), num_bytes)
     except OSError as error:
         raise ValueError(f"{place} cannot be read: {error.strerror or error}") from None
     except ValueError as error:

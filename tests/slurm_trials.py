@@ -31,6 +31,8 @@ class Trials:
         self._known: dict[tuple[str, ...], str] = {}
 
     def start(self, name: str, *words: str, **options) -> SubmittedRun:
+        """On a cluster that has nothing else to do."""
+        wait_for(self.cluster.is_idle)
         return submitted(self.cluster, self.folder / name, *words, **options)
 
     def expected(self, settings=SETTINGS) -> str:
@@ -78,7 +80,7 @@ def time_limit(trials: Trials) -> None:
 
 def killed_at_the_limit(trials: Trials) -> None:
     """Ranks that do not stop in time are killed by Slurm at the limit, and the job comes back."""
-    run = trials.start("killed_at_the_limit", settings=LONG)
+    run = trials.start("killed_at_the_limit")
     run.wait_for("dense", "manifest.json")
     for pid in pids_of(run.folder, "launcher/main.py"):
         os.kill(pid, signal.SIGSTOP)
@@ -86,7 +88,7 @@ def killed_at_the_limit(trials: Trials) -> None:
     wait_for(lambda: trials.cluster.job(run.job).restarts == 1, 240)
     assert "the time is up: the ranks are killed" in run.log(), str(run)
     trials.cluster.call("scontrol", "update", f"JobId={run.job}", "TimeLimit=30")
-    trials.check(run, restarts=1, settings=LONG)
+    trials.check(run, restarts=1)
 
 
 def preemption(trials: Trials) -> None:
@@ -132,7 +134,7 @@ def crashed_rank(trials: Trials) -> None:
 
 
 def chain(trials: Trials) -> None:
-    """Three jobs that may not be requeued, the first one is asked to stop; the last does nothing."""
+    """Three jobs that may not be requeued, the first is asked to stop; the last does nothing."""
     run = trials.start("chain", "--chain", "3")
     run.wait_for("dense", "manifest.json")
     trials.cluster.call("scancel", "--signal=USR1", "--batch", run.job)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch.distributed as dist
@@ -32,6 +33,7 @@ class Control:
         """`store`: shared by the ranks; None if there is one rank only."""
         self.requested: str | None = None  # why to stop, as soon as any rank wants it
         self.lost: str | None = None  # who will never come any more
+        self.on_loss: Callable[[str], None] = lambda fault: None  # told in another thread
         self._store = store
         self._rank, self._size = rank, size
         self._num_meetings = 0
@@ -59,6 +61,7 @@ class Control:
         """A rank is gone: the others stop at their next safe point, and wait for nobody."""
         self.lost = self.lost or fault
         self.request(fault)
+        self.on_loss(fault)
 
     def listen(self, stop_file: Path) -> None:
         """From now on hear of other ranks' wishes; the first rank also looks for the file."""

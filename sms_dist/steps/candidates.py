@@ -139,8 +139,7 @@ def _made(
     if start is not None:
         result = retrain(bench, start, candidate, watcher, _keeper(bench, book, start, candidate))
     if result.is_finite:
-        book.at("evaluate")
-        state, metrics = measured(bench, result.state, bench.at.data)
+        state, metrics = measured(bench, result.state, bench.at.data, book.at)
         result = replace(result, state=state)
     if result.is_finite and phase.has_own_masks:
         metrics = {"sparsity": sparsity(result.mask), **metrics}

@@ -72,8 +72,7 @@ def _made(bench: Workbench, book: Logbook) -> DenseModel:
             "the dense weights are not finite: pretraining diverged; lower pretrain.learning_rate "
             "or set pretrain.clip_norm"
         )
-    book.at("evaluate")
-    state, metrics = measured(bench, dense.state, at.world)
+    state, metrics = measured(bench, dense.state, at.world, book.at)
     training = {
         "epochs_trained": recipe.dense_epochs,
         "epochs_total": recipe.pretrain.epochs,

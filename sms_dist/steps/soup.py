@@ -73,7 +73,7 @@ def soup(
         everything = union(bench, phase, [held.mask for held in candidates.own.values()])
     merged = _merged(bench, phase, candidates, everything, dense)
     weights, mask = settled(bench, phase, merged.state, everything)
-    state, metrics = measured(bench, weights, at.world)
+    state, metrics = measured(bench, weights, at.world, book.at)
     assert_masked(state, mask)
     found = list(candidates.documents.values())
     summary = phase_summary(k, sparsity(mask), bench.task.score, metrics, found)

@@ -114,6 +114,14 @@ class Slurm:
         wait_for(lambda: self.job(number).state in states, seconds)
         return self.job(number)
 
+    def is_idle(self) -> bool:
+        """Are all nodes there, and wait for jobs?"""
+        try:
+            idle = self.call("sinfo", "-h", "-p", "main", "-t", "idle", "-o", "%D")
+        except AssertionError:
+            return False  # the controller does not answer yet
+        return idle.strip() == str(len(self.names))
+
     def nodes_of(self, number: str) -> list[str]:
         """The names of a job's nodes."""
         return self.call("scontrol", "show", "hostnames", self.job(number).nodes).split()
@@ -220,14 +228,7 @@ def _start(cluster: Slurm) -> None:
     cluster.start("slurmctld", "-D", "-c")
     for name in cluster.names:
         cluster.start_node(name)
-    wait_for(lambda: _num_idle(cluster) == len(cluster.names), 30)
-
-
-def _num_idle(cluster: Slurm) -> int:
-    try:
-        return int(cluster.call("sinfo", "-h", "-p", "main", "-t", "idle", "-o", "%D") or 0)
-    except AssertionError:
-        return 0  # the controller does not answer yet
+    wait_for(cluster.is_idle, 30)
 
 
 def pids_of(folder: Path, program: str) -> list[int]:

@@ -107,6 +107,6 @@ def plain(folder: Path, settings=SETTINGS) -> str:
         env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
         check=True,
         capture_output=True,
-        timeout=300,
+        timeout=900,
     )
     return last_soup(folder)

@@ -121,7 +121,9 @@ def test_a_cpu_cluster_asks_for_no_gpus() -> None:
 
 
 def test_fewer_nodes_will_do_where_that_is_said() -> None:
-    assert "#SBATCH --nodes=3-4\n" in script(ClusterConfig(nodes=4, min_nodes=3))
+    text = script(ClusterConfig(nodes=4, min_nodes=3))
+    assert "#SBATCH --nodes=3-4\n" in text
+    assert "#SBATCH --ntasks-per-node" not in text  # with it Slurm gives three, however many wait
     assert "#SBATCH --nodes=4\n" in script(ClusterConfig(nodes=4, min_nodes=4))
 
 
