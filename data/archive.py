@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from data.decode import AGAIN
-from data.members import MemberError, check_member
+from data.members import MemberError, PlainInfo, check_member
 
 BLOCK = 512  # a header, and what contents are padded to
 _NAME = re.compile(r"((?:.*/|)[^./][^.]*)\.([^/]+)")  # key and extension; hidden files have no key
@@ -44,11 +44,16 @@ def scan(path: Path) -> list[Entry]:
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file; {AGAIN}")
     try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        with (
+            path.open("rb") as file,
+            tarfile.open(fileobj=file, mode="r:", tarinfo=PlainInfo) as tar,
+        ):
             entries = _grouped(_members(path, tar), path)
             _check_end(path, file, tar.offset)
     except (MemberError, DamagedError):
         raise
+    except RecursionError:
+        raise _damaged(path, "notes about notes, without an end") from None
     except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:
         raise _damaged(path, str(error)) from None  # sizes and numbers that make no sense
     return entries
@@ -66,8 +71,6 @@ def _members(path: Path, tar: tarfile.TarFile) -> Iterator[tuple[str, Place]]:
     end = path.stat().st_size
     for member in tar:
         check_member(member, str(path))
-        if member.size < 0:  # with which tarfile would go backwards
-            raise _damaged(path, f"{member.name!r} has {member.size} bytes")
         if member.offset_data + member.size > end:
             raise _damaged(path, f"it ends inside {member.name!r}")
         if member.isfile() and not _META.match(member.name):

@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-import yaml
 from pydantic import Field, Strict, ValidationError, model_validator
 
 from data.dataset import DatasetInfo
+from sms_dist import small_files
 from sms_dist.config_file import one_line, parse
-from sms_dist.config_section import Above0, Count, Names, Section, Size
+from sms_dist.config_section import Above0, Names, Section, Size
 
 FILE = "card.yaml"
 MAX_BYTES = 1 << 18
-MAX_DEPTH = 3  # the card, one of its keys, its list
+MAX_CLASSES = 100_000
+MAX_SAMPLES = 1 << 40
+MAX_PIXELS = 1 << 26  # of an image
 SplitName: TypeAlias = Literal["train", "test"]
 AugmentName: TypeAlias = Literal[
     "none", "flip", "crop_flip", "crop_flip_rotate", "random_resized_crop", "scale_crop_flip"
@@ -37,8 +39,8 @@ class ShardPatterns(Section):
 
 
 class SampleCounts(Section):
-    train: Count
-    test: Count
+    train: Annotated[int, Field(ge=1, le=MAX_SAMPLES)]
+    test: Annotated[int, Field(ge=1, le=MAX_SAMPLES)]
 
 
 class Card(Section):
@@ -64,7 +66,7 @@ class Card(Section):
     scaled to 8/7 of it and the centre cut out)"""
     channels: Literal[1, 3] = 3
     """1: grey, 3: RGB"""
-    classes: Count | Names
+    classes: Annotated[int, Field(ge=1, le=MAX_CLASSES)] | Names
     """their names in the order of their numbers, or how many there are"""
     void: Annotated[int, Field(ge=0, le=255)] | None = None
     """value of pixels that belong to no class"""
@@ -110,6 +112,8 @@ class Card(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Card:
+        if self.size[0] * self.size[1] > MAX_PIXELS:
+            raise ValueError(f"size={list(self.size)} is more than {MAX_PIXELS} pixels")
         for key in ("mean", "std"):
             if len(getattr(self, key)) != self.channels:
                 raise ValueError(f"{key} needs {self.channels} values, one for each channel")
@@ -143,34 +147,15 @@ class Card(Section):
 def read(folder: Path) -> Card:
     """The card of a folder; ValueError in one line when there is none, or a mistake in it."""
     path = folder / FILE
-    if not path.is_file():
+    if not small_files.is_file(path):
         raise ValueError(
             f"{path}: there is no such file; describe the shards in it,"
             " or write both with `sms-dist data prepare card`"
         )
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path} is larger than {MAX_BYTES} bytes: not a card")
-    text = path.read_bytes()
-    _check_plain(text, path)
-    values = parse(text, str(path))
+    values = parse(small_files.read(path, MAX_BYTES, "a card"), str(path))
     if not isinstance(values, dict):
         raise ValueError(f"{path} is not a mapping of keys to values")
     try:
         return Card.model_validate(values)
     except ValidationError as error:
         raise ValueError(f"{path}: {one_line(error, Card)}") from None
-
-
-def _check_plain(text: bytes, path: Path) -> None:
-    """Cards come from strangers: no references, which a few lines blow up, and no deep nesting."""
-    depth = 0
-    try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                raise ValueError(f"{path} has a reference (*{event.anchor}); write its value")
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAX_DEPTH:
-                raise ValueError(f"{path} is nested too deep to be a card")
-    except yaml.YAMLError:
-        return  # said better by whoever parses it

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from data import index
-from data.card import Card, SplitName
+from data.card import MAX_PIXELS, Card, SplitName
 from data.dataset import Dataset, DatasetInfo, Source
 from sms_dist.config import DataConfig
 
@@ -56,8 +56,11 @@ def plain_card(card: Card, config: DataConfig) -> Card:
 
 def sized(card: Card, config: DataConfig) -> Card:
     """The card with data.size, to which images are then scaled."""
-    if config.size in (None, card.size):
+    if config.size is None or config.size == card.size:
         return card
+    height, width = config.size
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"data.size={[height, width]} is more than {MAX_PIXELS} pixels; lower it")
     how = "scale" if card.fit == "exact" else card.fit
     return card.model_copy(update={"size": config.size, "fit": how})
 

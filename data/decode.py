@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -14,10 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data import fit
-from data.card import Card
+from data.card import MAX_PIXELS, Card
+from sms_dist import plain_json
+from sms_dist.printable import shown
 
 AGAIN = "copy it again or write new shards with `sms-dist data prepare`"
-MAX_PIXELS = 1 << 26
+FORMATS = ("PNG", "JPEG")  # Pillow's others include programs that draw (PostScript)
+MAX_DIGITS = 9  # of a class
 _UNDECODABLE = (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error)
 
 
@@ -105,7 +107,7 @@ def _pixels(
     Without a mode the values are taken as they are, palette indices for example.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image, size, what)
             if mode is None and image.mode not in ("L", "P"):
                 raise _MisfitError(
@@ -144,18 +146,19 @@ def _number(field: str, fields: Mapping[str, bytes], count: int, place: str) -> 
     data = fields[extension]
     value = _json_value(data, key, place) if key else data[:20].decode(errors="replace").strip()
     text = str(int(value)) if isinstance(value, bool) else str(value)
-    if not (text.isascii() and text.isdigit()) or int(text) >= count:
+    is_number = text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
+    if not is_number or int(text) >= count:
         raise ValueError(
-            f"{place} has the class {text[:20]!r}{f' as {key}' if key else ''}, not one of 0 to"
-            f" {count - 1}; is data.name the set that lies in this folder?"
+            f"{place} has the class {shown(text[:20])}{f' as {key}' if key else ''}, not one of 0"
+            f" to {count - 1}; is data.name the set that lies in this folder?"
         )
     return int(text)
 
 
 def _json_value(data: bytes, key: str, place: str) -> object:
     try:
-        values = json.loads(data)
-    except (ValueError, RecursionError):
+        values = plain_json.parse(data, "it")
+    except ValueError:
         raise ValueError(f"{place} has a .json file that cannot be read; {AGAIN}") from None
     if not isinstance(values, dict) or key not in values:
         raise ValueError(f"{place} has no {key} in its .json file; {AGAIN}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -11,17 +12,20 @@ from pydantic import ConfigDict, Field, ValidationError
 from data import remote
 from data.card import Card, SplitName
 from data.dataset import DatasetInfo
+from sms_dist import small_files
 from sms_dist.config_section import Section
 
 FILE = "index.json"
 ENDINGS = (".tar", ".tar.gz")
+MAX_BYTES = 1 << 23  # 50,000 shards
+MAX_SAMPLES = 1 << 32  # of a shard
 
 
 class ShardFacts(Section):
     """One shard: a file in the folder itself, or a URL or a `pipe:` command for streaming."""
 
     file: str = Field(pattern=r"^(\w[\w.+-]*|[a-z0-9]+://.+|pipe:.+)$")
-    samples: Annotated[int, Field(ge=1)]
+    samples: Annotated[int, Field(ge=1, le=MAX_SAMPLES)]
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
@@ -61,10 +65,10 @@ class Shard(NamedTuple):
 def read(folder: Path) -> Index | None:
     """The folder's index; None where there is none."""
     path = folder / FILE
-    if not path.is_file():
+    if not small_files.is_file(path):
         return None
     try:
-        return Index.model_validate_json(path.read_bytes())
+        return Index.model_validate_json(_content(path))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
@@ -74,13 +78,17 @@ def read(folder: Path) -> Index | None:
         ) from None
 
 
+def _content(path: Path) -> bytes:
+    return small_files.read(path, MAX_BYTES, "an index")
+
+
 def name_of(folder: Path) -> str | None:
     """Which data set the folder's index is of, whatever kind it is; None where there is none."""
     path = folder / FILE
-    if not path.is_file():
+    if not small_files.is_file(path):
         return None
     try:
-        return _Named.model_validate_json(path.read_bytes()).name
+        return _Named.model_validate_json(_content(path)).name
     except ValidationError:
         raise ValueError(f"{path} does not say which data set it is of; write it anew") from None
 
@@ -110,8 +118,8 @@ def shards(card: Card, folder: Path, split: SplitName) -> list[Shard]:
     patterns = card.shards.train if split == "train" else card.shards.test
     found: dict[Path, None] = {}
     for pattern in patterns:
-        files = (path for path in folder.glob(pattern) if path.name.endswith(ENDINGS))
-        found |= dict.fromkeys(sorted(files))
+        files = [path for path in folder.iterdir() if fnmatchcase(path.name, pattern)]
+        found |= dict.fromkeys(path for path in sorted(files) if path.name.endswith(ENDINGS))
     return [Shard(path, None) for path in found]
 
 

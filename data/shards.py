@@ -13,11 +13,11 @@ from webdataset.tariterators import group_by_keys
 
 from data.decode import AGAIN
 from data.index import Shard
-from data.members import MemberError, check_member
+from data.members import MAX_BYTES, MemberError, PlainInfo, check_member
 
 Sample: TypeAlias = tuple[str, dict[str, bytes]]  # key; extension in lower case -> contents
 BLOCK = 512  # of a tar file; the last two are empty
-_DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error, ValueError)
+_DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error, ValueError, OverflowError)
 
 
 def read_all(shards: Iterable[Shard]) -> Iterator[tuple[Path, Sample]]:
@@ -45,6 +45,9 @@ def read(path: Path) -> Iterator[Sample]:
                 yield sample["__key__"], fields
     except MemberError:
         raise
+    except RecursionError:
+        fault = "notes about notes, without an end"
+        raise ValueError(f"{path} is no complete tar file ({fault}); {AGAIN}") from None
     except _DAMAGE as error:
         reason = error.args[0] if error.args else type(error).__name__
         raise ValueError(f"{path} is no complete tar file ({reason}); {AGAIN}") from None
@@ -58,12 +61,15 @@ def _opened(path: Path) -> IO[bytes]:
 
 def _files(file: IO[bytes], path: Path) -> Iterator[dict[str, Any]]:
     """What webdataset groups into samples."""
-    end = 0
-    with tarfile.open(fileobj=file, mode="r|") as tar:
+    end, key, size = 0, "", 0
+    with tarfile.open(fileobj=file, mode="r|", tarinfo=PlainInfo) as tar:
         for member in tar:
             check_member(member, str(path))
             tar.members = []  # type: ignore[attr-defined]  # or they pile up
             end = member.offset_data + -(-member.size // BLOCK) * BLOCK
+            key, size = _key(member.name), size * (_key(member.name) == key) + member.size
+            if size > MAX_BYTES:
+                raise MemberError(f"{path}: sample {key} has more than {MAX_BYTES} bytes; {AGAIN}")
             content = tar.extractfile(member)
             if content is not None:
                 yield {"fname": member.name, "data": content.read(), "__url__": str(path)}
@@ -71,3 +77,9 @@ def _files(file: IO[bytes], path: Path) -> Iterator[dict[str, Any]]:
         pass
     if file.tell() < end + BLOCK:  # tarfile takes a cut between two members for the end
         raise EOFError("its end is missing")
+
+
+def _key(name: str) -> str:
+    """Of the sample that a file belongs to: up to the first dot behind its folders."""
+    folders, slash, file = name.rpartition("/")
+    return f"{folders}{slash}{file.partition('.')[0]}"

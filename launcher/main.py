@@ -6,6 +6,7 @@ torchrun --nnodes=4 --nproc-per-node=8 launcher/main.py --config configs/X.yaml
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 import traceback
@@ -16,11 +17,13 @@ import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
+from launcher.orphans import end_with_launcher
 from launcher.signals import STOPPED, stop_before_start
 
 if TYPE_CHECKING:
     from launcher.session import Session
     from sms_dist.config import Config
+    from sms_dist.distributed.control import Control
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 
@@ -39,6 +42,7 @@ def main(
     """Run an experiment; started again with the same run folder, go on where it stopped."""
     from sms_dist.config_file import load
 
+    end_with_launcher()
     stop_before_start()
     try:
         config = load(config_file, settings)
@@ -50,9 +54,9 @@ def main(
     try:
         session.run()
     except Stopped as stopped:
-        _stop(stopped)
+        _stop(stopped, session.bench.at.control)
     except ValueError as error:
-        _fail(error)
+        _fail(error, session.bench.at.control)
     _leave(DONE)
 
 
@@ -62,18 +66,23 @@ def _open(config: Config, folder: Path) -> Session:
     return Session.open(config, folder)
 
 
-def _stop(stopped: Exception) -> NoReturn:
+def _stop(stopped: Exception, control: Control) -> NoReturn:
+    if control.lost is not None:  # whoever found it has said so
+        _leave(FAILED)
     if os.environ.get("RANK", "0") == "0":
         print(f"stopped ({stopped}): give the same command again to go on", file=sys.stderr)
     _leave(STOPPED)
 
 
-def _fail(error: ValueError) -> NoReturn:
+def _fail(error: ValueError, control: Control) -> NoReturn:
     """Something for people to mend came up during the run: mostly the same on all ranks."""
+    if control.watchdog is not None:
+        control.watchdog.report(str(error), is_said=True)
     rank = os.environ.get("RANK", "0")
     if "SMS_DIST_TRACEBACK" in os.environ:
         traceback.print_exc()
     if rank != "0":
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # of the launcher, when rank 0 has ended
         time.sleep(5)  # rank 0 says it for all, if it has come here too
     place = "" if rank == "0" else f" (rank {rank})"
     print(f"error{place}: {error}", file=sys.stderr)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
+from launcher.last_words import speak_last_words
 from launcher.screen import Screen
 from launcher.signals import stop_on_signals
 from sms_dist import experiment
@@ -78,6 +80,11 @@ def _take_back_stop(paths: RunPaths) -> None:
         paths.stop.unlink(missing_ok=True)
 
 
+def _record_fault(book: Logbook, fault: str) -> None:
+    with suppress(ValueError):  # the fault may be that the run folder is gone
+        book.event("fault", message=fault)
+
+
 @dataclass(frozen=True)
 class Session:
     bench: Workbench
@@ -94,6 +101,7 @@ class Session:
         """
         recipe = check(config)
         at = topology.start(config.engine, facts(config))
+        speak_last_words(at.control)
         bench = set_up(config, at)
         count = survivors(config, bench.info)
         plan = make_plan(recipe, at.num_groups, sizes(config, bench.info), count)
@@ -125,13 +133,15 @@ class Session:
                 screen = stack.enter_context(Screen(self.paths.progress, console, at.num_groups))
                 screen.headline(self._headline())
             self._tell_start(book)
+            at.control.on_loss = partial(_record_fault, book)
             at.control.listen(self.paths.stop)
             stop_on_signals(at.control)
             try:
                 summary = experiment.run(self.bench, book)
             except Stopped:
                 reason = at.control.leave()
-                book.event("stopped", reason=reason)
+                if at.control.lost is None:
+                    book.event("stopped", reason=reason)
                 raise Stopped(reason) from None
         if at.world.is_first:
             console.print(run_table(summary))

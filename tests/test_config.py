@@ -177,7 +177,7 @@ def test_what_is_dumped_loads_as_the_same(tmp_path, key):
     st.from_regex(r"\A[A-Za-z0-9_][A-Za-z0-9_.+-]{0,6}\Z")
     | st.sampled_from(["1e3", "2.E-4", "no"]),
     st.floats(1e-12, 1e12),
-    st.text(max_size=10),
+    st.text(st.characters(exclude_categories=("Cs", "Cc", "Cf")), max_size=10),
 )
 def test_awkward_values_survive_the_file(name, rate, text):
     config = Config(name=name, pretrain={"learning_rate": rate}, data={"path": text})
@@ -232,7 +232,10 @@ def test_settings_reach_lists_and_nested_mappings():
         ("name=2024", r"^name=2024 should be a valid string; write it in quotes$"),
         ("name=a/b", r"^name='a/b' "),
         ("pruning.goal_sparsity=1.0", r"^pruning\.goal_sparsity=1\.0 should be less than 1$"),
-        ("pretrain.learning_rate=.inf", r"learning_rate=inf should be a finite number$"),
+        (
+            "pretrain.learning_rate=.inf",
+            r"\.inf is not YAML: \.inf is no finite number",
+        ),
         ("engine.precision=fp8", r"^engine\.precision='fp8' should be 'fp32', 'bf16' or 'fp16'$"),
         ("candidates.on_divergence=ask", r"on_divergence='ask' should be 'drop', 'retry' or"),
         ("candidates.retries=0", r"^candidates\.retries=0 should be greater than or equal to 1$"),
@@ -243,7 +246,6 @@ def test_settings_reach_lists_and_nested_mappings():
         ("=1", r"^--set =1: write key\.path=value"),
         (".seed=1", r"^--set \.seed=1: write key\.path=value"),
         ("seed=[", r"^--set seed=\[ is not YAML"),
-        ("name=2024-13-01", r"^--set name=2024-13-01 is not YAML: month"),
     ],
 )
 def test_a_mistake_is_said_in_one_line_with_field_and_value(setting, message):
@@ -266,9 +268,9 @@ def test_a_setting_below_a_value_is_refused(tmp_path):
         (b"seed: 1\n---\nseed: 2\n", "is not YAML: but found another document"),
         (b"seed: !!python/name:os.system\n", "is not YAML: "),
         (b"name: \xff\xfe\n", "is not YAML: "),
-        (b"seed: 1\nretrain: {epochs: 1}\nseed: 2\n", "the key seed is there 2 times"),
-        (b"retrain: {epochs: 1, epochs: 2}\n", "the key epochs is there 2 times"),
-        (b"#" * ((1 << 20) + 1), "larger than 1048576 bytes"),
+        (b"seed: 1\nretrain: {epochs: 1}\nseed: 2\n", "the key seed is there twice, line 3"),
+        (b"retrain: {epochs: 1, epochs: 2}\n", "the key epochs is there twice, line 1"),
+        (b"#" * ((1 << 18) + 1), "larger than 262144 bytes"),
     ],
 )
 def test_a_file_that_is_no_configuration_is_named(tmp_path, content, message):

@@ -26,7 +26,7 @@ def positions(shard: Path, folder: Path | None) -> Positions:
         found = table(scan(shard))
         cache.write(folder / name, partial(np.save, arr=found, allow_pickle=False))
         return found
-    return _kept(folder / name)
+    return _kept(folder / name, shard)
 
 
 def table(entries: list[Entry]) -> Positions:
@@ -43,9 +43,30 @@ def table(entries: list[Entry]) -> Positions:
     return rows
 
 
-def _kept(file: Path) -> Positions:
+def _kept(file: Path, shard: Path) -> Positions:
+    """What was kept is not believed: whoever gave us the folder may have given us this as well."""
     try:
-        found: Positions = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError):
+        # mapped first: a header that promises more than the file holds takes no memory
+        found: Positions = np.array(np.load(file, mmap_mode="r", allow_pickle=False))
+        is_table = _is_table(found, shard.stat().st_size)
+    except (ValueError, EOFError, OSError, MemoryError, OverflowError, TypeError):
+        is_table = False
+    if not is_table:
         raise ValueError(f"{file} is damaged; remove it, it is made anew") from None
     return found
+
+
+def _is_table(rows: Positions, num_bytes: int) -> bool:
+    """One row a sample, every place inside the shard."""
+    if rows.ndim != 1 or rows.dtype.names is None or rows.dtype.fields is None:
+        return False
+    kinds = {name: kind for name, (kind, *_) in rows.dtype.fields.items()}
+    if KEY not in kinds or kinds.pop(KEY).kind != "S":
+        return False
+    if any(kind.shape != (2,) or kind.base != np.dtype("<i8") for kind in kinds.values()):
+        return False
+    places = [rows[name] for name in kinds]
+    return all(
+        bool(((at[:, 0] >= 0) & (at[:, 1] >= -1) & (at[:, 1] <= num_bytes - at[:, 0])).all())
+        for at in places
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -12,8 +13,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from sms_dist import safetensors_header
 from sms_dist.lookup import nearest
 from sms_dist.models.state import aliases, bare_state
+from sms_dist.small_files import is_file
 
 State = dict[str, Tensor]
 
@@ -21,7 +24,10 @@ SOURCE = "model.weights"  # the key that has another beside it for what is left 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # keys of what training programs save
 PREFIXES = ("module.", "_orig_mod.", "model.")  # of models that were wrapped when they were saved
 # What torch.load raises for files that are damaged, or something else.
-_UNREADABLE = (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError)
+_UNREADABLE = (
+    *(UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, MemoryError),
+    *(TypeError, AttributeError, AssertionError, OverflowError, struct.error),
+)
 # Older files have none, and only batch norm without momentum looks at them.
 OPTIONAL = ".num_batches_tracked"
 
@@ -89,16 +95,23 @@ def is_below(key: str, names: Iterable[str]) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
-def _file(path: Path, place: str) -> State:
-    if not path.is_file():
-        raise ValueError(f"{place} is no file; give a .safetensors file or a saved state dict")
+def read_safetensors(path: Path, place: str, device: str = "cpu") -> State:
+    """All tensors of a safetensors file; ValueError, which `place` begins, where it is none."""
+    safetensors_header.check(path, place)
     try:
-        if path.suffix == ".safetensors":
-            return dict(safetensors.torch.load_file(path))
-        # weights_only builds tensors and plain containers, and calls nothing that the file names
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        return dict(safetensors.torch.load_file(path, device=device))
     except safetensors.SafetensorError as error:
         raise ValueError(f"{place} is no safetensors file: {error}") from None
+
+
+def _file(path: Path, place: str) -> State:
+    if not is_file(path):
+        raise ValueError(f"{place} is no file; give a .safetensors file or a saved state dict")
+    if path.suffix == ".safetensors":
+        return read_safetensors(path, place)
+    try:
+        # weights_only builds tensors and plain containers, and calls nothing that the file names
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         raise ValueError(
             f"{place} is no state dict of tensors ({_first_line(error)}); save model.state_dict(), "

@@ -68,9 +68,11 @@ def is_complete(folder: Path) -> bool:
 def discard(folder: Path) -> None:
     """Remove a folder, whole or not at all; what a crash leaves of it the next `save` tidies up."""
     remains = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    os.replace(folder, remains)
-    sync(folder.parent)
-    shutil.rmtree(remains)
+    with telling(folder):
+        shutil.rmtree(remains, ignore_errors=True)  # a crashed process may have had our number
+        os.replace(folder, remains)
+        sync(folder.parent)
+        shutil.rmtree(remains)
 
 
 def load_tensors(folder: Path, file: str) -> dict[str, Tensor]:

@@ -84,6 +84,7 @@ def retrained(bench: Workbench, book: Logbook, phase: Phase, start_of: StartOf) 
         for wave, candidate in enumerate(deal(todo, at.num_groups, at.group), 1):
             place = {"candidate": candidate.index, "num_candidates": len(everyone), "wave": wave}
             book.at("retrain", phase=k, **place)
+            at.control.at(f"phase {k}, candidate {candidate.index}")
             attempts = failed.get(candidate.index, [])
             start = start_of(candidate)
             mine[candidate.index] = _tried(bench, book, phase, candidate, start, attempts)
@@ -138,8 +139,7 @@ def _made(
     if start is not None:
         result = retrain(bench, start, candidate, watcher, _keeper(bench, book, start, candidate))
     if result.is_finite:
-        book.at("evaluate")
-        state, metrics = measured(bench, result.state, bench.at.data)
+        state, metrics = measured(bench, result.state, bench.at.data, book.at)
         result = replace(result, state=state)
     if result.is_finite and phase.has_own_masks:
         metrics = {"sparsity": sparsity(result.mask), **metrics}

@@ -58,6 +58,7 @@ def _made_and_stored(bench: Workbench, book: Logbook) -> DenseModel:
 def _made(bench: Workbench, book: Logbook) -> DenseModel:
     recipe, at = bench.recipe, bench.at
     book.at("pretrain")
+    bench.at.control.at("pretraining")
     if recipe.pretrain.from_ is None:
         num_steps = bench.loaders.train.num_steps
         watcher = book.watcher("dense", recipe.dense_epochs, num_steps, speaks=book.is_main)
@@ -71,8 +72,7 @@ def _made(bench: Workbench, book: Logbook) -> DenseModel:
             "the dense weights are not finite: pretraining diverged; lower pretrain.learning_rate "
             "or set pretrain.clip_norm"
         )
-    book.at("evaluate")
-    state, metrics = measured(bench, dense.state, at.world)
+    state, metrics = measured(bench, dense.state, at.world, book.at)
     training = {
         "epochs_trained": recipe.dense_epochs,
         "epochs_total": recipe.pretrain.epochs,

@@ -64,6 +64,7 @@ def soup(
     """
     at, phase, k = bench.at, start.phase, start.phase.index
     book.at("soup", phase=k, candidate=None)
+    bench.at.control.at(f"phase {k}, soup")
     _check_any_finite(phase, candidates)
     facts = {"configuration": fingerprint(bench.config), "mask": digest(start.mask)}
     agree(facts, at.world, at.device)
@@ -72,7 +73,7 @@ def soup(
         everything = union(bench, phase, [held.mask for held in candidates.own.values()])
     merged = _merged(bench, phase, candidates, everything, dense)
     weights, mask = settled(bench, phase, merged.state, everything)
-    state, metrics = measured(bench, weights, at.world)
+    state, metrics = measured(bench, weights, at.world, book.at)
     assert_masked(state, mask)
     found = list(candidates.documents.values())
     summary = phase_summary(k, sparsity(mask), bench.task.score, metrics, found)

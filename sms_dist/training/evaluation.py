@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -13,14 +16,20 @@ from sms_dist.tasks.base import Metrics, Task
 from sms_dist.training.batch_norm import recompute_
 from sms_dist.training.workbench import State, Workbench
 
+Tell = Callable[[Literal["batch norm", "evaluate"]], None]
 
-def measured(bench: Workbench, state: State, axis: Axis) -> tuple[State, Metrics]:
+
+def measured(
+    bench: Workbench, state: State, axis: Axis, tell: Tell = lambda stage: None
+) -> tuple[State, Metrics]:
     """The state with recomputed batch norm, and its validation and test metrics.
 
-    Soup, candidate and dense model are all measured this way. Every rank of the axis must call,
-    with the same state; the bits do not depend on their number.
+    Soup, candidate and dense model are all measured this way; `tell` hears what comes next. Every
+    rank of the axis must call, with the same state; the bits do not depend on their number.
     """
+    tell("batch norm")
     model = with_batch_norm(bench, state, axis)
+    tell("evaluate")
     found = evaluate(bench.task, model, bench.loaders.test, axis)
     metrics = {f"test_{name}": value for name, value in found.items()}
     if bench.loaders.validation.num_samples:
