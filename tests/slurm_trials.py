@@ -20,7 +20,7 @@ from slurm_cluster import Slurm, pids_of, slurm
 from slurm_runs import CLUSTER, SETTINGS, SubmittedRun, cluster_file, command, plain, submitted
 
 MINUTE = "{nodes: 2, ranks_per_node: 1, time_limit: '1', signal_seconds_before_end: SECONDS}"
-LONG = (*SETTINGS, "retrain.epochs=150")  # more than fits into a minute
+LONG = (*SETTINGS, "retrain.epochs=50")  # more than fits into what a minute leaves
 
 
 class Trials:
