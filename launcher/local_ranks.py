@@ -6,6 +6,7 @@ is handed on to the ranks, which save what they have and end with 75; a second o
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -20,9 +21,12 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher import api
 
+from launcher.failures import describe
+from launcher.orphans import LAUNCHER
 from launcher.signals import ON_REQUEST, STOPPED
 
 ON_PURPOSE = (2, STOPPED)  # bad input, stopped on request: the rank has said what there is to say
+QUIET = "torch.distributed.elastic.multiprocessing.api"  # how ranks ended is told here, in a line
 OTHERS = "SIGQUIT"  # what torchrun may go on to handle by itself
 
 
@@ -38,15 +42,18 @@ class Agent(LocalElasticAgent):
 
 def main() -> None:
     setattr(api, "LocalElasticAgent", Agent)  # noqa: B010  (torchrun has no option for it)
+    os.environ[LAUNCHER] = str(os.getpid())
+    logging.getLogger(QUIET).setLevel(logging.CRITICAL)
     for number in ON_REQUEST:
         signal.signal(number, _hand_on)
     try:
         run.main(["--signals-to-handle", OTHERS, *sys.argv[1:]])
     except ChildFailedError as error:
-        _, failure = error.get_first_failure()
-        if failure.exitcode not in ON_PURPOSE:
-            raise
-        sys.exit(failure.exitcode)
+        rank, failure = error.get_first_failure()
+        if failure.exitcode in ON_PURPOSE:
+            sys.exit(failure.exitcode)
+        print(f"error: {describe(rank, failure)}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _hand_on(number: int, frame: FrameType | None) -> None:

@@ -13,11 +13,15 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-import click
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
 from launcher.orphans import end_with_launcher
+
+if __name__ == "__main__":
+    end_with_launcher()  # first of all: what is imported next takes its time
+
+import click
+
 from launcher.signals import STOPPED, stop_before_start
 
 if TYPE_CHECKING:
@@ -42,7 +46,6 @@ def main(
     """Run an experiment; started again with the same run folder, go on where it stopped."""
     from sms_dist.config_file import load
 
-    end_with_launcher()
     stop_before_start()
     try:
         config = load(config_file, settings)

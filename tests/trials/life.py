@@ -93,7 +93,10 @@ class Life:
         dying = set(watch.ranks.values())
         self._is_over = not kill.by_agent
         is_gone = happens(
-            lambda: are_gone(dying) and (kill.by_agent or watch.has_ended()),
+            lambda: (
+                are_gone(dying)
+                and (kill.by_agent or (watch.has_ended() and not watch.processes.all()))
+            ),
             GONE_SECONDS[kill.target],
         )
         kill.gone_seconds = time.monotonic() - kill.time
