@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from sms_dist.records.disk_errors import telling
 
 
 def finite(value: Any) -> Any:
@@ -37,15 +41,21 @@ def sha256_of(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Make or replace a file; a crash leaves the old text or the new one."""
-    write_atomic(path, text.encode())
+    """Make or replace a file; a crash leaves the old text or the new one. ValueError for people."""
+    with telling(path):
+        write_atomic(path, text.encode())
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Make or replace a file; a crash leaves the old bytes or the new ones."""
+    """Make or replace a file; a crash leaves the old bytes or the new ones, an OSError the old."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    write_bytes(temporary, content)
-    os.replace(temporary, path)
+    try:
+        write_bytes(temporary, content)
+        os.replace(temporary, path)
+    except OSError:
+        with suppress(OSError):  # what was written would eat the space that is left
+            temporary.unlink()
+        raise
     sync(path.parent)
 
 
@@ -57,10 +67,24 @@ def write_bytes(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it where they are missing, and wait until the disk has them."""
+    missing = [each for each in (folder, *folder.parents) if not each.is_dir()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        sync(each.parent)
+
+
 def sync(folder: Path) -> None:
     """Wait until the disk has the folder's list of names; a rename is not lasting before that."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # one may write into a folder that one may not read
+        return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot
+            raise
     finally:
         os.close(descriptor)

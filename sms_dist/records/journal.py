@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sms_dist.records.files import finite
+from sms_dist.records.disk_errors import telling
+from sms_dist.records.files import finite, sync
 
 
 class Journal:
     """One process appends; anyone may read at any time."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._is_lasting = path, False
 
     def write(self, event: str, **fields: Any) -> None:
-        """Append {"time": UTC, "event": event, ...fields}; non-finite numbers become null."""
+        """Append {"time": UTC, "event": event, ...fields}; non-finite numbers become null.
+
+        ValueError where the disk cannot take it.
+        """
         assert "time" not in fields, "the journal sets the time"
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         line = json.dumps(finite({"time": now, "event": event, **fields}), allow_nan=False)
+        with telling(self.path):
+            self._append(line.encode() + b"\n")
+
+    def _append(self, line: bytes) -> None:
+        if self._is_lasting and not self.path.exists():  # removed under us: not to be made again
+            raise FileNotFoundError(errno.ENOENT, "it is gone")
         with self.path.open("ab+") as file:
             _end_last_line(file)
-            file.write(line.encode() + b"\n")
+            file.write(line)
             file.flush()
             os.fsync(file.fileno())
+        if not self._is_lasting:
+            sync(self.path.parent)
+            self._is_lasting = True
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from sms_dist.records.disk_errors import Dispensable
 from sms_dist.records.files import json_text
 
 Stage = Literal[
@@ -59,11 +60,11 @@ class Progress:
 
 
 class ProgressWriter:
-    """Held by the leader of a group."""
+    """Held by the leader of a group. A run goes on where its progress cannot be written."""
 
     def __init__(self, folder: Path, group: int, clock: Callable[[], float] = time.time) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / f"group_{group}.json"
+        self._dispensable = Dispensable()
         self._clock = clock
         self.current = Progress()
         self._written: Progress | None = None
@@ -84,33 +85,38 @@ class ProgressWriter:
         return not 0 <= new.time - old.time < INTERVAL  # a clock set back must not silence us
 
     def _write(self) -> None:
-        temporary = self._path.with_name(f".{self._path.name}.tmp")
-        temporary.write_text(json_text(asdict(self.current)))
-        os.replace(temporary, self._path)  # no fsync: after a crash nobody needs it
         self._written = self.current
+        temporary = self._path.with_name(f".{self._path.name}.tmp")
+        with self._dispensable.attempt(self._path):
+            self._path.parent.mkdir(exist_ok=True)
+            temporary.write_text(json_text(asdict(self.current)))
+            os.replace(temporary, self._path)  # no fsync: after a crash nobody needs it
 
 
 def read_all(folder: Path) -> dict[int, Progress]:
-    """Group -> its progress, in order, for the groups that have written any."""
+    """Group -> its progress, in order, for the groups that have written any that can be read."""
     if not folder.is_dir():
         return {}
     found = {}
     for path in folder.iterdir():
         match = _FILE.fullmatch(path.name)
-        text = _read(path) if match else None
-        if match and text is not None:
-            found[int(match[1])] = Progress(**json.loads(text))
+        progress = _read(path) if match else None
+        if match and progress is not None:
+            found[int(match[1])] = progress
     return dict(sorted(found.items()))
 
 
-def _read(path: Path) -> str | None:
-    """None if the file went away, or (NFS) another host replaced it under our hands."""
+def _read(path: Path) -> Progress | None:
+    """None if the file went away, (NFS) another host replaced it under our hands, or a power cut
+    left it empty."""
     try:
-        return path.read_text()
+        return Progress(**json.loads(path.read_text()))
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ESTALE):
             return None
         raise
+    except (ValueError, TypeError):
+        return None
 
 
 def _place(progress: Progress) -> tuple[int, int | None, Stage]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -20,9 +21,29 @@ from sms_dist import config_file
 from sms_dist.config import Config
 from sms_dist.config_compare import differences
 from sms_dist.paths import RunPaths
-from sms_dist.records.files import json_text, write_text
+from sms_dist.records.disk_errors import entering
+from sms_dist.records.files import json_text, make_folder, write_text
+from sms_dist.records.lock import Lock, acquire
 
 WORLD_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_JOB_ID")
+
+
+def enter(
+    paths: RunPaths,
+    config: Config,
+    environment: Mapping[str, Any],
+    on_lost: Callable[[str], None],
+) -> tuple[Lock, bool]:
+    """`open_run`, with the run folder kept from other starts until the lock is released.
+
+    `on_lost` is told, in a thread, why the folder is not ours any more.
+    """
+    lock = acquire(paths.lock, on_lost)
+    try:
+        return lock, open_run(paths, config, environment)
+    except ValueError:
+        lock.release()
+        raise
 
 
 def open_run(paths: RunPaths, config: Config, environment: Mapping[str, Any]) -> bool:
@@ -31,24 +52,20 @@ def open_run(paths: RunPaths, config: Config, environment: Mapping[str, Any]) ->
     One process calls, before any other writes there. ValueError if the folder is another run's,
     holds something else, or cannot be written.
     """
-    try:
+    with entering(paths.root):
         is_resume = paths.config.is_file()
         if is_resume:
             _check_same(paths, config)
         else:
             _check_empty(paths)
-            paths.root.mkdir(parents=True, exist_ok=True)
+            make_folder(paths.root)
             write_text(paths.config, config_file.dump(config))
+        _remove_remains(paths.root)
         # Where the groups of the last start were says nothing about this one.
         if paths.progress.is_dir():
             shutil.rmtree(paths.progress)
         starts = [*_starts(paths.environment), dict(environment)]
         write_text(paths.environment, json_text({"starts": starts}))
-    except OSError as error:
-        raise ValueError(
-            f"the run folder {paths.root} cannot be used: {error.strerror or error}; "
-            "name another with --run-dir"
-        ) from None
     return is_resume
 
 
@@ -63,10 +80,23 @@ def _check_same(paths: RunPaths, config: Config) -> None:
 
 
 def _check_empty(paths: RunPaths) -> None:
-    """Hidden files (.DS_Store, remains of a crashed start) and the job's own logs do not count."""
+    """Hidden files (.DS_Store, remains of a crashed start) and what belongs to a start do not
+    count."""
     entries = paths.root.iterdir() if paths.root.is_dir() else []
-    if any(not entry.name.startswith(".") and entry != paths.logs for entry in entries):
+    of_a_start = (paths.logs, paths.lock, paths.stop)
+    if any(not entry.name.startswith(".") and entry not in of_a_start for entry in entries):
         raise _occupied(paths.root, "files but no config.yaml, so it is not a run")
+
+
+def _remove_remains(root: Path) -> None:
+    """What starts that died in the middle of a write have left."""
+    for entry in list(root.iterdir()):
+        if not re.fullmatch(r"\..+\.\d+\.tmp", entry.name):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def _occupied(root: Path, content: str) -> ValueError:

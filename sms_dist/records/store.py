@@ -13,10 +13,19 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from sms_dist.paths import MANIFEST
-from sms_dist.records.files import json_text, sha256_of, sync, write_bytes, write_text
+from sms_dist.records.disk_errors import telling
+from sms_dist.records.files import (
+    json_text,
+    make_folder,
+    sha256_of,
+    sync,
+    write_bytes,
+    write_text,
+)
 
 __all__ = [
     "is_complete",
@@ -37,21 +46,17 @@ def save(
     """Write file name -> named tensors and file name -> JSON value as one folder, all or nothing.
 
     One process calls; a crash at any moment leaves the folder absent, and the next call tidies up.
+    ValueError where the disk cannot take it.
     """
     assert not is_complete(folder), f"{folder} is there already"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_remains(folder)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    temporary.mkdir()
     contents = {name: _tensor_bytes(named) for name, named in tensors.items()}
     contents |= {name: json_text(value).encode() for name, value in documents.items()}
     manifest = {name: _description(content) for name, content in contents.items()}
-    for name, content in contents.items():
-        write_bytes(temporary / name, content)
-    write_bytes(temporary / MANIFEST, json_text(manifest).encode())
-    sync(temporary)
-    os.replace(temporary, folder)
-    sync(folder.parent)
+    contents[MANIFEST] = json_text(manifest).encode()
+    with telling(folder):
+        make_folder(folder.parent)
+        _remove_remains(folder)
+        _write_folder(folder, contents)
 
 
 def is_complete(folder: Path) -> bool:
@@ -61,12 +66,30 @@ def is_complete(folder: Path) -> bool:
 
 def load_tensors(folder: Path, file: str) -> dict[str, Tensor]:
     """The named tensors of a saved file, on the CPU; ValueError where a byte of it changed."""
-    return safetensors.torch.load(_verified(folder, file))
+    try:
+        return safetensors.torch.load(_verified(folder, file))
+    except SafetensorError as error:
+        raise _damaged(folder, folder / file, f"is no safetensors file ({error})") from None
 
 
 def load_document(folder: Path, file: str) -> Any:
     """The JSON value of a saved file; ValueError where a byte of it changed."""
-    return json.loads(_verified(folder, file))
+    return _parsed(folder, folder / file, _verified(folder, file))
+
+
+def _write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """All files or, after an OSError, none."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir()
+        for name, content in contents.items():
+            write_bytes(temporary / name, content)
+        sync(temporary)
+        os.replace(temporary, folder)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)  # it would eat the space that is left
+        raise
+    sync(folder.parent)
 
 
 def _tensor_bytes(named: Mapping[str, Tensor]) -> bytes:
@@ -96,9 +119,7 @@ def _verified(folder: Path, file: str) -> bytes:
     if file not in manifest:
         raise ValueError(f"{folder} has no {file}; it has {', '.join(sorted(manifest))}")
     path = folder / file
-    if not path.is_file():
-        raise _damaged(folder, path, "is missing")
-    content = path.read_bytes()
+    content = _content(folder, path)
     if _description(content) != manifest[file]:
         raise _damaged(folder, path, f"differs from its checksum in {MANIFEST}")
     return content
@@ -106,15 +127,26 @@ def _verified(folder: Path, file: str) -> bytes:
 
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
-    if not path.is_file():
-        raise _damaged(folder, path, "is missing")
-    try:
-        manifest = json.loads(path.read_bytes())
-    except ValueError:
-        raise _damaged(folder, path, "is not JSON") from None
+    manifest = _parsed(folder, path, _content(folder, path))
     if not isinstance(manifest, dict):
         raise _damaged(folder, path, "is not a mapping")
     return manifest
+
+
+def _parsed(folder: Path, path: Path, content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        raise _damaged(folder, path, "is not JSON") from None
+
+
+def _content(folder: Path, path: Path) -> bytes:
+    if not path.is_file():
+        raise _damaged(folder, path, "is missing")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def _damaged(folder: Path, path: Path, problem: str) -> ValueError:

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.tensorboard.summary import hparams as hparams_summaries
-from torch.utils.tensorboard.writer import SummaryWriter
+from torch.utils.tensorboard import summary
 
 from sms_dist.metrics.scores import SCORES
+from sms_dist.records.event_file import EventFile
 
 # The entries are regular expressions over tags, except for the names at the left.
 CHARTS = {
@@ -20,6 +20,9 @@ CHARTS = {
     "sparsity": ["Multiline", [r"^sparsity$"]],
     "sparsity by layer": ["Multiline", [r"^layer_sparsity/"]],
 }
+# The borders of a histogram's bins: TensorBoard's own, 10 % apart on both sides of zero.
+_ABOVE = [1e-12 * 1.1**k for k in range(774)]
+BINS = [*(-border for border in reversed(_ABOVE)), 0.0, *_ABOVE]
 
 
 class CandidateBoard:
@@ -29,7 +32,7 @@ class CandidateBoard:
     """
 
     def __init__(self, folder: Path, resume_at: int | None = None) -> None:
-        self._writer = SummaryWriter(str(folder), purge_step=resume_at)
+        self._writer = EventFile(folder, resume_at)
 
     def epoch(
         self,
@@ -56,7 +59,7 @@ class CandidateBoard:
         self._writer.flush()
 
     def close(self) -> None:
-        self._writer.close()
+        self._writer.flush()
 
 
 class RunBoard:
@@ -67,10 +70,10 @@ class RunBoard:
     """
 
     def __init__(self, folder: Path, score: str = "accuracy", resume_at: int | None = None) -> None:
-        self._writer = SummaryWriter(str(folder), purge_step=resume_at)
+        self._writer = EventFile(folder, resume_at)
         self._score = f"test_{score}"
         first = {f"test {SCORES[score].label}": ["Multiline", [rf"^{self._score}/"]]}
-        self._writer.add_custom_scalars({"phases": first | CHARTS})
+        self._writer.add(summary.custom_scalars({"phases": first | CHARTS}))  # type: ignore[no-untyped-call]
         self._writer.flush()
         self._dense: float | None = None
 
@@ -97,29 +100,28 @@ class RunBoard:
             values = values.detach().float().cpu()
             values = values[torch.isfinite(values)]  # a histogram has no place for the others
             if values.numel():
-                self._writer.add_histogram(f"weights/{layer}", values, phase)
+                drawn = summary.histogram(f"weights/{layer}", values.numpy(), BINS)  # type: ignore[no-untyped-call]
+                self._writer.add(drawn, phase)
         self._writer.flush()
 
     def hparams(
         self, hparams: Mapping[str, bool | str | float | int], metrics: Mapping[str, float]
     ) -> None:
         """The row of this run in the HPARAMS tab, with the final metrics."""
-        # SummaryWriter.add_hparams would put the row into a further run of its own.
         tagged = {f"final/{name}": value for name, value in metrics.items()}
-        events = self._writer._get_file_writer()  # type: ignore[no-untyped-call]
-        for summary in hparams_summaries(dict(hparams), tagged):  # type: ignore[no-untyped-call]
-            events.add_summary(summary)
+        for part in summary.hparams(dict(hparams), tagged):  # type: ignore[no-untyped-call]
+            self._writer.add(part)
         _add_scalars(self._writer, tagged, 0)
         self._writer.flush()
 
     def close(self) -> None:
-        self._writer.close()
+        self._writer.flush()
 
 
-def _add_scalars(writer: SummaryWriter, values: Mapping[str, float | None], step: int) -> None:
+def _add_scalars(writer: EventFile, values: Mapping[str, float | None], step: int) -> None:
     for tag, value in values.items():
         if value is not None:
-            writer.add_scalar(tag, value, step)
+            writer.add(summary.scalar(tag, value), step)  # type: ignore[no-untyped-call]
 
 
 def _prefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:

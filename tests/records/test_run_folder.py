@@ -13,7 +13,7 @@ import pytest
 from sms_dist import config_file
 from sms_dist.config import Config
 from sms_dist.paths import RunPaths
-from sms_dist.records.run_folder import environment, open_run
+from sms_dist.records.run_folder import enter, environment, open_run
 
 
 def test_a_new_run_gets_its_configuration_and_environment(tmp_path: Path) -> None:
@@ -65,6 +65,24 @@ def test_a_folder_that_is_not_a_run_is_refused(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["thesis.tex"]
 
 
+def test_a_refused_start_leaves_no_lock(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(ValueError, match=r"no config.yaml"):
+        enter(RunPaths(tmp_path), Config(), {}, print)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["thesis.tex"]
+
+
+def test_a_start_holds_the_lock_until_it_releases_it(tmp_path: Path) -> None:
+    lock, is_resume = enter(RunPaths(tmp_path), Config(), {}, print)
+    assert not is_resume
+    with pytest.raises(ValueError, match=f"in use by process {os.getpid()}"):
+        enter(RunPaths(tmp_path), Config(), {}, print)
+    lock.release()
+    lock, is_resume = enter(RunPaths(tmp_path), Config(), {}, print)
+    assert is_resume
+    lock.release()
+
+
 def test_a_start_that_died_before_its_first_file_can_be_repeated(tmp_path: Path) -> None:
     (tmp_path / ".config.yaml.12.tmp").write_text("nam")
     assert open_run(RunPaths(tmp_path), Config(), {}) is False
@@ -92,7 +110,7 @@ def test_a_folder_that_cannot_be_made_is_named_with_the_reason(tmp_path: Path) -
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_named_with_the_reason(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(ValueError, match="Permission denied"):
+    with pytest.raises(ValueError, match="permission denied"):
         open_run(RunPaths(tmp_path / "run"), Config(), {})
 
 
