@@ -18,6 +18,7 @@ from sms_dist import plain_json
 from sms_dist.printable import shown
 
 AGAIN = "copy it again or write new shards with `sms-dist data prepare`"
+FORMATS = ("PNG", "JPEG")  # Pillow's others include programs that draw (PostScript)
 MAX_DIGITS = 9  # of a class
 _UNDECODABLE = (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error)
 
@@ -106,7 +107,7 @@ def _pixels(
     Without a mode the values are taken as they are, palette indices for example.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image, size, what)
             if mode is None and image.mode not in ("L", "P"):
                 raise _MisfitError(

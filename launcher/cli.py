@@ -17,6 +17,7 @@ from launcher.commands.samples import samples
 from launcher.commands.submit import submit
 from launcher.commands.sweep import sweep
 from sms_dist import __version__
+from sms_dist.printable import printable
 
 BAD_INPUT = 2
 
@@ -34,7 +35,7 @@ class Verbs(click.Group):
 
 
 def _refuse(message: str) -> NoReturn:
-    click.echo(f"error: {' '.join(message.split())}", err=True)
+    click.echo(f"error: {printable(message)}", err=True)
     sys.exit(BAD_INPUT)
 
 

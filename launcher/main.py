@@ -17,6 +17,7 @@ import click
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
 from launcher.signals import STOPPED, stop_before_start
+from sms_dist.printable import printable
 
 if TYPE_CHECKING:
     from launcher.session import Session
@@ -76,14 +77,14 @@ def _fail(error: ValueError) -> NoReturn:
     if rank != "0":
         time.sleep(5)  # rank 0 says it for all, if it has come here too
     place = "" if rank == "0" else f" (rank {rank})"
-    print(f"error{place}: {error}", file=sys.stderr)
+    print(f"error{place}: {printable(str(error))}", file=sys.stderr)
     _leave(FAILED)
 
 
 def _refuse(message: str) -> NoReturn:
     """One line from rank 0; the others let it speak before the launcher stops everybody."""
     if os.environ.get("RANK", "0") == "0":
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {printable(message)}", file=sys.stderr)
     else:
         time.sleep(5)
     _leave(BAD_INPUT)

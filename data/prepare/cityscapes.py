@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from data.cityscapes import CLASSES, LABEL_IDS, VOID
+from data.decode import FORMATS
 from data.prepare.layout import Prepared, image_field, images_in, key_of, shuffled
 from data.shards import Sample
 from data.writer import png
@@ -38,5 +39,5 @@ def _samples(source: Path, part: str, images: Sequence[Path]) -> Iterator[Sample
     for path in images:
         scene = path.stem.removesuffix(IMAGE)
         mask = source / "gtFine" / part / path.parent.name / f"{scene}{MASK}.png"
-        ids = np.asarray(Image.open(io.BytesIO(image_field(mask)["png"])))
+        ids = np.asarray(Image.open(io.BytesIO(image_field(mask)["png"]), formats=FORMATS))
         yield key_of(Path(scene)), {**image_field(path), "seg.png": png(TRAIN_IDS[ids])}

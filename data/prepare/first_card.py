@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from data.card import Card
-from data.decode import decode, fit_test
+from data.decode import FORMATS, decode, fit_test
 from data.shards import Sample
 from sms_dist.config_file import one_line
 
@@ -33,7 +33,7 @@ def first_card(facts: Mapping[str, Any], samples: Callable[[], Iterable[Sample]]
     sizes: Counter[tuple[int, int]] = Counter()
     modes = set()
     for _, fields in samples():
-        with Image.open(io.BytesIO(next(iter(fields.values())))) as image:
+        with Image.open(io.BytesIO(next(iter(fields.values()))), formats=FORMATS) as image:
             sizes[image.size[1], image.size[0]] += 1
             modes.add(image.mode)
     channels = 1 if modes <= {"1", "L"} else 3

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from data.card import FILE
+from data.decode import FORMATS
 from data.prepare import camvid
 from data.prepare.first_card import LOOKED_AT, first_card, text
 from data.prepare.layout import Prepared, image_field, images_in, shuffled
@@ -55,7 +56,7 @@ def _values(files: Sequence[camvid.Pair]) -> set[int]:
     """All that occur in masks."""
     found = np.zeros(256, bool)
     for _, mask in files:
-        found[np.asarray(Image.open(mask)).ravel()] = True
+        found[np.asarray(Image.open(mask, formats=FORMATS)).ravel()] = True
     return set(np.flatnonzero(found).tolist())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -23,7 +24,10 @@ SOURCE = "model.weights"  # the key that has another beside it for what is left 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # keys of what training programs save
 PREFIXES = ("module.", "_orig_mod.", "model.")  # of models that were wrapped when they were saved
 # What torch.load raises for files that are damaged, or something else.
-_UNREADABLE = (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError)
+_UNREADABLE = (
+    *(UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, MemoryError),
+    *(TypeError, AttributeError, AssertionError, OverflowError, struct.error),
+)
 # Older files have none, and only batch norm without momentum looks at them.
 OPTIONAL = ".num_batches_tracked"
 

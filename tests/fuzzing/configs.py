@@ -94,7 +94,11 @@ def _setting(chance: Random, full: dict) -> str:
     key = f"{section}.{chance.choice(keys)}" if keys else section
     value = chance.choice((*VALUES, *(token.decode(errors="replace") for token in TOKENS)))
     text = f"{key}={value if isinstance(value, str) else json.dumps(value)}"
-    return text if chance.random() < 0.8 else mutated_bytes(chance, text.encode("utf-8", "surrogatepass")).decode("latin-1")
+    return (
+        text
+        if chance.random() < 0.8
+        else mutated_bytes(chance, text.encode("utf-8", "surrogatepass")).decode("latin-1")
+    )
 
 
 def _number(chance: Random, full: dict) -> str:

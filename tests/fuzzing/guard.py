@@ -128,7 +128,9 @@ def _is_ours(error: ValueError) -> bool:
 def _described(error: BaseException) -> str:
     """Kind, where in the project, and what: faults with the same start are the same fault."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if f.filename.startswith(str(REPOSITORY)) and "/tests/" not in f.filename]
+    own = [
+        f for f in frames if f.filename.startswith(str(REPOSITORY)) and "/tests/" not in f.filename
+    ]
     place = f"{Path(own[-1].filename).relative_to(REPOSITORY)}:{own[-1].lineno}" if own else "?"
     return f"{type(error).__name__} at {place}: {str(error)[:200]}"
 

@@ -8,17 +8,19 @@ from typing import Any
 
 TOKENS = (
     *(b"\0", b"\n", b"\r", b"\t", b'"', b"'", b"{", b"}", b"[", b"]", b":", b",", b"-", b"#", b"|"),
-    *(b"\x1b[2J", b"\xff\xfe", b"\xef\xbb\xbf", "\u202e".encode(), b"\\ud800", b"\x80", b"\xed\xa0\x80"),
+    *(b"\x1b[2J", b"\xff\xfe", b"\xef\xbb\xbf", "\u202e".encode(), b"\\ud800", b"\x80"),
+    *(b"\xed\xa0\x80", b"[" * 200, b"{" * 200, b'{"a":' * 200),
     *(b"../", b"/etc/passwd", b"$(touch owned)", b"`touch owned`", b"; touch owned", b"~/", b"%n"),
     *(b"&a ", b"*a", b"<<: ", b"!!python/object/apply:os.system ", b"!!binary ", b"=", b"---\n"),
     *(b"NaN", b"1e999", b"-1", b"9" * 30, b"9" * 5000, b"0x" + b"f" * 40, b"null", b"true", b"08"),
-    *(b"2024-01-01", b"12:30:00", b"1_0", b".inf", b"1e-400", b"[" * 200, b"{" * 200, b'{"a":' * 200),
+    *(b"2024-01-01", b"12:30:00", b"1_0", b".inf", b"1e-400"),
 )  # fmt: skip
 VALUES: tuple[Any, ...] = (
-    *(None, True, False, 0, 1, -1, 2, 3, 7, 255, 1000, 65536, 10**6, 2**31, 2**53, 2**63 - 1, -(2**63)),
-    *(10**12, 10**18, 10**30, 0.0, -0.0, 0.5, 0.999999, 1e-300, 1e300, -1.5, 5e-324),
-    *("", "a", "0", "../../x", "/dev/zero", "/", ".", "..", "~", "a/b", "a\nb", "\x1b[31mred", "\x00"),
-    *("\u202eevil", "\ud800", "x" * 300, "x" * 5000, "$(touch owned)", "`id`", "'; ls #", '"', "-rf"),
+    *(None, True, False, 0, 1, -1, 2, 3, 7, 255, 1000, 65536, 10**6),
+    *(2**31, 2**53, 2**63 - 1, -(2**63), 10**12, 10**18, 10**30, 0.0, -0.0, 0.5, 0.999999, 1e-300, 1e300, -1.5, 5e-324),
+    *("", "a", "0", "../../x", "/dev/zero", "/", ".", "..", "~", "a/b", "a\nb", "\x00"),
+    *("\x1b[31mred", "\u202eevil", "\ud800", "x" * 300, "x" * 5000, "$(touch owned)", "`id`", "'; ls #"),
+    *('"', "-rf"),
     *([], {}, [[]], [{}], {"a": {}}, [0], ["a"], {"": 0}, [None], {"a": [1, 2, 3]}, [1e9] * 3),
     *("global", "uniform", "erk", "filters", "2:4", "1:1", "0:0", "9:4", "999999999:1000000000"),
     *("cosine", "steps", "swa", "greedy", "learned", "best", "adamw", "streaming", "deepspeed"),
@@ -92,7 +94,10 @@ def _change(chance: Random, place: tuple[Any, Any], root: list[Any], others: Any
                 break
     elif others:
         parent[key] = copy.deepcopy(chance.choice(_places([chance.choice(others)])))[0]
-    if isinstance(parent[key] if _has(parent, key) else None, int | float) and chance.random() < 0.3:
+    if (
+        isinstance(parent[key] if _has(parent, key) else None, int | float)
+        and chance.random() < 0.3
+    ):
         parent[key] = parent[key] * chance.choice((-1, 0, 2, 10, 1000, 1e6, 10**9))
 
 

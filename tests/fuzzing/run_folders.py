@@ -175,7 +175,7 @@ def _loaded(paths: RunPaths, bench: Any, file: Path) -> None:
         store.load_document(folder, METRICS)
     if file.name == MANIFEST:
         names: list[str] = []
-        with suppress(ValueError, RecursionError):
+        with suppress(ValueError, RecursionError, TypeError):
             names = [name for name in json.loads(file.read_bytes()) if isinstance(name, str)]
         for name in names:
             store.load_document(file.parent, name)

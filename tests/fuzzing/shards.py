@@ -101,9 +101,10 @@ def _mutated_members(chance: Random, content: bytes, others: tuple[bytes, ...]) 
     """A tar file in order, around damaged contents."""
     buffer = io.BytesIO()
     form = chance.choice((tarfile.PAX_FORMAT, tarfile.GNU_FORMAT))
-    with tarfile.open(fileobj=io.BytesIO(content)) as old, tarfile.open(
-        fileobj=buffer, mode="w", format=form
-    ) as new:
+    with (
+        tarfile.open(fileobj=io.BytesIO(content)) as old,
+        tarfile.open(fileobj=buffer, mode="w", format=form) as new,
+    ):
         for member in old:
             data_ = old.extractfile(member).read()
             if chance.random() < 0.2:
@@ -117,7 +118,8 @@ def _mutated_members(chance: Random, content: bytes, others: tuple[bytes, ...]) 
 
 FIELDS = ((0, 100), (100, 8), (124, 12), (136, 12), (156, 1), (157, 100), (257, 8), (345, 155))
 HOSTILE = (
-    *(b"77777777777", b"\x80" + b"\xff" * 11, b"\xff" * 12, b"00000000000", b"-0000000001", b"\0" * 12),
+    *(b"77777777777", b"\x80" + b"\xff" * 11, b"\xff" * 12, b"00000000000", b"-0000000001"),
+    *(b"\0" * 12,),
     *(b"1", b"2", b"3", b"5", b"6", b"7", b"L", b"K", b"x", b"g", b"S", b"D", b"V", b"\0"),
     *(b"../../owned.cls", b"/etc/owned.cls", b"a.cls\0", b"ustar  \0", b"\x1b[2J.png"),
 )  # fmt: skip
