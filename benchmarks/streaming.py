@@ -50,7 +50,7 @@ class OneByOne(Dataset[tuple[torch.Tensor, int]]):
         number = int(self._part.numbers[index])
         fields = self._part.store.fields(number, (*self._card.images, self._card.target))
         content = next(fields[name] for name in self._card.images if name in fields)
-        image = Image.open(io.BytesIO(content)).convert("RGB")
+        image = Image.open(io.BytesIO(content), formats=("JPEG", "PNG")).convert("RGB")
         return self._transform(image), int(fields[self._card.target])
 
 

@@ -147,7 +147,7 @@ class Card(Section):
 def read(folder: Path) -> Card:
     """The card of a folder; ValueError in one line when there is none, or a mistake in it."""
     path = folder / FILE
-    if not path.is_file():
+    if not small_files.is_file(path):
         raise ValueError(
             f"{path}: there is no such file; describe the shards in it,"
             " or write both with `sms-dist data prepare card`"

@@ -65,7 +65,7 @@ class Shard(NamedTuple):
 def read(folder: Path) -> Index | None:
     """The folder's index; None where there is none."""
     path = folder / FILE
-    if not path.is_file():
+    if not small_files.is_file(path):
         return None
     try:
         return Index.model_validate_json(_content(path))
@@ -85,7 +85,7 @@ def _content(path: Path) -> bytes:
 def name_of(folder: Path) -> str | None:
     """Which data set the folder's index is of, whatever kind it is; None where there is none."""
     path = folder / FILE
-    if not path.is_file():
+    if not small_files.is_file(path):
         return None
     try:
         return _Named.model_validate_json(_content(path)).name

@@ -30,8 +30,10 @@ class Verbs(click.Group):
             return super().invoke(ctx)
         except ValueError as error:
             _refuse(str(error))
-        except PermissionError as error:
-            _refuse(f"{error.filename}: permission denied")
+        except OSError as error:  # no permission, a name that is too long
+            if error.filename is None:
+                raise
+            _refuse(f"{error.filename}: {(error.strerror or str(error)).lower()}")
 
 
 def _refuse(message: str) -> NoReturn:

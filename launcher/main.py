@@ -46,6 +46,10 @@ def main(
         session = _open(config, run_dir or Path(config.records.root) / config.name)
     except ValueError as error:
         _refuse(str(error))
+    except OSError as error:  # no permission, a name that is too long
+        if error.filename is None:
+            raise
+        _refuse(f"{error.filename}: {error.strerror}")
     from sms_dist.distributed.control import Stopped
 
     try:

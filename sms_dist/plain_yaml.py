@@ -22,6 +22,10 @@ FLOAT = re.compile(
     re.ASCII,
 )
 INTEGER = re.compile(r"^[-+]?(0x[0-9a-fA-F]+|[0-9][0-9_]*)$")
+# Controls of terminals, marks that turn the direction of writing, halves of characters.
+UNSEEN = re.compile(
+    "[\0-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -58,6 +62,12 @@ class _Loader(yaml.SafeLoader):
             raise _mistake(event, f"it has a reference (*{event.anchor}); write the value instead")
         if getattr(event, "tag", None) is not None:
             raise _mistake(event, f"it has a tag ({event.tag}); write a plain value instead")
+
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        if found := UNSEEN.search(node.value):
+            code = f"U+{ord(found[0]):04X}"
+            raise _mistake(node, f"a value has the character {code}, which nobody sees")
+        return super().construct_scalar(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()

@@ -13,9 +13,12 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from sms_dist import small_files
+
 PAD, END, UNKNOWN = 0, 1, 2
 NUM_SPECIAL = 3
 BYTES = "bytes"
+MAX_BYTES = 1 << 26  # of a SentencePiece file
 # sentences one after another, and the length of each
 Tokens: TypeAlias = tuple[NDArray[np.signedinteger[Any]], NDArray[np.int64]]
 
@@ -107,7 +110,9 @@ def _read(path: Path) -> Any:
             f" `sms-dist data vocabulary`, or use {BYTES}"
         )
     try:
-        return library.SentencePieceProcessor(model_proto=path.read_bytes())
+        return library.SentencePieceProcessor(
+            model_proto=small_files.read(path, MAX_BYTES, "a vocabulary")
+        )
     except RuntimeError:
         raise ValueError(f"data.vocabulary={path} is no SentencePiece model") from None
 

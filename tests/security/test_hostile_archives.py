@@ -1,0 +1,122 @@
+"""Tar files that are made to hurt: bombs, endless notes, sizes that lie. Nothing is unpacked."""
+
+import gzip
+import io
+import resource
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data import shards
+from data.archive import scan
+from data.cache import cached_name, file_identity
+from data.members import MAX_BYTES, MAX_NOTE
+from data.streaming.positions import positions
+
+BLOCK = 512
+
+
+def header(name="a.cls", kind=tarfile.REGTYPE, size=0):
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def padded(content):
+    return content + bytes(-len(content) % BLOCK)
+
+
+def pax(**fields):
+    records = b""
+    for key, value in fields.items():
+        rest = f" {key}={value}\n".encode()
+        length = len(rest) + 2
+        records += (b"%d" % (length if len(b"%d" % length) == 2 else length + 1)) + rest
+    return header("x", tarfile.XHDTYPE, len(records)) + padded(records)
+
+
+END = bytes(2 * BLOCK)
+GOOD = header(size=1) + padded(b"1")
+LONG_NAME = header("x", tarfile.GNUTYPE_LONGNAME, 5) + padded(b"name\0")
+BAD = {
+    "note of a gigabyte": header("x", tarfile.XHDTYPE, 1 << 30) + bytes(1 << 16) + END,
+    "long name of a gigabyte": header("x", tarfile.GNUTYPE_LONGNAME, 1 << 30) + END,
+    "note above the limit": header("x", tarfile.XGLTYPE, MAX_NOTE + 1) + bytes(8192) + END,
+    "two thousand notes": LONG_NAME * 2000 + GOOD + END,
+    "size of the note": pax(size=1 << 50) + GOOD + END,
+    "negative size of the note": pax(size=-1024) + GOOD + END,
+    "sparse by a note": pax(**{"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}) + GOOD + END,
+    "sparse": header("a.cls", tarfile.GNUTYPE_SPARSE, 512) + bytes(512) + END,
+    "path of the note": pax(path="/etc/passwd") + GOOD + END,
+    "path of the note, upwards": pax(path="../../a.cls") + GOOD + END,
+    "link of the note": header("a.cls", tarfile.SYMTYPE) + END,
+    "larger than any sample": header(size=MAX_BYTES + 1) + bytes(1 << 16) + END,
+    "the same file twice": GOOD + GOOD + END,
+    "cut": GOOD[:700],
+    "no tar": b"\x89PNG" * 500,
+    "empty": b"",
+}
+
+
+@pytest.fixture(autouse=True)
+def _little_memory():
+    """No test here may need a gigabyte."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    old = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (3 << 28), old[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, old)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_each_is_refused_in_one_line_by_both_readers(name, tmp_path):
+    path = tmp_path / "x.tar"
+    path.write_bytes(BAD[name])
+    packed = tmp_path / "x.tar.gz"
+    packed.write_bytes(gzip.compress(BAD[name], 1))
+    for read in (
+        lambda: scan(path),
+        lambda: list(shards.read(path)),
+        lambda: list(shards.read(packed)),
+    ):
+        with pytest.raises(ValueError, match=r"x\.tar") as error:
+            read()
+        assert str(error.value).isprintable()
+
+
+def test_a_bomb_of_zeros_is_refused_before_it_is_unpacked(tmp_path):
+    path = tmp_path / "x.tar.gz"
+    with gzip.open(path, "wb", 9) as file:
+        for number in range(3):  # files of one sample that are too large together
+            file.write(header(f"a.{number}", size=MAX_BYTES // 2))
+            if number == 2:
+                break
+            for _ in range(MAX_BYTES // 2 >> 20):
+                file.write(bytes(1 << 20))
+    with pytest.raises(ValueError, match="sample a has more than"):
+        list(shards.read(path))
+
+
+def test_a_table_of_positions_that_somebody_else_made_is_not_believed(tmp_path):
+    shard = tmp_path / "x.tar"
+    shard.write_bytes(GOOD + END)
+    good = positions(shard, tmp_path)
+    kept = tmp_path / cached_name("x.npy", file_identity(shard))
+    assert np.array_equal(positions(shard, tmp_path), good)
+    beyond = good.copy()
+    beyond["cls"] = (0, 1 << 60)
+    before = good.copy()
+    before["cls"] = (-512, 1)
+    for bad in (beyond, before, good["cls"], np.zeros(3), np.zeros(2, [("cls", "<i8", (2,))])):
+        np.save(kept, bad)
+        with pytest.raises(ValueError, match="is damaged; remove it"):
+            positions(shard, tmp_path)
+    huge = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        huge, {"descr": "<i8", "fortran_order": False, "shape": (1 << 50,)}
+    )
+    kept.write_bytes(huge.getvalue())
+    with pytest.raises(ValueError, match="is damaged; remove it"):
+        positions(shard, tmp_path)
