@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import PurePosixPath
 from typing import BinaryIO, cast
@@ -24,21 +23,11 @@ def check(shard: str, is_allowed: bool) -> None:
         raise ValueError(
             f"{shown(shard)} is {runs}; if you trust who wrote it, set data.remote=true"
         )
-    if not shard.startswith(PIPE):
-        _check_url(shard)
     scheme = shard.partition(":")[0]
     if scheme not in (*SCHEMES, "pipe"):
         raise ValueError(
             f"{shown(shard)} begins with {scheme}:, which is not known; legal:"
             f" {', '.join(SCHEMES)} and pipe, e.g. pipe:aws s3 cp s3://bucket/shard.tar -"
-        )
-
-
-def _check_url(shard: str) -> None:
-    """webdataset puts URLs into a shell's command, in single quotes."""
-    if not re.fullmatch(r"[a-z]+://[A-Za-z0-9._~:/?#@!$&()*+,;=%\[\]-]+", shard):
-        raise ValueError(
-            f"{shown(shard)} is no plain URL; write characters such as quotes and spaces as %27"
         )
 
 

@@ -63,7 +63,7 @@ class _Loader(yaml.SafeLoader):
         if getattr(event, "tag", None) is not None:
             raise _mistake(event, f"it has a tag ({event.tag}); write a plain value instead")
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+    def construct_scalar(self, node: Any) -> Any:
         if found := UNSEEN.search(node.value):
             code = f"U+{ord(found[0]):04X}"
             raise _mistake(node, f"a value has the character {code}, which nobody sees")
