@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
-Count = Annotated[int, Field(ge=1, lt=1 << 40)]
-Natural = Annotated[int, Field(ge=0, lt=1 << 63)]
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
 # What plans have a line, or schedules a number, for each of; more is a slip of the keyboard.
 Epochs = Annotated[int, Field(ge=0, le=100_000)]
 Few = Annotated[int, Field(ge=1, le=1_000)]

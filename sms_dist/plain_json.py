@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from sms_dist.small_files import read as read_small
 
-MAX_BYTES = 1 << 24
+MAX_BYTES = 1 << 22
 MAX_DEPTH = 32
-MAX_DIGITS = 19  # of an integer: what fits into 64 bits
+MAX_INTEGER = 1 << 63
 
 
-def parse(content: bytes | str, place: str) -> Any:
+def parse(content: bytes | str, place: str, max_bytes: int = MAX_BYTES) -> Any:
     """The value of a JSON text; `place` names it in the error."""
+    if len(content) > max_bytes:
+        raise ValueError(f"{place} is larger than {max_bytes} bytes: not a file of this kind")
     try:
         text = content if isinstance(content, str) else content.decode("utf-8")
-        value = json.loads(
-            text,
-            parse_int=_integer,
-            parse_float=_finite,
-            parse_constant=_finite,
-            object_pairs_hook=_object,
-        )
-        _check_depth(value)
+        value = json.loads(text, parse_constant=_no_number, object_pairs_hook=_object)
+        _check_values(value)
     except RecursionError:
         raise ValueError(f"{place} is not JSON: it is nested too deep") from None
     except UnicodeDecodeError as error:
@@ -40,9 +36,9 @@ def parse(content: bytes | str, place: str) -> Any:
     return value
 
 
-def parse_object(content: bytes | str, place: str) -> dict[str, Any]:
+def parse_object(content: bytes | str, place: str, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """The same, of a text that has to be one object."""
-    value = parse(content, place)
+    value = parse(content, place, max_bytes)
     if not isinstance(value, dict):
         raise ValueError(f"{place} is not a JSON object")
     return value
@@ -50,25 +46,18 @@ def parse_object(content: bytes | str, place: str) -> dict[str, Any]:
 
 def read(path: Path, max_bytes: int = MAX_BYTES) -> Any:
     """The value in a file."""
-    return parse(read_small(path, max_bytes, "a file of this kind"), str(path))
+    content = read_small(path, max_bytes, "a file of this kind")
+    return parse(content, str(path), max_bytes)
 
 
 def read_object(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """The object in a file."""
-    return parse_object(read_small(path, max_bytes, "a file of this kind"), str(path))
+    content = read_small(path, max_bytes, "a file of this kind")
+    return parse_object(content, str(path), max_bytes)
 
 
-def _integer(text: str) -> int:
-    if len(text.lstrip("-")) > MAX_DIGITS:
-        raise ValueError(f"an integer has {len(text)} digits")
-    return int(text)
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:20]} is no finite number")
-    return value
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no finite number")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -80,16 +69,17 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _check_depth(value: Any) -> None:
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [child for parent in level for child in _children(parent)]
+def _check_values(value: Any) -> None:
+    """Level by level: lists that are nested too deep never exhaust the stack of those who read."""
+    level: list[Any] = [[value]]
+    for _ in range(MAX_DEPTH + 1):
+        parts = [part.values() if isinstance(part, dict) else part for part in level]
+        for child in chain.from_iterable(parts):
+            if type(child) is float and not math.isfinite(child):
+                raise ValueError("a number is too large")
+            if type(child) is int and not -MAX_INTEGER <= child < MAX_INTEGER:
+                raise ValueError("an integer is too large (64 bits are the most)")
+        level = [child for child in chain.from_iterable(parts) if isinstance(child, dict | list)]
         if not level:
             return
     raise ValueError("it is nested too deep")
-
-
-def _children(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()

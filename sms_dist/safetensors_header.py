@@ -35,7 +35,7 @@ def check(source: Path | bytes, place: str | None = None) -> None:
     place = place or (str(source) if isinstance(source, Path) else "the content")
     try:
         header, num_bytes = _parts(source)
-        _check_tensors(plain_json.parse_object(header, "the header"), num_bytes)
+        _check_tensors(plain_json.parse_object(header, "the header", MAX_HEADER), num_bytes)
     except OSError as error:
         raise ValueError(f"{place} cannot be read: {error.strerror or error}") from None
     except ValueError as error:

@@ -17,7 +17,8 @@ from launcher.plan_table import show
 from launcher.planned import planned
 from launcher.slurm import ClusterConfig, load_cluster, sbatch_script
 from sms_dist import config_file
-from sms_dist.models import MODELS
+from sms_dist.config import ModelConfig
+from sms_dist.models import MODELS, build
 
 NUMBERS = (
     *(1, 2, 3, 4, 5, 7, 8, 16, 33, 64, 1000, 10**5, 10**7, 10**9, 2**31, 10**15, 2**62, 0, -1),
@@ -35,6 +36,9 @@ def prepare(scratch: Path) -> Callable[[Random], Callable[[], None]]:
     texts = _texts("configs/**/*.yaml")
     clusters = _texts("slurm/clusters/*.yaml")
     trees = tuple(yaml.safe_load(text) for text in texts)
+    for path in sorted((REPOSITORY / "configs").glob("*.yaml")):
+        planned(config_file.load(path))  # libraries are imported now: that takes seconds
+    build(ModelConfig(name="t5"), (8,), 259, seed=0, data_name="x", task="translation")
     full = yaml.safe_load(config_file.dump(config_file.load()))
 
     def make(chance: Random) -> Callable[[], None]:

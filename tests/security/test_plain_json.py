@@ -13,9 +13,9 @@ from sms_dist.printable import LONGEST, printable, shown
     [
         ("[" * 100_000, "nested too deep"),
         ('{"a":' * 40 + "1" + "}" * 40, "nested too deep"),
-        ("9" * 5000, "5000 digits"),
-        ("99999999999999999999", "20 digits"),
-        ("1e999", "no finite number"),
+        ("9" * 5000, "4300 digits"),
+        ("99999999999999999999", "integer is too large"),
+        ("1e999", "a number is too large"),
         ("NaN", "no finite number"),
         ("-Infinity", "no finite number"),
         ('{"a": 1, "a": 2}', "'a' is there twice"),
