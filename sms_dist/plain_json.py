@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from sms_dist.small_files import read as read_small
 
-MAX_BYTES = 1 << 22
+MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_INTEGER = 1 << 63
 
@@ -63,8 +64,7 @@ def _no_number(word: str) -> float:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in value if names.count(name) > 1)
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
         raise ValueError(f"the name {twice[:40]!r} is there twice")
     return value
 

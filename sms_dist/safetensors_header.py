@@ -13,7 +13,7 @@ from typing import Any
 
 from sms_dist import plain_json
 
-MAX_HEADER = 1 << 23  # bytes: 70,000 tensors; the library allows 100 MB
+MAX_HEADER = 1 << 21  # bytes: 20,000 tensors; the library allows 100 MB
 MAX_DIMS = 16
 MAX_ELEMENTS = 1 << 48
 LONGEST_NAME = 1000

@@ -10,7 +10,6 @@ from sms_dist.lookup import lookup
 from sms_dist.printable import shown
 
 MOST = 1 << 16  # of a width or a number of layers: beyond it sizes overflow
-MOST_BLOCKS = 40  # of an encoder and of a decoder
 MOST_LAYERS = 200  # of all stages together: building takes time even without memory for weights
 _NO_TYPE = (inspect.Parameter.empty, None)  # defaults that say nothing of the type
 
@@ -58,6 +57,6 @@ def _check_size(key: str, value: Any, default: Any) -> None:
             f"model.options.{key}={shown(value)} is no list of whole numbers that add up to"
             f" {MOST_LAYERS} at most; the default is {default}"
         )
-    most = MOST_BLOCKS if key == "num_layers" else MOST
+    most = MOST_LAYERS if key == "num_layers" else MOST
     if any(isinstance(number, int | float) and abs(number) > most for number in numbers):
         raise ValueError(f"model.options.{key}={shown(value)} is more than {most}; lower it")

@@ -15,7 +15,7 @@ from sms_dist.small_files import is_file
 from sms_dist.training.pretrain import Dense
 from sms_dist.training.workbench import State, Workbench, full_precision
 
-MAX_HISTORY = 1 << 27  # bytes: a rate for each of millions of steps
+MAX_HISTORY = 1 << 25  # bytes: a rate for each of millions of steps
 
 
 def load_dense(bench: Workbench) -> Dense:
