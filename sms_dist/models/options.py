@@ -57,6 +57,10 @@ def _check_size(key: str, value: Any, default: Any) -> None:
             f"model.options.{key}={shown(value)} is no list of whole numbers that add up to"
             f" {MOST_LAYERS} at most; the default is {default}"
         )
+    if key == "dropout" and not 0 <= value < 1:
+        raise ValueError(
+            f"model.options.dropout={shown(value)} must lie in [0, 1); {default} is usual"
+        )
     most = MOST_LAYERS if key == "num_layers" else MOST
     if any(isinstance(number, int | float) and abs(number) > most for number in numbers):
         raise ValueError(f"model.options.{key}={shown(value)} is more than {most}; lower it")
