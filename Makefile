@@ -12,7 +12,9 @@ TORCHVISION ?= torchvision==0.28.0
 PYTHON ?= python3
 PIP_FLAGS ?=
 RUN_DIR ?= runs/demo
+FLAGS ?=
 PYTEST_FLAGS ?=
+N ?= 200
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,7 +24,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # two pips in one environment would break it
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test lint format docs tensorboard clean
+.PHONY: help venv demo test chaos preemptions crash-points fuzz lint format docs tensorboard clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +37,19 @@ demo: $(VENV)/.installed ## a Sparse Model Soup on handwritten digits: two candi
 
 test: $(VENV)/.dev ## all tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+# Long trials. They take minutes to an hour, and print what docs/recovery.md reports.
+chaos: $(VENV)/.dev ## kill ranks, launchers and everything N times; the soups keep their bits
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/chaos.py --kills $(N) $(FLAGS)
+
+preemptions: $(VENV)/.dev ## SIGTERM, N times, with data workers: status 75 within seconds
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/preemptions.py --times $(N) $(FLAGS)
+
+crash-points: $(VENV)/.dev ## a whole run dies, or the power fails, at every operation on the disk
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/crash_points.py $(FLAGS)
+
+fuzz: $(VENV)/.dev ## damaged configurations, run folders, weights and shards
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py $(FLAGS)
 
 lint: $(VENV)/.dev ## style and types
 	@$(BIN)/ruff check .

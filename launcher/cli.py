@@ -14,6 +14,7 @@ from launcher.commands.plan import plan
 from launcher.commands.report import report
 from launcher.commands.run import run
 from launcher.commands.samples import samples
+from launcher.commands.status import status
 from launcher.commands.submit import submit
 from launcher.commands.sweep import sweep
 from sms_dist import __version__
@@ -51,7 +52,7 @@ def cli() -> None:
     """Sparse Model Soups: prune, retrain m copies side by side, average them, prune harder."""
 
 
-for verb in (plan, run, sweep, submit, report, samples, export, doctor, data):
+for verb in (plan, run, sweep, submit, status, report, samples, export, doctor, data):
     cli.add_command(verb)
 
 

@@ -14,8 +14,11 @@ from pathlib import Path
 from types import FrameType
 
 from torch.distributed import run
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher import api
 
 from launcher.signals import ON_REQUEST, STOPPED
 
@@ -23,7 +26,18 @@ ON_PURPOSE = (2, STOPPED)  # bad input, stopped on request: the rank has said wh
 OTHERS = "SIGQUIT"  # what torchrun may go on to handle by itself
 
 
+class Agent(LocalElasticAgent):
+    """--max-restarts is for ranks that crashed, not for those that have ended on purpose."""
+
+    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+        result: RunResult = super()._monitor_workers(worker_group)
+        if any(failure.exitcode in ON_PURPOSE for failure in result.failures.values()):
+            self._remaining_restarts = 0
+        return result
+
+
 def main() -> None:
+    setattr(api, "LocalElasticAgent", Agent)  # noqa: B010  (torchrun has no option for it)
     for number in ON_REQUEST:
         signal.signal(number, _hand_on)
     try:

@@ -6,6 +6,7 @@ torchrun --nnodes=4 --nproc-per-node=8 launcher/main.py --config configs/X.yaml
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 import traceback
@@ -16,12 +17,14 @@ import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
+from launcher.orphans import end_with_launcher
 from launcher.signals import STOPPED, stop_before_start
 from sms_dist.printable import printable
 
 if TYPE_CHECKING:
     from launcher.session import Session
     from sms_dist.config import Config
+    from sms_dist.distributed.control import Control
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 
@@ -40,6 +43,7 @@ def main(
     """Run an experiment; started again with the same run folder, go on where it stopped."""
     from sms_dist.config_file import load
 
+    end_with_launcher()
     stop_before_start()
     try:
         config = load(config_file, settings)
@@ -55,9 +59,9 @@ def main(
     try:
         session.run()
     except Stopped as stopped:
-        _stop(stopped)
+        _stop(stopped, session.bench.at.control)
     except ValueError as error:
-        _fail(error)
+        _fail(error, session.bench.at.control)
     _leave(DONE)
 
 
@@ -67,18 +71,23 @@ def _open(config: Config, folder: Path) -> Session:
     return Session.open(config, folder)
 
 
-def _stop(stopped: Exception) -> NoReturn:
+def _stop(stopped: Exception, control: Control) -> NoReturn:
+    if control.lost is not None:  # whoever found it has said so
+        _leave(FAILED)
     if os.environ.get("RANK", "0") == "0":
         print(f"stopped ({stopped}): give the same command again to go on", file=sys.stderr)
     _leave(STOPPED)
 
 
-def _fail(error: ValueError) -> NoReturn:
+def _fail(error: ValueError, control: Control) -> NoReturn:
     """Something for people to mend came up during the run: mostly the same on all ranks."""
+    if control.watchdog is not None:
+        control.watchdog.report(str(error), is_said=True)
     rank = os.environ.get("RANK", "0")
     if "SMS_DIST_TRACEBACK" in os.environ:
         traceback.print_exc()
     if rank != "0":
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # of the launcher, when rank 0 has ended
         time.sleep(5)  # rank 0 says it for all, if it has come here too
     place = "" if rank == "0" else f" (rank {rank})"
     print(f"error{place}: {printable(str(error))}", file=sys.stderr)
@@ -86,11 +95,14 @@ def _fail(error: ValueError) -> NoReturn:
 
 
 def _refuse(message: str) -> NoReturn:
-    """One line from rank 0; the others let it speak before the launcher stops everybody."""
-    if os.environ.get("RANK", "0") == "0":
-        print(f"error: {printable(message)}", file=sys.stderr)
-    else:
+    """A line for each mistake, from rank 0; the others let it speak before the launcher stops
+    everybody, unless the mistake is theirs alone."""
+    rank = os.environ.get("RANK", "0")
+    if rank != "0":
         time.sleep(5)
+    place = "" if rank == "0" else f" (rank {rank})"
+    for line in message.splitlines():
+        print(f"error{place}: {printable(line)}", file=sys.stderr)
     _leave(BAD_INPUT)
 
 

@@ -6,10 +6,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from launcher.amounts import bytes_text
 from launcher.planned import Planned
 from sms_dist.plan import PhasePlan
-
-UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def show(planned: Planned, console: Console) -> None:
@@ -19,15 +18,6 @@ def show(planned: Planned, console: Console) -> None:
         console.print(_table(planned))
     for line in _totals(planned):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def bytes_text(num: float) -> str:
-    """0 B, 999 B, 1.0 kB, 12.3 MB."""
-    for unit in UNITS:
-        if num < 1000 or unit == UNITS[-1]:
-            break
-        num /= 1000
-    return f"{num:.0f} {unit}" if unit == "B" else f"{num:.1f} {unit}"
 
 
 def _header(planned: Planned) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
+from launcher.last_words import speak_last_words
 from launcher.screen import Screen
 from launcher.signals import stop_on_signals
 from sms_dist import experiment
@@ -17,11 +19,15 @@ from sms_dist.config import Config
 from sms_dist.distributed import topology
 from sms_dist.distributed.collectives import from_first, together
 from sms_dist.distributed.control import Stopped
+from sms_dist.distributed.facts import facts
+from sms_dist.distributed.topology import Topology
 from sms_dist.paths import WEIGHTS, RunPaths
 from sms_dist.plan import Plan, make_plan
+from sms_dist.records import run_folder
 from sms_dist.records.files import json_text, write_text
+from sms_dist.records.lock import Lock
 from sms_dist.records.logbook import Logbook
-from sms_dist.records.run_folder import environment, open_run
+from sms_dist.records.run_folder import environment
 from sms_dist.records.store import is_complete
 from sms_dist.reports.table import run_table
 from sms_dist.sizes import sizes, survivors
@@ -49,6 +55,22 @@ def _check_dense(bench: Workbench, paths: RunPaths) -> None:
         known_history(dense.history, bench.config.retrain.schedule)
 
 
+def _entered(paths: RunPaths, config: Config, at: Topology) -> tuple[Lock | None, bool]:
+    """The run folder is ours: the first rank's lock, and whether the run was begun before.
+
+    Every rank must call.
+    """
+    locks: list[Lock] = []
+
+    def enter() -> bool:
+        lock, is_resumed = run_folder.enter(paths, config, environment(), at.control.lose)
+        locks.append(lock)
+        return is_resumed
+
+    is_resumed = from_first(enter, at.world, at.device)
+    return (locks[0] if locks else None), is_resumed
+
+
 def _take_back_stop(paths: RunPaths) -> None:
     """A new start was wanted after the file that asked the last one to stop.
 
@@ -58,12 +80,18 @@ def _take_back_stop(paths: RunPaths) -> None:
         paths.stop.unlink(missing_ok=True)
 
 
+def _record_fault(book: Logbook, fault: str) -> None:
+    with suppress(ValueError):  # the fault may be that the run folder is gone
+        book.event("fault", message=fault)
+
+
 @dataclass(frozen=True)
 class Session:
     bench: Workbench
     paths: RunPaths
     plan: Plan
     is_resumed: bool
+    lock: Lock | None  # held by the first rank
 
     @classmethod
     def open(cls, config: Config, folder: Path) -> Session:
@@ -72,17 +100,18 @@ class Session:
         ValueError on all ranks, for people. Every rank must call.
         """
         recipe = check(config)
-        at = topology.start(config.engine)
+        at = topology.start(config.engine, facts(config))
+        speak_last_words(at.control)
         bench = set_up(config, at)
         count = survivors(config, bench.info)
         plan = make_plan(recipe, at.num_groups, sizes(config, bench.info), count)
         paths = RunPaths(folder)
         _check_dense(bench, paths)
-        resumed = from_first(lambda: open_run(paths, config, environment()), at.world, at.device)
+        lock, is_resumed = _entered(paths, config, at)
         if at.world.is_first:
             write_text(paths.plan, json_text(plan.as_json()))
             _take_back_stop(paths)
-        return cls(bench, paths, plan, resumed)
+        return cls(bench, paths, plan, is_resumed, lock)
 
     def run(self) -> None:
         """Run to the end; rank 0 shows how it goes."""
@@ -98,17 +127,21 @@ class Session:
         )
         console = Console()
         with ExitStack() as stack:
+            if self.lock:
+                stack.callback(self.lock.release)
             if at.world.is_first:  # the others print nothing
                 screen = stack.enter_context(Screen(self.paths.progress, console, at.num_groups))
                 screen.headline(self._headline())
             self._tell_start(book)
+            at.control.on_loss = partial(_record_fault, book)
             at.control.listen(self.paths.stop)
             stop_on_signals(at.control)
             try:
                 summary = experiment.run(self.bench, book)
             except Stopped:
                 reason = at.control.leave()
-                book.event("stopped", reason=reason)
+                if at.control.lost is None:
+                    book.event("stopped", reason=reason)
                 raise Stopped(reason) from None
         if at.world.is_first:
             console.print(run_table(summary))

@@ -131,6 +131,14 @@ class CandidatesConfig(Section):
     """retrain key -> one value per candidate, e.g. {weight_decay: [1e-4, 5e-4, 1e-3]}"""
     overrides: Overrides = ()
     """several retrain keys at once: a mapping per candidate, e.g. [{}, {epochs: 20, warmup: 0}]"""
+    on_divergence: Literal["drop", "retry", "stop"] = "drop"
+    """a candidate whose loss or weights are not finite, or that is far, is left out of the soup
+    (drop), retrained with another seed (retry), or ends the run (stop)"""
+    retries: Count = 2
+    """retry: other seeds for one candidate of a phase, before it is dropped"""
+    far: Annotated[float, Field(gt=1)] | None = 2.0
+    """far: alone, its last training loss is above so many times the median of those retrained alike
+    (null: only what is not finite diverges); see [divergence](methods.md#divergence)"""
 
 
 class SoupConfig(Section):

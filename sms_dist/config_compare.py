@@ -15,7 +15,13 @@ _DATA = {
     *("corruptions", "corruption_samples", "corrupt_candidates"),
 }
 _ENGINE = {"silence_seconds", "hang_seconds"}  # when to give up, not what comes out
-_WITHOUT_EFFECT: Any = {"name": True, "records": True, "data": _DATA, "engine": _ENGINE}
+# A run that goes well does not come upon them. One that stopped may go on with another policy, and
+# whom they left out or retried is told beside the result.
+_CANDIDATES = {"on_divergence", "retries", "far"}
+_WITHOUT_EFFECT: Any = {
+    **{"name": True, "records": True},
+    **{"data": _DATA, "engine": _ENGINE, "candidates": _CANDIDATES},
+}
 
 
 def fingerprint(config: Config) -> str:
@@ -25,10 +31,14 @@ def fingerprint(config: Config) -> str:
 
 def differences(old: Config, new: Config) -> list[str]:
     """`key.path: old -> new` for every key that decides the result and differs."""
-    before, after = flatten(_deciding(old)), flatten(_deciding(new))
-    keys = sorted(before.keys() | after.keys())
-    changed = [key for key in keys if before.get(key) != after.get(key)]
-    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed]
+    return _changes(_deciding(old), _deciding(new))
+
+
+def all_differences(old: Config, new: Config) -> list[str]:
+    """`key.path: old -> new` for every key that differs."""
+    return _changes(
+        old.model_dump(mode="json", by_alias=True), new.model_dump(mode="json", by_alias=True)
+    )
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -40,6 +50,13 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    before, after = flatten(old), flatten(new)
+    keys = sorted(before.keys() | after.keys())
+    changed = [key for key in keys if before.get(key) != after.get(key)]
+    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed]
 
 
 def _deciding(config: Config) -> dict[str, Any]:

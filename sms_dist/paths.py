@@ -67,6 +67,11 @@ class RunPaths:
         return self.root / "lock.json"
 
     @property
+    def snapshot(self) -> Path:
+        """The code and configuration that were submitted as a job."""
+        return self.root / "snapshot"
+
+    @property
     def recoveries(self) -> Path:
         """The recovery points of all trainings."""
         return self.root / "recovery"
@@ -81,6 +86,10 @@ class RunPaths:
 
     def candidate(self, phase: int, index: int) -> Path:
         return self.root / f"phase_{phase}" / f"candidate_{index}"
+
+    def rejected(self, phase: int) -> Path:
+        """What was measured of candidates that diverged and were retrained with other seeds."""
+        return self.root / f"phase_{phase}" / "rejected"
 
     def soup(self, phase: int) -> Path:
         return self.root / f"phase_{phase}" / "soup"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,7 @@ from launcher.commands.options import config_options, run_dir_option
 
 if TYPE_CHECKING:
     from sms_dist.config import Config
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+    from sms_dist.paths import RunPaths
 
 
 @click.command(
@@ -23,77 +21,79 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 @config_options
 @run_dir_option
 @click.option("--cluster", type=Path, required=True, help="YAML file; see slurm/README.md.")
+@click.option("--after", multiple=True, metavar="JOB", help="Start when this job has succeeded.")
+@click.option(
+    "--chain",
+    "num_jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="N jobs, each after the other, instead of one that goes back into the queue.",
+)
+@click.option(
+    "--fresh-code",
+    "is_fresh",
+    is_flag=True,
+    help="Run the code and settings of now, not those of the first submission.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the script, do not submit it.")
 def submit(
     config_file: Path | None,
     settings: tuple[str, ...],
     run_dir: Path | None,
     cluster: Path,
+    after: tuple[str, ...],
+    num_jobs: int | None,
+    is_fresh: bool,
     dry_run: bool,
 ) -> None:
     """Submit an experiment to Slurm.
 
-    Submitted again with the same run folder, it goes on where it stopped.
+    The job runs a copy of code and settings, made now in the run folder. Before its time is up it
+    saves what it has and goes back into the queue. Submitted again with the same run folder, it
+    goes on where it stopped.
     """
+    from launcher import jobs, submission
+    from launcher.cluster import load_cluster
     from launcher.planned import planned
-    from launcher.slurm import load_cluster, sbatch_script
+    from launcher.slurm import run_script
     from sms_dist.config_file import load
+    from sms_dist.paths import RunPaths
 
     config, hosts = load(config_file, settings), load_cluster(cluster)
-    planned(config, hosts.nodes * hosts.ranks_per_node)
-    _check_paths(config)
+    planned(config, hosts.num_ranks)
     # Absolute, because the job starts in the repository and not where the user is now.
-    folder = (run_dir or Path(config.records.root) / config.name).absolute()
-    script = sbatch_script(
+    paths = RunPaths((run_dir or Path(config.records.root) / config.name).absolute())
+    submission.check(config, hosts, paths, is_fresh)
+    dependency = jobs.afterok(after)
+    script = run_script(
         hosts,
+        submission.place(hosts, paths.snapshot),
         job_name=config.name,
-        config_path=config_file and config_file.absolute(),
-        run_dir=folder,
-        settings=settings,
-        repository=REPOSITORY,
+        run_dir=paths.root,
+        is_requeued=num_jobs is None,
     )
     if dry_run:
         click.echo(script, nl=False)
     else:
-        click.echo(_submitted(_written(script, folder)))
+        _submit(paths, config, script, dependency, num_jobs or 1, is_fresh)
 
 
-def _check_paths(config: Config) -> None:
-    paths = {"data.path": config.data.path, "pretrain.from": config.pretrain.from_}
-    for field, path in paths.items():
-        if path is not None and not Path(path).is_absolute() and Path.cwd() != REPOSITORY:
-            raise ValueError(
-                f"{field}={path} is relative, and the job starts in {REPOSITORY}; "
-                f"write {Path(path).absolute()}, or submit from there"
-            )
+def _submit(
+    paths: RunPaths,
+    config: Config,
+    script: str,
+    dependency: str | None,
+    num_jobs: int,
+    is_fresh: bool,
+) -> None:
+    from launcher import jobs, submission
 
-
-def _written(script: str, run_dir: Path) -> Path:
-    """The script's file; its folder has to be there before Slurm opens the job's log in it."""
-    from sms_dist.paths import RunPaths
-
-    logs = RunPaths(run_dir).logs
-    try:
-        logs.mkdir(parents=True, exist_ok=True)
-        file = logs / "job.sbatch"
-        file.write_text(script, encoding="utf-8")
-    except OSError as error:
-        raise ValueError(
-            f"the run folder {run_dir} cannot be used: {error.strerror}; name another with "
-            "--run-dir"
-        ) from None
-    return file
-
-
-def _submitted(file: Path) -> str:
-    """What sbatch says of the new job."""
-    try:
-        done = subprocess.run(["sbatch", str(file)], capture_output=True, text=True)
-    except FileNotFoundError:
-        raise ValueError(
-            f"sbatch is not installed here; submit {file} on the cluster's login node, or look at "
-            "the script with --dry-run"
-        ) from None
-    if done.returncode:
-        raise ValueError(f"sbatch refused {file} (status {done.returncode}): {done.stderr.strip()}")
-    return done.stdout.strip()
+    submission.check_alone(paths)
+    if not submission.prepare(paths, config, has_code=True, is_fresh=is_fresh):
+        click.echo(f"the code of the first submission is kept: {paths.snapshot}", err=True)
+    file = jobs.write_script(script, paths.logs)
+    for _ in range(num_jobs):
+        number = jobs.submit(file, dependency)
+        submission.record(paths, number)
+        click.echo(f"Submitted batch job {number}")
+        dependency = f"afterany:{number}"

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from launcher.commands.submit import submit
-
 if TYPE_CHECKING:
+    from launcher.cluster import ClusterConfig
     from launcher.sweeping.tasks import Task
 
 FAILED, STOPPED = 1, 75
@@ -52,8 +51,20 @@ FAILED, STOPPED = 1, 75
     help="Pretrain once for all points with the same data, model, pretraining and seed.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the grid and the commands (or job scripts).")
-@click.option("--submit", "is_submitting", is_flag=True, help="One Slurm job per point.")
+@click.option("--submit", "is_submitting", is_flag=True, help="As Slurm job arrays.")
 @click.option("--cluster", type=Path, help="With --submit: YAML file; see slurm/README.md.")
+@click.option(
+    "--at-most",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="With --submit: points of an array at the same time (default: as many as there is room).",
+)
+@click.option(
+    "--fresh-code",
+    "is_fresh",
+    is_flag=True,
+    help="With --submit: the code of now, not that of the first submission.",
+)
 def sweep(
     config_file: Path | None,
     settings: tuple[str, ...],
@@ -64,6 +75,8 @@ def sweep(
     dry_run: bool,
     is_submitting: bool,
     cluster: Path | None,
+    at_most: int | None,
+    is_fresh: bool,
 ) -> None:
     """Run a grid of experiments.
 
@@ -80,21 +93,23 @@ def sweep(
         raise ValueError("--submit and --cluster go together; see slurm/README.md")
     if is_submitting and nproc is not None:
         raise ValueError(f"--nproc {nproc}: with --submit the cluster file says how many ranks")
-    ranks = nproc if cluster is None else _ranks_of(cluster)
+    if not is_submitting and (at_most is not None or is_fresh):
+        raise ValueError("--at-most and --fresh-code need --submit; beside each other: --jobs")
+    hosts = None if cluster is None else _cluster(cluster)
+    ranks = hosts.num_ranks if hosts else nproc
     grid = tasks(config_file, settings, to=to, num_ranks=ranks, is_sharing=is_sharing)
-    if cluster is not None:
-        _submit(grid, config_file, cluster, dry_run)
+    if hosts is not None:
+        _submit(grid, hosts, at_most, is_fresh, dry_run)
     elif dry_run:
         _show(grid, config_file)
     else:
         sys.exit(_run(grid, config_file, num_jobs))
 
 
-def _ranks_of(cluster: Path) -> int:
-    from launcher.slurm import load_cluster
+def _cluster(file: Path) -> ClusterConfig:
+    from launcher.cluster import load_cluster
 
-    hosts = load_cluster(cluster)
-    return hosts.nodes * hosts.ranks_per_node
+    return load_cluster(file)
 
 
 def _show(grid: Sequence[Task], config_file: Path | None) -> None:
@@ -125,30 +140,11 @@ def _run(grid: Sequence[Task], config_file: Path | None, num_jobs: int) -> int:
     return STOPPED if found & {"stopped", "not started"} else 0
 
 
-def _submit(grid: Sequence[Task], config_file: Path | None, cluster: Path, dry_run: bool) -> None:
-    """One job per point that can start now; what waits for a dense model is for the next call."""
-    from launcher.sweeping.tasks import state
+def _submit(
+    grid: Sequence[Task], hosts: ClusterConfig, at_most: int | None, is_fresh: bool, dry_run: bool
+) -> None:
+    from launcher.sweeping import arrays
 
-    states = {task.folder: state(task) for task in grid}
-    waiting = 0
-    for task in grid:
-        if states[task.folder] == "done":
-            click.echo(f"done: {task.point.label}")
-        elif task.after is not None and states[task.after] != "done" and not dry_run:
-            waiting += 1
-        elif (task.paths.logs / "job.sbatch").exists() and not dry_run:
-            click.echo(f"submitted before: {task.point.label} (again: sms-dist submit)")
-        else:
-            click.get_current_context().invoke(
-                submit,
-                config_file=config_file,
-                settings=task.settings,
-                run_dir=task.folder,
-                cluster=cluster,
-                dry_run=dry_run,
-            )
-    if waiting:
-        click.echo(
-            f"{waiting} points start from dense models that are not there yet: give the same "
-            "command again when those jobs are done"
-        )
+    lines = arrays.shown if dry_run else arrays.submit
+    for line in lines(grid, hosts, at_most, is_fresh):
+        click.echo(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from sms_dist.distributed.disagreement import differences
 from sms_dist.distributed.topology import Axis
 
 T = TypeVar("T")
@@ -104,15 +106,14 @@ def together(function: Callable[[], T], axis: Axis, device: torch.device) -> T:
 
 
 def agree(facts: Mapping[str, str], axis: Axis, device: torch.device) -> None:
-    """Make sure that all ranks hold the same facts; names the first that differs, and its rank.
+    """Make sure that all ranks hold the same facts; RuntimeError with a line for each difference.
 
-    Every rank of the axis must call.
+    Ranks are named by their place on the axis. Every rank of the axis must call.
     """
-    everyone = gather_json(dict(facts), axis, device)
-    for rank, theirs in enumerate(everyone):
-        for name, fact in everyone[0].items():
-            if theirs[name] != fact:
-                raise RuntimeError(f"{name}: rank {rank} has {theirs[name]}, rank 0 has {fact}")
+    everyone = gather_json([dict(facts), platform.node()], axis, device)
+    lines = differences([theirs for theirs, _ in everyone], [host for _, host in everyone])
+    if lines:
+        raise RuntimeError("\n".join(lines))
 
 
 def broadcast_state_(state: Mapping[str, Tensor], axis: Axis) -> None:

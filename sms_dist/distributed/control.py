@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch.distributed as dist
 from torch._C._distributed_c10d import Store
+
+from sms_dist.distributed.watch.watchdog import Watchdog
 
 LISTEN_SECONDS = 0.5  # at most, between two looks at the store
 REQUEST = "stop requested"
@@ -30,12 +33,25 @@ class Control:
         """`store`: shared by the ranks; None if there is one rank only."""
         self.requested: str | None = None  # why to stop, as soon as any rank wants it
         self.lost: str | None = None  # who will never come any more
+        self.on_loss: Callable[[str], None] = lambda fault: None  # told in another thread
         self._store = store
         self._rank, self._size = rank, size
         self._num_meetings = 0
         self._is_told = False
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
+        self.watchdog: Watchdog | None = None  # none if there is one rank only
+
+    def moved(self, step: int | None = None) -> None:
+        """The main thread works, and will move on."""
+        if self.watchdog is not None:
+            self.watchdog.tick(step)
+
+    def at(self, place: str) -> None:
+        """What this rank is at, for whoever hears that it is lost; it need not move yet."""
+        if self.watchdog is not None:
+            self.watchdog.rest()
+            self.watchdog.place = place
 
     def request(self, reason: str) -> None:
         """Ask all ranks to stop at their next safe point."""
@@ -45,6 +61,7 @@ class Control:
         """A rank is gone: the others stop at their next safe point, and wait for nobody."""
         self.lost = self.lost or fault
         self.request(fault)
+        self.on_loss(fault)
 
     def listen(self, stop_file: Path) -> None:
         """From now on hear of other ranks' wishes; the first rank also looks for the file."""
@@ -62,6 +79,7 @@ class Control:
         Every rank must call, the same number of times.
         """
         self._num_meetings += 1
+        self.at("waiting for the other groups")
         outcome = GO
         if self.requested is not None and self._store is None:
             outcome = STOP

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
-import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import HashStore, PrefixStore, Store
+from torch._C._distributed_c10d import HashStore, PrefixStore
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.distributed_c10d import _get_default_store, _set_pg_timeout
+from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from sms_dist.config import EngineConfig
+from sms_dist.distributed.arrival import arrive
 from sms_dist.distributed.control import Control
+from sms_dist.distributed.handshake import compare
+from sms_dist.distributed.watch.watchdog import Watchdog
 from sms_dist.plan import groups_of
 
 # Groups meet only at the end of a phase, and candidates may differ in length by hours: waiting long
 # is normal. A rank that dies is noticed by its closed connections, not by this limit.
 TIMEOUT = timedelta(days=7)
+ARRIVAL = timedelta(minutes=10)  # between the first rank that starts and the last one
 
 
 @dataclass(frozen=True)
@@ -66,15 +70,16 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def start(engine: EngineConfig) -> Topology:
-    """Join the other ranks and take my place in the mesh. Every rank must call."""
+def start(engine: EngineConfig, facts: Mapping[str, str] | None = None) -> Topology:
+    """Join the other ranks and take my place in the mesh; ValueError on all of them where their
+    facts differ. Every rank must call."""
     rows = groups_of(world_size(), engine.ranks_per_candidate)
     device = _device(engine)
     torch.set_num_threads(engine.threads)
     if engine.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         torch.use_deterministic_algorithms(True)
-    _join(device)
+    control = _join(device, engine, {**(facts or {}), "device": device.type})
     mesh = init_device_mesh(
         device.type, (rows, engine.ranks_per_candidate), mesh_dim_names=("candidate", "data")
     )
@@ -87,7 +92,7 @@ def start(engine: EngineConfig) -> Topology:
         candidate=_axis(mesh.get_group("candidate")),
         alone=dist.new_group([world.rank], timeout=TIMEOUT, use_local_synchronization=True),
         device=device,
-        control=Control(_own_store(world, device), world.rank, world.size),
+        control=control,
     )
 
 
@@ -111,6 +116,8 @@ def stop(topology: Topology | None = None) -> None:
     """Leave the other ranks."""
     if topology is not None:
         topology.control.close()
+        if topology.control.watchdog is not None:
+            topology.control.watchdog.stop()
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -126,15 +133,6 @@ def _axis(group: dist.ProcessGroup | None) -> Axis:
     return Axis(group, dist.get_rank(group), dist.get_world_size(group), host_group)
 
 
-def _own_store(world: Axis, device: torch.device) -> Store | None:
-    """Keys of this start: the store may be the launcher's, and remember earlier ones."""
-    if world.size == 1:
-        return None
-    name = torch.tensor([secrets.randbits(62)], device=device)
-    dist.broadcast(name, src=0)
-    return PrefixStore(f"sms_dist {int(name)}", _get_default_store())
-
-
 def _device(engine: EngineConfig) -> torch.device:
     if engine.device == "cpu" or (engine.device == "auto" and not torch.cuda.is_available()):
         if engine.precision == "fp16":
@@ -147,11 +145,22 @@ def _device(engine: EngineConfig) -> torch.device:
     return torch.device("cuda", local)
 
 
-def _join(device: torch.device) -> None:
-    """nccl when every rank of the host has a GPU to itself, gloo otherwise."""
+def _join(device: torch.device, engine: EngineConfig, known: Mapping[str, str]) -> Control:
+    """nccl when every rank of the host has a GPU to itself, gloo otherwise.
+
+    The watchdog is there before the ranks wait for each other for the first time.
+    """
     own_gpu = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= torch.cuda.device_count()
     backend = "nccl" if device.type == "cuda" and own_gpu else "gloo"
-    if "MASTER_ADDR" in os.environ:
-        dist.init_process_group(backend, timeout=TIMEOUT)
-    else:  # no launcher: one rank
+    if "MASTER_ADDR" not in os.environ:  # no launcher: one rank
         dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+        return Control(None, 0, 1)
+    store, rank, size = arrive(ARRIVAL)
+    compare(known, PrefixStore("handshake", store), rank, size, ARRIVAL)
+    control = Control(store, rank, size)
+    silence, hang = engine.silence_seconds, engine.hang_seconds
+    control.watchdog = Watchdog(store, rank, size, silence, hang, control.lose)
+    store.set_timeout(TIMEOUT)
+    own = PrefixStore("default_pg", store)
+    dist.init_process_group(backend, timeout=TIMEOUT, store=own, rank=rank, world_size=size)
+    return control

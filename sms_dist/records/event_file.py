@@ -7,6 +7,7 @@ import itertools
 import os
 import platform
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
@@ -36,23 +37,27 @@ class EventFile:
     def flush(self) -> None:
         """Write what was added; a run goes on where that fails."""
         with self._dispensable.attempt(self._folder):
-            path, self._path = self._path, None  # after a failure its end may be torn: a new file
-            path = self._append(path)
-            self._path = path
+            self._append(self._path or self._new_path())
             self._pending.clear()
 
-    def _append(self, path: Path | None) -> Path:
+    def _append(self, path: Path) -> None:
         content = io.BytesIO()
         records = RecordWriter(content)
-        if path is None:
-            path = self._new_path()
+        if self._path is None:
             records.write(_event(file_version="brain.Event:2").SerializeToString())
         for event in self._pending:
             records.write(event.SerializeToString())
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
-            file.write(content.getvalue())
-        return path
+        size = 0 if self._path is None else path.stat().st_size
+        self._path = None  # after a failure its end may be torn: a new file
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as file:
+                file.write(content.getvalue())
+        except OSError:
+            with suppress(OSError):  # else what was written of it is drawn twice
+                os.truncate(path, size)
+            raise
+        self._path = path
 
     def _new_path(self) -> Path:
         place = f"{platform.node()}.{os.getpid()}.{next(_numbers)}"

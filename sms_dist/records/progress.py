@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from sms_dist import plain_json
 from sms_dist.records.disk_errors import Dispensable
@@ -36,6 +36,8 @@ _FILE = re.compile(r"group_(\d+)\.json")
 @dataclass(frozen=True)
 class Progress:
     """The position of one group; 0 or None where a field means nothing in its stage."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # of those that are read
 
     phase: int = 0  # from 1; 0: before the first phase
     num_phases: int = 0

@@ -16,7 +16,8 @@ import safetensors.torch
 from torch import Tensor
 
 from sms_dist import plain_json, safetensors_header
-from sms_dist.records.files import json_text, sha256_of, sync, write_atomic
+from sms_dist.records.disk_errors import told
+from sms_dist.records.files import json_text, make_folder, sha256_of, write_atomic
 
 SLOTS = ("a", "b")
 Tensors = Mapping[str, Tensor]
@@ -85,13 +86,14 @@ class RecoveryPoints:
         return self._thread is not None and self._thread.is_alive()
 
     def finish(self) -> None:
-        """Wait until this rank's file of the last point is on the disk; OSError if it cannot be."""
+        """Wait until this rank's file of the last point is on the disk; ValueError if it cannot
+        be."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
         if self._error is not None:
             error, self._error = self._error, None
-            raise error
+            raise told(error, self.folder)
 
     def _write(self, slot: str, tensors: Tensors, document: Mapping[str, Any]) -> None:
         start = time.monotonic()
@@ -103,9 +105,7 @@ class RecoveryPoints:
                 "document": document,
             }
             path = self._file(slot, self._rank)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            sync(self.folder.parent)
-            sync(self.folder)
+            make_folder(path.parent)
             for remains in path.parent.glob(f".{path.stem}.*.tmp"):  # of starts that were killed
                 remains.unlink()
             write_atomic(path, content)

@@ -24,7 +24,11 @@ from sms_dist.records.disk_errors import entering
 from sms_dist.records.files import json_text, make_folder, write_text
 from sms_dist.records.lock import Lock, acquire
 
-WORLD_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_JOB_ID")
+SNAPSHOT_ORIGIN = "origin.json"  # says where a job's copy of the code was made
+WORLD_VARIABLES = (
+    *("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_JOB_ID"),
+    *("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"),
+)
 
 
 def enter(
@@ -82,7 +86,7 @@ def _check_empty(paths: RunPaths) -> None:
     """Hidden files (.DS_Store, remains of a crashed start) and what belongs to a start do not
     count."""
     entries = paths.root.iterdir() if paths.root.is_dir() else []
-    of_a_start = (paths.logs, paths.lock, paths.stop)
+    of_a_start = (paths.logs, paths.lock, paths.stop, paths.snapshot)
     if any(not entry.name.startswith(".") and entry not in of_a_start for entry in entries):
         raise _occupied(paths.root, "files but no config.yaml, so it is not a run")
 
@@ -130,7 +134,7 @@ def environment() -> dict[str, Any]:
             "deepspeed": _version("deepspeed"),
             "sms_dist": sms_dist.__version__,
         },
-        "commit": _commit(Path(__file__).resolve()),
+        "commit": commit_of(Path(__file__).resolve()),
         "world": {name: os.environ.get(name) for name in WORLD_VARIABLES},
     }
 
@@ -148,14 +152,24 @@ def _devices() -> list[str]:
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
-def _commit(file: Path) -> str | None:
+def commit_of(file: Path) -> str | None:
     """The commit of the code, marked "-dirty" if changed; None if git does not track this file.
 
-    An installed copy may lie inside some other project's repository; its commit would mislead.
+    An installed copy may lie inside some other project's repository; its commit would mislead. A
+    job's copy says which commit it was made of.
     """
     if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
-        return None
+        return _copied_commit(file)
     return _git(file.parent, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _copied_commit(file: Path) -> str | None:
+    origin = file.parents[2] / SNAPSHOT_ORIGIN
+    try:
+        commit: str | None = plain_json.read_object(origin)["commit"]
+    except (ValueError, KeyError):
+        return None
+    return commit
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -29,6 +29,7 @@ from sms_dist.records.files import (
 )
 
 __all__ = [
+    "discard",
     "is_complete",
     "json_text",
     "load_document",
@@ -65,14 +66,25 @@ def is_complete(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
 
 
+def discard(folder: Path) -> None:
+    """Remove a folder, whole or not at all; what a crash leaves of it the next `save` tidies up."""
+    remains = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    with telling(folder):
+        shutil.rmtree(remains, ignore_errors=True)  # a crashed process may have had our number
+        os.replace(folder, remains)
+        sync(folder.parent)
+        shutil.rmtree(remains)
+
+
 def load_tensors(folder: Path, file: str) -> dict[str, Tensor]:
     """The named tensors of a saved file, on the CPU; ValueError where a byte of it changed."""
     content = _verified(folder, file)
-    safetensors_header.check(content, str(folder / file))
     try:
+        safetensors_header.check(content, "it")
         return safetensors.torch.load(content)
-    except SafetensorError as error:
-        raise _damaged(folder, folder / file, f"is no safetensors file ({error})") from None
+    except (SafetensorError, ValueError) as error:
+        reason = str(error).partition(";")[0]
+        raise _damaged(folder, folder / file, f"is no safetensors file ({reason})") from None
 
 
 def load_document(folder: Path, file: str) -> Any:

@@ -22,7 +22,7 @@ def provenance(runs: Sequence[Run], what: str | None = None) -> tuple[str, ...]:
     ]
     if pruned:
         sentences.append(_retraining(pruned))
-    return (*sentences, f"From {_folders([run.folder for run in runs])}.")
+    return (*sentences, *_diverged(runs), f"From {_folders([run.folder for run in runs])}.")
 
 
 def title(run: Run) -> str:
@@ -40,6 +40,18 @@ def unfinished(runs: Iterable[Run]) -> tuple[str, ...]:
     if not names:
         return ()
     return (f"Not finished, counted for the phases they have: {_list(names)}.",)
+
+
+def _diverged(runs: Iterable[Run]) -> tuple[str, ...]:
+    """One sentence about candidates that diverged."""
+    candidates = [c for run in runs for phase in run.phases for c in phase.candidates]
+    dropped = sum(c.diverged for c in candidates)
+    retried = sum(bool(c.attempts) and not c.diverged for c in candidates)
+    if not dropped and not retried:
+        return ()
+    left_out = f"{dropped} diverged and {'is' if dropped == 1 else 'are'} left out"
+    again = f"{retried} {'was' if retried == 1 else 'were'} retried with another seed"
+    return (f"Of {len(candidates)} candidates {left_out}; {again}.",)
 
 
 def _retraining(runs: Sequence[Run]) -> str:

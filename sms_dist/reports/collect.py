@@ -77,12 +77,13 @@ class Run:
         return self._ood(f"phase_{phase.phase}/soup") if name == OOD else phase.soup.test(name)
 
     def candidate_metrics(self, phase: PhaseResult, name: str) -> dict[int, float]:
-        """Of the candidates of a phase by index, as far as known."""
+        """Of the candidates of a phase that did not diverge, by index, as far as known."""
         found = {
             c.index: self._ood(f"phase_{phase.phase}/candidate_{c.index}")
             if name == OOD
             else c.test(name)
             for c in phase.candidates
+            if not c.diverged
         }
         return {index: value for index, value in found.items() if value is not None}
 

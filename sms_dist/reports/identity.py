@@ -13,8 +13,12 @@ from sms_dist.reports.method_facts import facts
 
 Identity = dict[str, Any]
 
-# Where the work was done, what was measured besides, where weights lay: not what was done.
+# Where the work was done, what was measured besides, where weights lay, what to do about a
+# candidate that diverges: not what was done.
 NOT_DECIDING = {
+    "candidates.far",
+    "candidates.on_divergence",
+    "candidates.retries",
     "data.cache",
     "data.corrupt_candidates",
     "data.corruptions",

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sms_dist.reports import scores
+from sms_dist.reports.divergence import divergences
 from sms_dist.reports.summary import is_trained
 
 
@@ -87,14 +88,8 @@ def _marked(values: Sequence[float | None], score: str) -> list[Text]:
 
 
 def _caption(phases: Sequence[Mapping[str, Any]]) -> Text | None:
-    """The candidates that diverged, by name, and the warnings of the phases."""
-    diverged = [
-        f"candidate {candidate['index']} of phase {phase['phase']} (seed {candidate['seed']})"
-        for phase in phases
-        for candidate in phase["candidates"]
-        if candidate.get("diverged")
-    ]
-    lines = [f"diverged: {', '.join(diverged)}"] if diverged else []
+    """The candidates that diverged, one in a line, and the warnings of the phases."""
+    lines = [line for phase in phases for line in divergences(phase)]
     for phase in phases:
         lines += phase.get("warnings") or ()
     return Text("\n".join(lines)) if lines else None

@@ -48,6 +48,8 @@ class Measured(Told):
 
 class CandidateResult(Measured):
     index: int
+    diverged: bool = False
+    attempts: tuple[Any, ...] = ()  # retried with other seeds
 
 
 class RetrainedFor(Told):

@@ -16,6 +16,18 @@ from sms_dist.pruning.mask import digest, sparsity
 from sms_dist.records import store
 from sms_dist.records.logbook import Logbook
 from sms_dist.records.recovery import forget
+from sms_dist.steps.divergence import (
+    Attempts,
+    attempts_with,
+    conclude,
+    failures,
+    is_rejected,
+    judged,
+    nth_attempt,
+    reason_of,
+    reject,
+    reject_far,
+)
 from sms_dist.steps.keeping import candidate_name, keeper, state_digest
 from sms_dist.tasks.base import Metrics
 from sms_dist.training.evaluation import measured
@@ -50,11 +62,13 @@ class Candidates:
 
 
 StartOf = Callable[[Candidate], Start | None]  # None: it diverged in an earlier phase
+Made = tuple[Retrained, Document]
 
 
 def retrained(bench: Workbench, book: Logbook, phase: Phase, start_of: StartOf) -> Candidates:
     """Every candidate of the phase. Every rank must call; inside, groups go their own ways."""
     at, everyone, k = bench.at, phase.candidates, phase.index
+    failed = failures(bench, book, phase)
     done = from_first(
         lambda: [c.index for c in everyone if store.is_complete(book.paths.candidate(k, c.index))],
         at.world,
@@ -62,23 +76,60 @@ def retrained(bench: Workbench, book: Logbook, phase: Phase, start_of: StartOf) 
     )
     ready = [c for c in everyone if c.index in done]
     todo = [c for c in everyone if c.index not in done]
-    mine: dict[int, tuple[Retrained, Document]] = {}
+    mine: dict[int, Made] = {}
     for candidate in deal(ready, at.num_groups, at.group):
         mine[candidate.index] = _stored(bench, book, phase, candidate, start_of)
-    for wave, candidate in enumerate(deal(todo, at.num_groups, at.group), 1):
-        place = {"candidate": candidate.index, "num_candidates": len(everyone), "wave": wave}
-        book.at("retrain", phase=k, **place)
-        mine[candidate.index] = _made(bench, book, phase, candidate, start_of(candidate))
-    book.at("waiting", phase=k, candidate=None)
-    at.control.meet()
+    owners = _owners(ready, at.num_groups)
+    while True:
+        for wave, candidate in enumerate(deal(todo, at.num_groups, at.group), 1):
+            place = {"candidate": candidate.index, "num_candidates": len(everyone), "wave": wave}
+            book.at("retrain", phase=k, **place)
+            at.control.at(f"phase {k}, candidate {candidate.index}")
+            attempts = failed.get(candidate.index, [])
+            start = start_of(candidate)
+            mine[candidate.index] = _tried(bench, book, phase, candidate, start, attempts)
+        owners |= _owners(todo, at.num_groups)
+        book.at("waiting", phase=k, candidate=None)
+        at.control.meet()
+        told = _shared(bench, {i: document for i, (_, document) in mine.items()})
+        documents = judged(bench.config.candidates, told)
+        failed = reject_far(bench, book, phase, documents)
+        if not failed:
+            break
+        todo = [c for c in everyone if c.index in failed]
+        mine = {i: made for i, made in mine.items() if i not in failed}
+    conclude(bench, book, phase, documents)
     held = {i: result for i, (result, _) in mine.items()}
-    documents = _shared(bench, {i: document for i, (_, document) in mine.items()})
-    return Candidates(held, _owners([ready, todo], at.num_groups), documents)
+    return Candidates(held, dict(sorted(owners.items())), documents)
+
+
+def _tried(
+    bench: Workbench,
+    book: Logbook,
+    phase: Phase,
+    candidate: Candidate,
+    start: Start | None,
+    attempts: Attempts,
+) -> Made:
+    """A candidate after these attempts; as long as it is not finite and may be, tried again.
+
+    Every rank of the group must call.
+    """
+    while True:
+        made = _made(bench, book, phase, nth_attempt(candidate, attempts), start, attempts)
+        if not is_rejected(bench.config.candidates, made[1]):
+            return made
+        attempts = attempts_with(made[1])
 
 
 def _made(
-    bench: Workbench, book: Logbook, phase: Phase, candidate: Candidate, start: Start | None
-) -> tuple[Retrained, Document]:
+    bench: Workbench,
+    book: Logbook,
+    phase: Phase,
+    candidate: Candidate,
+    start: Start | None,
+    attempts: Attempts,
+) -> Made:
     """Retrain, measure and store one candidate. Every rank of the group must call."""
     k, i = phase.index, candidate.index
     num_epochs, num_steps = candidate.retrain.epochs, bench.loaders.train.num_steps
@@ -94,8 +145,14 @@ def _made(
     if result.is_finite and phase.has_own_masks:
         metrics = {"sparsity": sparsity(result.mask), **metrics}
     document = _document(bench, candidate, result, metrics) | watcher.close(metrics)
+    document |= {"attempts": list(attempts)} if attempts else {}
+    if not result.is_finite:
+        document |= {"divergence": reason_of(start, result)}
     if bench.at.is_leader:
-        store.save(book.paths.candidate(k, i), _tensors(phase, result), {METRICS: document})
+        if is_rejected(bench.config.candidates, document):
+            reject(book.paths, k, [document])
+        else:
+            store.save(book.paths.candidate(k, i), _tensors(phase, result), {METRICS: document})
         forget(book.paths.recovery(candidate_name(k, i)))
     return result, document
 
@@ -134,7 +191,7 @@ def _document(
 
 def _stored(
     bench: Workbench, book: Logbook, phase: Phase, candidate: Candidate, start_of: StartOf
-) -> tuple[Retrained, Document]:
+) -> Made:
     folder = book.paths.candidate(phase.index, candidate.index)
     document = store.load_document(folder, METRICS)
     if document["diverged"]:
@@ -162,10 +219,6 @@ def _shared(bench: Workbench, mine: dict[int, Document]) -> dict[int, Document]:
     return dict(sorted(together.items()))
 
 
-def _owners(parts: list[list[Candidate]], num_groups: int) -> dict[int, int]:
-    """The group of each candidate, as `deal` deals each part, in candidate order."""
-
-    def group(part: Sequence[Candidate]) -> dict[int, int]:
-        return {c.index: place % num_groups for place, c in enumerate(part)}
-
-    return dict(sorted((group(parts[0]) | group(parts[1])).items()))
+def _owners(dealt: Sequence[Candidate], num_groups: int) -> dict[int, int]:
+    """The group of each candidate, as `deal` deals them."""
+    return {c.index: place % num_groups for place, c in enumerate(dealt)}

@@ -58,6 +58,7 @@ def _made_and_stored(bench: Workbench, book: Logbook) -> DenseModel:
 def _made(bench: Workbench, book: Logbook) -> DenseModel:
     recipe, at = bench.recipe, bench.at
     book.at("pretrain")
+    bench.at.control.at("pretraining")
     if recipe.pretrain.from_ is None:
         num_steps = bench.loaders.train.num_steps
         watcher = book.watcher("dense", recipe.dense_epochs, num_steps, speaks=book.is_main)

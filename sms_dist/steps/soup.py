@@ -64,6 +64,7 @@ def soup(
     """
     at, phase, k = bench.at, start.phase, start.phase.index
     book.at("soup", phase=k, candidate=None)
+    bench.at.control.at(f"phase {k}, soup")
     _check_any_finite(phase, candidates)
     facts = {"configuration": fingerprint(bench.config), "mask": digest(start.mask)}
     agree(facts, at.world, at.device)

@@ -43,7 +43,9 @@ def own_start(
 ) -> Start | None:
     """Where the candidate of the same index got to in the last phase; None if it diverged."""
     before = book.paths.candidate(phase.index - 1, candidate.index)
-    if store.load_document(before, METRICS)["diverged"]:
+    # Not what is stored of it: that it was far from the others was seen later.
+    known = store.load_document(book.paths.soup(phase.index - 1), METRICS)["candidates"]
+    if any(told["diverged"] for told in known if told["index"] == candidate.index):
         return None
     # While all had one mask, it is stored with their soup only.
     folder = before if (before / MASK).is_file() else book.paths.soup(phase.index - 1)

@@ -89,6 +89,7 @@ class Keeper:
 
         `steps`: those done. Every rank of the group must call.
         """
+        self._control.moved(steps)
         every = self._records.every_steps
         is_due = bool(every) and steps % (every or 1) == 0
         if steps >= self._next_look or is_due:

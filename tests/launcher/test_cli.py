@@ -18,9 +18,9 @@ from click.testing import CliRunner, Result
 from data import DATASETS
 from data.writer import labelled, write
 from launcher import examination
+from launcher.amounts import bytes_text
 from launcher.cli import cli
 from launcher.commands import run
-from launcher.plan_table import bytes_text
 from sms_dist.config_file import load
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -231,61 +231,6 @@ def test_refusal_of_several_ranks_keeps_its_exit_status(tmp_path: Path) -> None:
     assert f"data.path={tmp_path / 'nowhere'} is no folder" in errors[0]
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "r").exists()
-
-
-def fake_sbatch(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The only sbatch on the PATH from here on; never a real one."""
-    folder.mkdir()
-    (folder / "sbatch").write_text(f"#!/bin/sh\n{text}\n")
-    (folder / "sbatch").chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder))
-
-
-def test_dry_run_prints_the_script_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "x.yaml").write_text("name: x")
-    words = ("--cluster", CLUSTER, "--config", "x.yaml", "--set", "seed=1", "--dry-run")
-    result = call("submit", *words)
-    assert result.exit_code == 0, result.stderr
-    folder = tmp_path / "runs" / "x"
-    assert f"--config {tmp_path}/x.yaml --run-dir {folder} --set seed=1" in result.stdout
-    assert f"#SBATCH --output={folder}/logs/" in result.stdout
-    assert [path.name for path in tmp_path.iterdir()] == ["x.yaml"]
-
-
-def test_submit_hands_the_dry_runs_script_to_sbatch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake_sbatch(tmp_path / "bin", 'echo "Submitted batch job 7: $*"', monkeypatch)
-    words = ("submit", "--cluster", CLUSTER, "--run-dir", tmp_path / "r")
-    result = call(*words)
-    file = tmp_path / "r" / "logs" / "job.sbatch"
-    assert (result.exit_code, result.stdout) == (0, f"Submitted batch job 7: {file}\n")
-    assert file.read_text() == call(*words, "--dry-run").stdout
-
-
-def test_submit_says_why_it_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ("submit", "--cluster", CLUSTER, "--run-dir", tmp_path / "r")
-    fake_sbatch(tmp_path / "bin", "echo 'invalid\naccount' >&2; exit 3", monkeypatch)
-    assert "(status 3): invalid account" in refusal(*words)
-    (tmp_path / "bin" / "sbatch").unlink()
-    assert "sbatch is not installed here" in refusal(*words)
-    (tmp_path / "file").touch()
-    assert "cannot be used: Not a directory" in refusal(*words[:-1], tmp_path / "file")
-
-
-def test_submit_refuses_what_could_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "c.yaml").write_text("{nodes: 2, ranks_per_node: 3}")
-    words = ("submit", "--cluster", "c.yaml", "--set")
-    line = refusal(*words, "engine.ranks_per_candidate=4")
-    assert "engine.ranks_per_candidate=4 must divide the 6 ranks; try 1, 2, 3, 6" in line
-    assert "data.path=here is relative" in refusal(*words, "data.path=here")
-    assert "job_name='a+é'" in refusal(*words, "name=a+é")
-    assert "--cluster no.yaml: there is no such file" in refusal("submit", "--cluster", "no.yaml")
-    assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]
 
 
 def test_doctor_says_what_is_broken(tmp_path: Path) -> None:

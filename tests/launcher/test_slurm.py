@@ -1,19 +1,22 @@
-"""The sbatch script: its text, and that nothing a user writes can break out of it."""
+"""The sbatch script: its text, that nothing a user writes can break out of it, and what it does."""
 
 from __future__ import annotations
 
-import re
+import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from launcher.slurm import ClusterConfig, load_cluster, sbatch_script
+from launcher.cluster import ClusterConfig, load_cluster
+from launcher.slurm import Array, Place, array_script, run_script
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CLUSTERS = sorted((REPOSITORY / "slurm" / "clusters").glob("*.yaml"))
 GOLDEN = Path(__file__).with_name("golden.sbatch")
+ME = Path("/home/me/sms_dist")
 HOSTILE = [
     "x; touch hacked",
     "$(touch hacked)",
@@ -21,57 +24,81 @@ HOSTILE = [
     "x\n#SBATCH --wrap=true",
     "it's 'quoted' \"twice\"",
     "-rf",
-    "{{command}}",
+    "{{code}}",
     "a & b | c > d",
 ]
 
 
 def script(cluster: ClusterConfig | None = None, **changes: Any) -> str:
     """A script for a GPU cluster, with some of its inputs replaced."""
+    run_dir = ME / "runs" / "cifar10_sms"
     inputs: dict[str, Any] = {
         "job_name": "cifar10_sms",
-        "config_path": Path("configs/table_05_cifar10_resnet18.yaml"),
-        "run_dir": Path("runs/cifar10_sms"),
-        "settings": ["seed=1", "candidates.vary={weight_decay: [1e-4, 5e-4, 1e-3]}"],
-        "repository": Path("/home/me/sms_dist"),
+        "run_dir": run_dir,
+        "place": Place(run_dir / "snapshot", ME, "python"),
     }
     default = load_cluster(REPOSITORY / "slurm" / "clusters" / "example_gpu.yaml")
-    return sbatch_script(cluster or default, **(inputs | changes))
+    return run_script(cluster or default, **(inputs | changes))
 
 
-def run(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Runs a script with stand-ins for Slurm's commands; srun runs its task with status $RESULT."""
+def run(text: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs a script with stand-ins for Slurm's commands.
+
+    srun ends with $RESULT, after $SIGNAL has come to the script and $MEANWHILE has been done.
+    """
     fake = """
-        scontrol() { [ "$1" = show ] && echo host1 && echo host2 || echo "scontrol $*"; }
+        scontrol() {
+            case "$*" in
+                "show hostnames "*) printf '%s\\n' host1 host2 ;;
+                "show --oneliner node host1") echo "NodeName=host1 NodeAddr=10.0.0.1 Port=1" ;;
+                "show --oneliner job 7")
+                    touch asked_slurm
+                    echo "JobId=7 Reason=$REASON Dependency=(null)" ;;
+                *) echo "scontrol $*" ;;
+            esac
+        }
         module() { echo "module $*"; }
-        torchrun() { printf '<%s>' "$@"; }
-        export -f torchrun
         srun() {
             while [ "$1" != bash ]; do shift; done
-            shift 3  # bash -c TEXT: the text would look for a real torchrun
-            shift && torchrun "$@"
-            [ -z "$SIGNAL" ] || { kill -USR1 $$; sleep 0.5; }
+            printf '<%s>' "$RUN_DIR" "$MASTER_ADDR" "$MASTER_PORT" "${@:5}"
+            [ -z "$SIGNAL" ] || kill -"$SIGNAL" $$
+            [ "$SIGNAL" != USR1 ] || until [ -e "$RUN_DIR/stop" ]; do sleep 0.05; done
+            [ "$SIGNAL" != TERM ] || until [ -e asked_slurm ]; do sleep 0.05; done
+            eval "$MEANWHILE"
             return "$RESULT"
         }
     """
-    environment = {
+    given = {
         "PATH": "/usr/bin:/bin",
         "SLURM_JOB_NODELIST": "host[1-2]",
         "SLURM_JOB_ID": "7",
         "SLURM_CPUS_PER_TASK": "1",
         "RESULT": "0",
         "SIGNAL": "",
+        "MEANWHILE": "",
+        "REASON": "None",
     }
     (folder / "job").write_text(fake + text)
     return subprocess.run(
-        ["bash", "job"], cwd=folder, env=environment, capture_output=True, text=True, timeout=30
+        ["bash", "job"],
+        cwd=folder,
+        env=given | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
 
-def local(folder: Path, **environment: str) -> str:
-    """A script that runs in `folder`, with the stand-ins told what to do."""
-    cluster = ClusterConfig(environment=environment)
-    return script(cluster, repository=folder, run_dir=folder / "run")
+def local(folder: Path, cluster: ClusterConfig | None = None, **changes: Any) -> str:
+    """A script that runs in `folder`, with the code of this repository."""
+    place = Place(REPOSITORY, folder, sys.executable)
+    return script(
+        cluster or ClusterConfig(), **({"place": place, "run_dir": folder / "run"} | changes)
+    )
+
+
+def is_requeued(done: subprocess.CompletedProcess[str]) -> bool:
+    return "scontrol requeue 7\n" in done.stdout
 
 
 def test_script_is_the_golden_one() -> None:
@@ -93,20 +120,37 @@ def test_a_cpu_cluster_asks_for_no_gpus() -> None:
     assert "gpus" not in script(ClusterConfig())
 
 
-def test_the_embedded_default_needs_no_config() -> None:
-    assert "--config" not in script(config_path=None)
+def test_fewer_nodes_will_do_where_that_is_said() -> None:
+    assert "#SBATCH --nodes=3-4\n" in script(ClusterConfig(nodes=4, min_nodes=3))
+    assert "#SBATCH --nodes=4\n" in script(ClusterConfig(nodes=4, min_nodes=4))
+
+
+def test_the_ranks_run_the_copy_with_its_configuration(tmp_path: Path) -> None:
+    done = run(local(tmp_path, ClusterConfig(ranks_per_node=2)), tmp_path)
+    main, folder = REPOSITORY / "launcher" / "main.py", tmp_path / "run"
+    assert (
+        f"<--nproc-per-node=2><--max-restarts=3><{main}>"
+        f"<--config><{folder}/snapshot/config.yaml><--run-dir><{folder}>"
+    ) in done.stdout
+
+
+def test_two_jobs_on_a_host_have_two_ports(tmp_path: Path) -> None:
+    assert "<10.0.0.1><20007>" in run(local(tmp_path), tmp_path).stdout
+    assert "<10.0.0.1><20008>" in run(local(tmp_path), tmp_path, SLURM_JOB_ID="8").stdout
+    fixed = local(tmp_path, ClusterConfig(port=29500))
+    assert "<10.0.0.1><29500>" in run(fixed, tmp_path).stdout
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_reaches_the_ranks_unchanged(text: str, tmp_path: Path) -> None:
+def test_hostile_text_stays_text(text: str, tmp_path: Path) -> None:
     cluster = ClusterConfig(modules=(text,), environment={"NOTE": text})
-    full = script(
-        cluster, repository=tmp_path, run_dir=tmp_path / "r", config_path=text, settings=[text]
-    )
-    done = run(full, tmp_path)
+    (tmp_path / text).mkdir(parents=True)
+    place = Place(tmp_path / text, tmp_path / text, text)
+    script = local(tmp_path, cluster, place=place)
+    done = run(script, tmp_path, MEANWHILE='printf "{%s}" "$NOTE" "$CODE" "$PYTHON" "$PWD"')
     assert f"module load {text}\n" in done.stdout
-    assert f"<--config><{text}><--run-dir><{tmp_path}/r><--set><{text}>" in done.stdout
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["job", "r"]
+    assert f"{{{text}}}{{{tmp_path}/{text}}}{{{text}}}{{{tmp_path}/{text}}}" in done.stdout
+    assert not list(tmp_path.rglob("hacked"))
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, "", "a b", "ä", "%x", "/x"])
@@ -118,7 +162,11 @@ def test_hostile_job_name_is_refused(text: str) -> None:
 @pytest.mark.parametrize("text", ["a b", "x\n#SBATCH --wrap=true", "$(x)", "%j", "a;b"])
 def test_hostile_run_dir_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"^run_dir=.* cannot stand"):
-        script(run_dir=Path(text))
+        script(run_dir=ME / text)
+    with pytest.raises(ValueError, match=r"^run_dir=.* cannot stand"):
+        array_script(
+            ClusterConfig(), Place(ME, ME, "x"), Array(ME / text / "list", 2), job_name="x"
+        )
 
 
 @pytest.mark.parametrize("field", ["partition", "account", "qos", "memory"])
@@ -134,58 +182,105 @@ def test_hostile_extra_line_is_refused(line: str) -> None:
         script(ClusterConfig(extra_sbatch=(line,)))
 
 
-def test_status_75_requeues(tmp_path: Path) -> None:
-    done = run(local(tmp_path, RESULT="75"), tmp_path)
-    assert (done.returncode, "scontrol requeue 7" in done.stdout) == (0, True)
+@pytest.mark.parametrize("status", ["1", "2", "137"])
+def test_a_failure_is_passed_on(status: str, tmp_path: Path) -> None:
+    done = run(local(tmp_path), tmp_path, RESULT=status)
+    assert (str(done.returncode), is_requeued(done)) == (status, False)
 
 
-def test_another_failure_is_passed_on(tmp_path: Path) -> None:
-    done = run(local(tmp_path, RESULT="3"), tmp_path)
-    assert (done.returncode, "requeue" in done.stdout) == (3, False)
-
-
-@pytest.mark.parametrize(("result", "requeued"), [("1", True), ("0", False)])
-def test_signal_touches_the_stop_file_and_waits(
-    result: str, requeued: bool, tmp_path: Path
+@pytest.mark.parametrize(("status", "requeued"), [("75", True), ("1", True), ("0", False)])
+def test_the_signal_before_the_end_asks_the_ranks_and_requeues(
+    status: str, requeued: bool, tmp_path: Path
 ) -> None:
-    done = run(local(tmp_path, RESULT=result, SIGNAL="yes"), tmp_path)
-    assert (tmp_path / "run" / "stop").exists()
-    assert (done.returncode, "scontrol requeue 7" in done.stdout) == (0, requeued)
+    show = 'cat "$RUN_DIR/stop"'
+    done = run(local(tmp_path), tmp_path, SIGNAL="USR1", RESULT=status, MEANWHILE=show)
+    assert "asked by a job: 7, the time is nearly up" in done.stdout
+    assert (str(done.returncode), is_requeued(done)) == (status, requeued)
 
 
-def test_stop_file_of_an_earlier_run_is_removed(tmp_path: Path) -> None:
+def test_ranks_that_slurm_has_stopped_itself_go_on_later(tmp_path: Path) -> None:
+    assert is_requeued(run(local(tmp_path), tmp_path, RESULT="75"))
+
+
+def test_a_stop_file_made_by_hand_ends_the_job(tmp_path: Path) -> None:
+    touch = 'touch "$RUN_DIR/stop"'
+    done = run(local(tmp_path), tmp_path, RESULT="75", MEANWHILE=touch)
+    assert (done.returncode, is_requeued(done)) == (75, False)
+    again = run(local(tmp_path), tmp_path, RESULT="0")  # was in the queue
+    assert (again.returncode, "<" in again.stdout) == (75, False)
+    assert f"stopped by {tmp_path}/run/stop: to go on remove it" in again.stdout
+
+
+def test_a_signal_does_not_outdo_a_stop_file_made_by_hand(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "stop").touch()
+    text = local(tmp_path).replace("srun --ntasks", 'touch "$STOP_FILE"; srun --ntasks')
+    done = run(text, tmp_path, RESULT="75", SIGNAL="USR1")
+    assert (done.returncode, is_requeued(done)) == (75, False)
+
+
+def test_the_request_of_an_earlier_start_is_removed(tmp_path: Path) -> None:
+    stop = tmp_path / "run" / "stop"
+    stop.parent.mkdir()
+    stop.write_text("asked by a job: 6, the time is nearly up\n")
     assert run(local(tmp_path), tmp_path).returncode == 0
-    assert not (tmp_path / "run" / "stop").exists()
+    assert not stop.exists()
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("nods: 2", "nods is not a key, did you mean nodes"),
-        ("nodes: 0", "nodes=0 should be greater than or equal to 1"),
-        ("nodes: two", "nodes='two' should be a valid integer"),
-        ("time_limit: 43200", "time_limit=43200 should be a valid string; write it in quotes"),
-        ("time_limit: soon", "time_limit='soon' "),
-        ("environment: {A: 1}", "environment.A=1 should be a valid string; write it in quotes"),
-        ("environment: {a-b: x}", "environment has 'a-b', which cannot name a variable"),
-        ("{ranks_per_node: 8, gpus_per_node: 4}", "ranks_per_node=8 is more than gpus_per_node=4"),
-        ("- nodes", "is not a mapping"),
-        ("a: [", "is not YAML"),
-    ],
-)
-def test_mistake_in_a_cluster_file_is_one_clear_line(
-    text: str, message: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "cluster.yaml"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=re.escape(message)) as caught:
-        load_cluster(path)
-    assert str(caught.value).startswith(f"--cluster {path}")
-    assert "\n" not in str(caught.value)
+def test_a_cancelled_job_does_not_come_back(tmp_path: Path) -> None:
+    done = run(local(tmp_path), tmp_path, SIGNAL="TERM", RESULT="75")
+    assert (done.returncode, is_requeued(done)) == (75, False)
 
 
-def test_missing_cluster_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"--cluster .*nowhere\.yaml: there is no such file"):
-        load_cluster(tmp_path / "nowhere.yaml")
+def test_a_job_whose_time_is_up_comes_back(tmp_path: Path) -> None:
+    done = run(local(tmp_path), tmp_path, SIGNAL="TERM", RESULT="137", REASON="TimeLimit")
+    assert (done.returncode, done.stdout.count("scontrol requeue 7\n")) == (137, 1)
+
+
+def test_in_a_chain_the_next_job_goes_on(tmp_path: Path) -> None:
+    text = local(tmp_path, is_requeued=False)
+    assert "#SBATCH --no-requeue\n" in text
+    done = run(text, tmp_path, SIGNAL="USR1", RESULT="75")
+    assert (done.returncode, is_requeued(done)) == (75, False)
+
+
+def test_a_run_that_is_done_since_its_submission_is_not_started(tmp_path: Path) -> None:
+    logs = tmp_path / "run" / "logs"
+    logs.mkdir(parents=True)
+    summary = tmp_path / "run" / "summary.json"
+    summary.touch()
+    (logs / "job.sbatch").touch()  # submitted again, for example for further corruptions
+    assert "<" in run(local(tmp_path), tmp_path).stdout
+    summary.touch()
+    done = run(local(tmp_path), tmp_path)
+    assert (done.returncode, "<" in done.stdout) == (0, False)
+    assert "the run is done" in done.stdout
+
+
+def test_starts_that_bring_nothing_end(tmp_path: Path) -> None:
+    requeued = [is_requeued(run(local(tmp_path), tmp_path, RESULT="75")) for _ in range(4)]
+    assert requeued == [True, True, True, False]
+
+
+def test_starts_that_bring_something_go_on(tmp_path: Path) -> None:
+    point = tmp_path / "run" / "recovery" / "dense" / "a" / "rank_0.json"
+    point.parent.mkdir(parents=True)
+    for steps in range(5):
+        point.write_text(json.dumps({"document": {"steps": steps}}))
+        assert is_requeued(run(local(tmp_path), tmp_path, RESULT="75"))
+
+
+def test_an_array_task_takes_its_line_of_the_list(tmp_path: Path) -> None:
+    runs = tmp_path / "logs" / "array_1" / "runs.txt"
+    runs.parent.mkdir(parents=True)
+    runs.write_text(f"{tmp_path}/first\n{tmp_path}/second\n")
+    place = Place(REPOSITORY, tmp_path, sys.executable)
+    text = array_script(ClusterConfig(), place, Array(runs, 2, at_most=1), job_name="x")
+    assert "#SBATCH --array=0-1%1\n" in text
+    assert f"#SBATCH --output={runs.parent}/%x-%A_%a.log\n" in text
+    second = {"SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "1"}
+    done = run(text, tmp_path, RESULT="75", **second)
+    assert f"<{tmp_path}/second>" in done.stdout
+    assert "scontrol requeue 5_1\n" in done.stdout
+    beyond = run(text, tmp_path, SLURM_ARRAY_JOB_ID="5", SLURM_ARRAY_TASK_ID="2")
+    assert beyond.returncode != 0
+    assert "has no line in the list of runs" in beyond.stderr

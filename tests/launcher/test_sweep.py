@@ -230,33 +230,3 @@ def test_mistakes_are_one_line_before_anything_starts(tmp_path: Path) -> None:
     assert f"{tmp_path / 'file'} is no folder" in refusal(
         *words("seed=0,1"), "--to", tmp_path / "file"
     )
-
-
-def fake_sbatch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder.mkdir()
-    (folder / "sbatch").write_text('#!/bin/sh\necho "Submitted $1"\n')
-    (folder / "sbatch").chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder))
-
-
-def test_each_point_is_a_job_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_sbatch(tmp_path / "bin", monkeypatch)
-    to = tmp_path / "to"
-    arguments = (*words("seed=0,1"), "--to", to, "--submit", "--cluster", CLUSTER)
-    result = call("sweep", *arguments)
-    files = [to / f"seed{seed}" / "logs" / "job.sbatch" for seed in (0, 1)]
-    assert result.stdout == "".join(f"Submitted {file}\n" for file in files), result.output
-    assert f"--run-dir {to}/seed1 --set seed=1" in files[1].read_text()
-    assert call("sweep", *arguments).stdout.count("submitted before: ") == 2
-
-
-def test_jobs_wait_for_the_dense_model_they_share(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake_sbatch(tmp_path / "bin", monkeypatch)
-    arguments = (*words("method.name=sms,imp"), "--to", tmp_path / "to", "--share-dense")
-    result = call("sweep", *arguments, "--submit", "--cluster", CLUSTER)
-    lines = result.stdout.splitlines()
-    assert lines[0] == f"Submitted {tmp_path}/to/dense-model/logs/job.sbatch"
-    assert lines[1].startswith("2 points start from dense models that are not there yet")
-    assert len(lines) == 2

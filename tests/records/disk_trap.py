@@ -129,7 +129,8 @@ class Trap:
         REAL["mkdir"](path, *args, **options)
 
     def _unlink(self, path: Any, *, dir_fd: int | None = None) -> None:
-        self.before("unlink", _below(path, dir_fd))
+        if os.path.lexists(name := _below(path, dir_fd)):
+            self.before("unlink", name)
         REAL["unlink"](path, dir_fd=dir_fd)
 
     _remove = _unlink

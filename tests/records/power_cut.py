@@ -1,4 +1,4 @@
-"""What a disk may hold after a power cut: only what was synced is certain.
+"""What a disk may hold after a crash; after a power cut only what was synced is certain.
 
 A model of a file system, fed with the operations that `disk_trap` has seen.
 """
@@ -6,7 +6,7 @@ A model of a file system, fed with the operations that `disk_trap` has seen.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,7 +65,11 @@ class Disk:
 
     def write(self, target: Path, state: str) -> None:
         """Lay down what may be there after a cut: a key of STATES."""
-        _lay(self._tree, target, STATES[state])
+        _lay(self._tree, target, STATES[state], lambda file: file.synced)
+
+    def write_all(self, target: Path) -> None:
+        """Lay down what is there when a process dies, and the power stays on."""
+        _lay(self._tree, target, lambda folder: folder.names, lambda file: file.data)
 
     def _parent(self, path: str) -> tuple[Folder, str]:
         relative = os.path.relpath(path, self._root)
@@ -89,16 +93,6 @@ STATES: dict[str, Callable[[Folder], Names]] = {
 }
 
 
-def after_each(disk: Disk, operations: Iterable[Operation], target: Path) -> Iterable[Path]:
-    """A folder for every state of the disk after every operation."""
-    for number, operation in enumerate(operations):
-        disk.apply(operation)
-        for place, state in enumerate(STATES):
-            folder = target / f"{number}_{place}"
-            disk.write(folder, state)
-            yield folder
-
-
 def _read(root: Path) -> Folder:
     folder = Folder(is_old=True)
     for path in root.iterdir():
@@ -108,10 +102,15 @@ def _read(root: Path) -> Folder:
     return folder
 
 
-def _lay(folder: Folder, target: Path, names: Callable[[Folder], Names]) -> None:
+def _lay(
+    folder: Folder,
+    target: Path,
+    names: Callable[[Folder], Names],
+    content: Callable[[File], bytes],
+) -> None:
     target.mkdir(parents=True)
     for name, node in names(folder).items():
         if isinstance(node, Folder):
-            _lay(node, target / name, names)
+            _lay(node, target / name, names, content)
         else:
-            (target / name).write_bytes(node.synced)
+            (target / name).write_bytes(content(node))

@@ -86,6 +86,15 @@ def test_an_incomplete_folder_is_made_again(tmp_path: Path) -> None:
     assert store.is_complete(make(folder))
 
 
+def test_what_is_discarded_is_gone_and_can_be_made_again(tmp_path: Path) -> None:
+    folder = make(tmp_path / "candidate_0")
+    remains = tmp_path / f".candidate_0.{os.getpid()}.tmp"  # of a process with the same number
+    (remains / "piece").mkdir(parents=True)
+    store.discard(folder)
+    assert list(tmp_path.iterdir()) == []
+    assert store.is_complete(make(folder))
+
+
 def test_saving_over_a_complete_folder_is_a_mistake_of_ours(tmp_path: Path) -> None:
     folder = make(tmp_path / "dense")
     with pytest.raises(AssertionError):

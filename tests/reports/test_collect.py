@@ -8,6 +8,7 @@ from journals import events, one_shot, ood, phase, run, two_phases
 from sms_dist.config import Config
 from sms_dist.reports.collect import collect, distinct
 from sms_dist.reports.identity import identity
+from sms_dist.reports.paper_tables import make
 
 
 def test_a_run_has_its_phases_in_order_and_knows_its_end() -> None:
@@ -34,6 +35,18 @@ def test_a_phase_that_the_journal_missed_comes_from_the_summary() -> None:
 
 def test_a_phase_told_twice_counts_once() -> None:
     assert len(run([*one_shot(0.9), *one_shot(0.9)]).phases) == 1
+
+
+def test_a_candidate_that_diverged_has_no_metrics_and_is_told_below_every_table() -> None:
+    (found,) = one_shot(0.9, m=4)
+    found["candidates"][1]["diverged"] = True  # far from the others: its score is a number
+    found["candidates"][2]["attempts"] = [{"seed": 2, "divergence": {"kind": "not finite"}}]
+    runs = [run([found], "candidates.on_divergence=retry"), run(one_shot(0.9), "seed=1")]
+    assert list(runs[0].candidate_metrics(runs[0].phases[0], "accuracy")) == [0, 2, 3]
+    sentence = "Of 6 candidates 1 diverged and is left out; 1 was retried with another seed."
+    assert sentence in make("methods", runs).tables[0].caption
+    assert len(make("methods", runs).tables[0].rows) == 1
+    assert "diverged" not in " ".join(make("methods", runs[1:]).tables[0].caption)
 
 
 def test_a_number_of_the_wrong_kind_is_named() -> None:

@@ -87,6 +87,26 @@ def test_a_diverged_candidate_is_named_below_the_table() -> None:
     assert "diverged: candidate 1 of phase 1 (seed 101)" in text
 
 
+def test_why_a_candidate_diverged_and_who_was_retried_stands_below_the_table() -> None:
+    lost = {"kind": "not finite", "epoch": 3, "loss": None}
+    found = phase(1, 0.93, [0.91, None, 0.92, 0.9])
+    tries = {"attempts": [{"seed": 101, "divergence": lost}] * 2}
+    found["candidates"][1] |= {
+        "divergence": {"kind": "far", "loss": 2.3026, "median": 0.5},
+        **tries,
+    }
+    found["candidates"][2] |= {"attempts": [{"seed": 2, "divergence": lost}]}
+    later = phase(2, 0.93, [0.91, None])
+    later["candidates"][1]["divergence"] = {"kind": "earlier"}
+    text = " ".join(shown(run_table(summary("sms", [found, later]))).split())
+    assert (
+        "diverged: candidate 1 of phase 1 (seed 101), training loss of 2.303 far above the median, "
+        "0.5; 3 seeds were tried retried: candidate 2 of phase 1 (seed 2), loss or weights not "
+        "finite after epoch 3 diverged: candidate 1 of phase 2 (seed 101), left out since an "
+        "earlier phase"
+    ) in text
+
+
 def test_what_is_missing_is_a_dash() -> None:
     values = summary("sms", [phase(1, None, [0.91, 0.92])])
     del values["dense"]

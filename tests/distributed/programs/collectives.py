@@ -153,7 +153,7 @@ found["together complains of files"] = attempt(
 )
 same = {"configuration": "a", "mask": "b"}
 found["agree"] = attempt(lambda: agree(same, world, cpu), RuntimeError)
-other = same | {"mask": "c"} if rank == 3 else same
+other = same | {"mask": "c", "weather": "rain"} if rank == 3 else same
 found["agree complains"] = attempt(lambda: agree(other, world, cpu), RuntimeError)
 found["gather_json"] = gather_json({"rank": rank, "text": "ü" * 500 * rank}, world, cpu)
 state = {"a": torch.full((3, 2), float(rank)), "b": torch.tensor(rank)}

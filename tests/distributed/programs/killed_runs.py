@@ -1,6 +1,7 @@
 """Runs that are killed with SIGKILL as soon as so many of their folders are finished.
 
 The argument is a JSON file: {run folder: {"settings": [key.path=value, ...], "at": [numbers]}}.
+Instead of a number, [a pattern, another]: as soon as a file is there and none of the other pattern.
 Each start is a fork of this process, which has paid for the imports. Prints, as JSON, how often
 each run was killed.
 """
@@ -20,6 +21,8 @@ import torch._dynamo  # noqa: F401
 from launcher.session import Session
 from sms_dist.config_file import load
 
+Moment = int | list[str]
+
 
 def main() -> None:
     tasks = json.loads(Path(sys.argv[1]).read_text())
@@ -27,7 +30,7 @@ def main() -> None:
     print(json.dumps(kills))
 
 
-def _survive(folder: Path, settings: list[str], at: list[int]) -> int:
+def _survive(folder: Path, settings: list[str], at: list[Moment]) -> int:
     """Start the run until it ends by itself; how often it was killed."""
     kills = sum(_is_killed(folder, settings, number) for number in at)
     assert not _is_killed(folder, settings, None)
@@ -35,8 +38,8 @@ def _survive(folder: Path, settings: list[str], at: list[int]) -> int:
     return kills
 
 
-def _is_killed(folder: Path, settings: list[str], at: int | None) -> bool:
-    """Was this start killed, because `at` folders were finished?"""
+def _is_killed(folder: Path, settings: list[str], at: Moment | None) -> bool:
+    """Was this start killed, because the moment had come?"""
     child = os.fork()
     if child == 0:
         _run(folder, settings)
@@ -45,7 +48,7 @@ def _is_killed(folder: Path, settings: list[str], at: int | None) -> bool:
         if pid:
             assert os.waitstatus_to_exitcode(status) == 0, f"{folder}: status {status}"
             return False
-        if at is not None and _finished(folder) >= at:
+        if at is not None and _has_come(folder, at):
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return True
@@ -60,6 +63,13 @@ def _run(folder: Path, settings: list[str]) -> None:
         status = 0
     finally:
         os._exit(status)  # as launcher/main.py: the interpreter's teardown may abort
+
+
+def _has_come(folder: Path, at: Moment) -> bool:
+    if isinstance(at, int):
+        return _finished(folder) >= at
+    there, gone = at
+    return any(folder.glob(there)) and not any(folder.glob(gone))
 
 
 def _finished(folder: Path) -> int:

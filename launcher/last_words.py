@@ -1,0 +1,28 @@
+"""What a rank does when an exception ends it: it tells the other ranks, and does not hang."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from types import TracebackType
+
+from sms_dist.distributed.control import Control
+from sms_dist.distributed.watch.broken import is_consequence
+
+FAILED = 1
+
+
+def speak_last_words(control: Control) -> None:
+    """From now on an exception that nobody catches is told to the other ranks."""
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not is_consequence(error) or "SMS_DIST_TRACEBACK" in os.environ:
+            traceback.print_exception(kind, error, trace)
+        if control.watchdog is not None:
+            control.watchdog.explain(error)
+            control.watchdog.stop()
+        sys.stderr.flush()
+        os._exit(FAILED)
+
+    sys.excepthook = hook

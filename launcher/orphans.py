@@ -1,0 +1,26 @@
+"""A rank does not outlive the launcher that started it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+# Set by launchers that stay as long as their ranks do: torchrun, deepspeed. A shell does not.
+SIGNS_OF_A_LAUNCHER = ("TORCHELASTIC_RUN_ID", "CROSS_RANK")
+
+
+def end_with_launcher() -> None:
+    """Have the kernel kill this process when its parent, torchrun say, dies.
+
+    A launcher that is killed cannot end its ranks: they would go on without anybody who starts them
+    again, and hold the GPUs. To be called first of all, from the main thread. Linux only.
+    """
+    if sys.platform != "linux" or not any(name in os.environ for name in SIGNS_OF_A_LAUNCHER):
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:  # it died just before
+        os.kill(os.getpid(), signal.SIGKILL)

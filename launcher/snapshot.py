@@ -1,0 +1,98 @@
+"""A copy of code and configuration for a job that waits, whatever happens to the clone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from datetime import datetime, timezone
+from pathlib import Path
+
+import sms_dist
+from sms_dist import config_file
+from sms_dist.config import Config
+from sms_dist.config_compare import all_differences, differences
+from sms_dist.paths import RunPaths
+from sms_dist.records.files import json_text, sync, write_bytes
+from sms_dist.records.run_folder import SNAPSHOT_ORIGIN, commit_of
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGES = ("sms_dist", "launcher", "data")
+CONFIG = "config.yaml"
+
+
+def check_settings(paths: RunPaths, config: Config, is_fresh: bool) -> None:
+    """ValueError if a job could not go on in this run folder, or only with other settings."""
+    if paths.config.is_file():
+        changed = differences(config_file.load(paths.config), config)
+        if changed:
+            raise ValueError(
+                f"the run folder {paths.root} holds a run with another configuration "
+                f"({'; '.join(changed)}); name another with --run-dir, or remove it"
+            )
+    kept = paths.snapshot / CONFIG
+    if kept.is_file() and not is_fresh:
+        changed = all_differences(config_file.load(kept), config)
+        if changed:
+            raise ValueError(
+                f"{paths.snapshot} was submitted with other settings ({'; '.join(changed)}); "
+                "--fresh-code takes those of now, and the code of now"
+            )
+
+
+def take(folder: Path, config: Config | None, *, has_code: bool, is_fresh: bool) -> bool:
+    """Make a snapshot, all of it or nothing; one that is there is kept (False), unless `is_fresh`.
+
+    Where a job of the run is at work, what it has imported stays, and the rest is of the new one.
+    """
+    if folder.is_dir() and not is_fresh:
+        return False
+    try:
+        new = _sibling(folder, "tmp")
+        _write(new, config, has_code)
+        if folder.is_dir():
+            old = _sibling(folder, "old")
+            os.replace(folder, old)
+            shutil.rmtree(old, ignore_errors=True)
+        os.replace(new, folder)
+        sync(folder.parent)
+    except OSError as error:
+        raise ValueError(
+            f"the run folder {folder.parent} cannot be used: {error.strerror or error}; name "
+            "another with --run-dir"
+        ) from None
+    return True
+
+
+def _sibling(folder: Path, kind: str) -> Path:
+    """A name beside the folder for what is not there yet, or no more; nothing has it."""
+    path = folder.with_name(f".{folder.name}.{os.getpid()}.{kind}")
+    shutil.rmtree(path, ignore_errors=True)
+    return path
+
+
+def _write(folder: Path, config: Config | None, has_code: bool) -> None:
+    folder.mkdir(parents=True)
+    if config is not None:
+        write_bytes(folder / CONFIG, config_file.dump(config).encode())
+    if has_code:
+        for name in PACKAGES:
+            _copy(REPOSITORY / name, folder / name)
+        write_bytes(folder / SNAPSHOT_ORIGIN, json_text(_origin()).encode())
+    sync(folder)
+
+
+def _copy(package: Path, to: Path) -> None:
+    """Python files only: in a clone data/ may hold gigabytes of what is trained on."""
+    for path in sorted(package.rglob("*.py")):
+        copy = to / path.relative_to(package)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+
+
+def _origin() -> dict[str, str | None]:
+    return {
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "from": str(REPOSITORY),
+        "commit": commit_of(Path(__file__).resolve()),
+        "version": sms_dist.__version__,
+    }

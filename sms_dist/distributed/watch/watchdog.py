@@ -1,0 +1,213 @@
+"""Watches over all ranks from inside each of them, so that nobody waits for one that is lost."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from torch._C._distributed_c10d import Store
+from torch.distributed import DistError
+
+from sms_dist.distributed.watch import judge
+from sms_dist.distributed.watch.beats import Beat, Board, Verdict
+from sms_dist.distributed.watch.broken import is_consequence, last_line
+from sms_dist.distributed.watch.patience import Patience
+from sms_dist.distributed.watch.processes import Process, is_gone, this_process
+from sms_dist.distributed.watch.reaper import Reaper
+from sms_dist.distributed.watch.stuck import where
+
+GRACE = 10.0  # seconds between a verdict and the end of a rank that has not left by itself
+MOST_RANKS_A_SECOND = 1000  # that the store has to serve
+SECONDS_BETWEEN_LOOKS_AT_LEAVERS = 0.05
+
+
+def seconds_between_beats(silence_seconds: float, num_ranks: int) -> float:
+    """One, if that is seldom for the limit and not too often for the store."""
+    often = max(min(1.0, silence_seconds / 10), silence_seconds / 60)
+    return min(max(often, num_ranks / MOST_RANKS_A_SECOND), silence_seconds / 5)
+
+
+class Watchdog:
+    """Beats in a thread of its own; what all ranks know of a fault is the verdict in the store.
+
+    The main thread says by `tick` that it moves, by `rest` that it need not, in `place` what it is
+    at: "phase 1, candidate 2". `on_fault` is told once, in another thread, why the run ends; after
+    a grace the rank is ended, too.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        rank: int,
+        size: int,
+        silence_seconds: float,
+        hang_seconds: float | None,
+        on_fault: Callable[[str], None] = lambda text: None,
+        grace_seconds: float = GRACE,
+        process: Process | None = None,
+    ) -> None:
+        """`store` is that of the default process group; a connection of its own is made."""
+        self.place = ""
+        self._rank, self._on_fault, self._grace = rank, on_fault, grace_seconds
+        self._seconds = seconds_between_beats(silence_seconds, size)
+        self._limits = judge.Limits(
+            silence_seconds,
+            min(4 * self._seconds, silence_seconds),
+            hang_seconds if rank == 0 else None,  # to say who waits for whom takes all beats
+        )
+        self._listener = judge.Listener(_watched(rank, size))
+        self._said = Beat(rank, 0, process or this_process())
+        self._idle = Patience(self._seconds)
+        self._moves, self._is_armed, self._is_cut = 0, False, False
+        self._step: int | None = None
+        self._is_said = False
+        self._failure: str | None = None
+        self._verdict: Verdict | None = None
+        self._wake, self._known, self._is_leaving = (threading.Event() for _ in range(3))
+        self._store: Store = store.clone()  # type: ignore[attr-defined]  # its stub lacks it
+        self._talker = threading.Thread(target=self._talk, daemon=True, name="watchdog talks")
+        self._reaper = Reaper(rank, self._seconds, silence_seconds, grace_seconds, self._unheard)
+        self._talker.start()
+
+    # What the main thread calls.
+
+    def tick(self, step: int | None = None) -> None:
+        """The main thread has moved, and will move again. Costs nothing."""
+        self._moves += 1
+        self._step = step
+        self._is_armed = True
+
+    def rest(self) -> None:
+        """From here to the next tick the main thread may wait as long as it likes."""
+        self._step = None
+        self._is_armed = False
+
+    def report(self, text: str, is_said: bool = False) -> str:
+        """Tell the others that this rank fails. The verdict that holds: maybe an older one.
+
+        `is_said`: the user has been told, or will be.
+        """
+        self._is_said = is_said
+        self._failure = f"{replace(self._said, place=self._where())}: failed with {text}"
+        self._wake.set()
+        return self.verdict(6 * self._seconds) or self._failure
+
+    def explain(self, error: BaseException) -> str:
+        """The verdict after an exception: on this rank, or on one whose end brought it about."""
+        if is_consequence(error):
+            self._is_cut = True
+            self._wake.set()
+            self.verdict(8 * self._seconds)
+        return self.verdict() or self.report(last_line(error))
+
+    def verdict(self, wait_seconds: float = 0.0) -> str | None:
+        """Why the run ends, as soon as it is known; None if it is not by then."""
+        self._known.wait(wait_seconds)
+        return None if self._verdict is None else self._verdict.text
+
+    def stop(self) -> None:
+        """Leave properly. Rank 0 waits a moment for the others: the store may be its own.
+
+        After a fault each rank waits until all others must have heard of it, for the same reason.
+        """
+        if self._verdict is not None:
+            time.sleep(1.5 * self._seconds)
+        self._is_leaving.set()
+        self._wake.set()
+        self._talker.join(self._grace)
+        self._reaper.stop()
+
+    # The thread that talks to the store. A call may block for ever: the reaper sees to that.
+
+    def _talk(self) -> None:
+        clock = Patience(self._seconds)
+        try:
+            board = Board(self._store)
+            while not self._exchange(board, clock.look()):
+                is_leaving = self._is_leaving.is_set()
+                pause = SECONDS_BETWEEN_LOOKS_AT_LEAVERS if is_leaving else self._seconds
+                self._wake.wait(pause)
+                self._wake.clear()
+        except DistError as error:
+            if not self._is_leaving.is_set():
+                self._unheard(last_line(error))
+
+    def _exchange(self, board: Board, seconds: float) -> bool:
+        """Say how I am, hear how the others are; is it the last time?"""
+        self._said = self._now()
+        board.post(self._said)
+        verdict, beats = board.read(list(self._listener.silent))
+        self._reaper.answered()
+        self._listener.hear(beats, seconds)
+        machine = self._said.process.machine
+        found = self._failure or judge.fault(self._listener, self._limits, is_gone, machine)
+        if verdict is None and found is not None:
+            verdict = board.decide(Verdict(self._rank, found))
+        if verdict is not None:
+            self._learn(verdict)
+        is_waited_for = self._rank != 0 or verdict is not None or not self._listener.working()
+        return self._said.has_left and is_waited_for
+
+    def _now(self) -> Beat:
+        """How I am, one beat later."""
+        self._idle.look()
+        moves, said = self._moves, self._said
+        if moves != said.moves:
+            self._idle.restart()
+        idle = self._idle.seconds
+        at, is_waiting = where() if idle > 2 * self._seconds else ("", False)
+        return replace(
+            said,
+            count=said.count + 1,
+            place=self._where(),
+            moves=moves,
+            idle=idle if self._is_armed else None,
+            at=at,
+            is_waiting=is_waiting,
+            is_cut=self._is_cut,
+            has_left=self._is_leaving.is_set(),
+        )
+
+    def _where(self) -> str:
+        return self.place if self._step is None else f"{self.place}, step {self._step}"
+
+    # What becomes of a fault.
+
+    def _learn(self, verdict: Verdict, is_heard: bool = True) -> None:
+        if self._verdict is None:
+            self._verdict = verdict
+            self._reaper.condemn()
+            self._known.set()
+            threading.Thread(target=self._tell, args=(verdict, is_heard), daemon=True).start()
+
+    def _unheard(self, why: str) -> None:
+        """The store is out of reach: what others say of it, nobody knows."""
+        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        text = f"the store on {place} is out of reach ({why}); its host or launcher has ended"
+        self._learn(Verdict(self._rank, f"{self._said}: {text}, or the network is cut"), False)
+
+    def _tell(self, verdict: Verdict, is_heard: bool) -> None:
+        """It may block, on a full disk or pipe: no other thread waits for this one."""
+        is_mine = verdict.by == self._rank and not self._is_said
+        if is_mine and (is_heard or self._is_first_of_host()):
+            sys.stderr.write(f"error: {verdict.text}\n")
+            sys.stderr.flush()
+        self._on_fault(verdict.text)
+
+    def _is_first_of_host(self) -> bool:
+        own = self._said.process.machine
+        local = [beat for beat in self._listener.beats.values() if beat.process.machine == own]
+        return all(beat.rank >= self._rank or is_gone(beat.process) for beat in local)
+
+
+def _watched(rank: int, size: int) -> list[int]:
+    """Rank 0 listens to all; everybody to itself, to rank 0 and to the ranks of its host."""
+    if rank == 0:
+        return list(range(size))
+    first = rank - int(os.environ.get("LOCAL_RANK", "0"))
+    local = range(first, first + int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return sorted(({0, rank} | set(local)) & set(range(size)))

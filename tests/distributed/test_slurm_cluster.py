@@ -1,0 +1,48 @@
+"""On a real Slurm of virtual nodes: submitted jobs finish, also those that are interrupted."""
+
+from __future__ import annotations
+
+import pytest
+from launching import read_json
+from slurm_cluster import Unavailable, slurm
+from slurm_runs import plain, submitted
+
+from launcher import jobs
+from sms_dist.paths import RunPaths
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    try:
+        with slurm(tmp_path_factory.mktemp("slurm")) as found:
+            yield found
+    except Unavailable as reason:
+        pytest.skip(f"no Slurm here: {reason}")
+
+
+@pytest.mark.timeout(600)
+def test_jobs_make_the_bits_of_a_plain_run_whether_or_not_they_are_requeued(
+    cluster, tmp_path
+) -> None:
+    quiet = submitted(cluster, tmp_path / "quiet")
+    asked = submitted(cluster, tmp_path / "asked")
+    asked.wait_for("dense", "manifest.json")
+    cluster.call("scancel", "--signal=USR1", "--batch", asked.job)  # as before the time limit
+    expected = plain(tmp_path / "plain")
+    assert quiet.end().state == "COMPLETED", str(quiet)
+    end = asked.end()
+    assert (end.state, end.restarts) == ("COMPLETED", 1), str(asked)
+
+    assert quiet.soup() == asked.soup() == expected
+    logs = [path.name for path in (quiet.folder / "logs").glob("*.log")]
+    assert len([name for name in logs if f"-{quiet.job}-0-" in name]) == 1
+    assert len([name for name in logs if f"-{quiet.job}-1-" in name]) == 1
+    assert "the time is nearly up: the ranks are asked to stop" in asked.log(), str(asked)
+    assert "back into the queue" in asked.log(), str(asked)
+    assert len(asked.events("stopped")) == 1
+    assert [event["resumed"] for event in asked.events("start")] == [False, True]
+    kinds = [line["kind"] for line in jobs.recorded(RunPaths(asked.folder))]
+    assert kinds == ["submit", "requeue"]
+    starts = read_json(asked.folder / "environment.json")["starts"]
+    assert all(f"{asked.folder}/snapshot/launcher/main.py" in s["command"] for s in starts)
+    assert not (asked.folder / "stop").exists()
