@@ -27,7 +27,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP
 .PHONY: help venv demo test chaos preemptions crash-points fuzz host-trials slurm-trials lint format docs tensorboard clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(VENV)/.dev ## a virtual environment in .venv with all that users and developers need
 

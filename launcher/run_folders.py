@@ -12,7 +12,14 @@ from sms_dist.paths import RunPaths
 from sms_dist.records import journal
 from sms_dist.reports.collect import Run, collect, distinct
 
-OF_A_RUN = ("dense", "logs", "progress", "tensorboard")  # its own folders: no runs in there
+OF_A_RUN = (
+    "dense",
+    "logs",
+    "progress",
+    "recovery",
+    "snapshot",
+    "tensorboard",
+)  # its own folders: no runs in there
 
 
 def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
