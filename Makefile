@@ -35,8 +35,9 @@ demo: $(VENV)/.installed ## a Sparse Model Soup on handwritten digits: two candi
 	@OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node=2 launcher/main.py \
 		--run-dir "$(RUN_DIR)"
 
+# Two files at a time: most of a test with real processes is their start, which leaves a core idle.
 test: $(VENV)/.dev ## all tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_FLAGS)
 
 # Long trials. They take minutes to an hour, and print what docs/recovery.md reports.
 chaos: $(VENV)/.dev ## kill ranks, launchers and everything N times; the soups keep their bits

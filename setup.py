@@ -45,6 +45,7 @@ EXTRAS = {
     "dev": [
         "pytest",
         "pytest-timeout",
+        "pytest-xdist",
         "hypothesis",
         "ruff",
         "mypy",
