@@ -24,10 +24,10 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # two pips in one environment would break it
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test chaos preemptions crash-points fuzz lint format docs tensorboard clean
+.PHONY: help venv demo test chaos preemptions crash-points fuzz host-trials slurm-trials lint format docs tensorboard clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(VENV)/.dev ## a virtual environment in .venv with all that users and developers need
 
@@ -48,8 +48,14 @@ preemptions: $(VENV)/.dev ## SIGTERM, N times, with data workers: status 75 with
 crash-points: $(VENV)/.dev ## a whole run dies, or the power fails, at every operation on the disk
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/crash_points.py $(FLAGS)
 
-fuzz: $(VENV)/.dev ## damaged configurations, run folders, weights and shards
+fuzz: $(VENV)/.dev ## ten thousand bad configurations, run folders, weights and shards
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py $(FLAGS)
+
+host-trials: $(VENV)/.dev ## four hosts, of which one is lost, cut off, and comes back; root, iproute2
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/host_trials.py $(FLAGS)
+
+slurm-trials: $(VENV)/.dev ## what may happen to jobs on a real Slurm; root, slurmctld, munge
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/slurm_trials.py $(FLAGS)
 
 lint: $(VENV)/.dev ## style and types
 	@$(BIN)/ruff check .

@@ -18,6 +18,7 @@ from launcher.commands.status import status
 from launcher.commands.submit import submit
 from launcher.commands.sweep import sweep
 from sms_dist import __version__
+from sms_dist.printable import printable
 
 BAD_INPUT = 2
 
@@ -30,12 +31,14 @@ class Verbs(click.Group):
             return super().invoke(ctx)
         except ValueError as error:
             _refuse(str(error))
-        except PermissionError as error:
-            _refuse(f"{error.filename}: permission denied")
+        except OSError as error:  # no permission, a name that is too long
+            if error.filename is None:
+                raise
+            _refuse(f"{error.filename}: {(error.strerror or str(error)).lower()}")
 
 
 def _refuse(message: str) -> NoReturn:
-    click.echo(f"error: {' '.join(message.split())}", err=True)
+    click.echo(f"error: {printable(message)}", err=True)
     sys.exit(BAD_INPUT)
 
 

@@ -23,6 +23,7 @@ if __name__ == "__main__":
 import click
 
 from launcher.signals import STOPPED, stop_before_start
+from sms_dist.printable import printable
 
 if TYPE_CHECKING:
     from launcher.session import Session
@@ -52,6 +53,10 @@ def main(
         session = _open(config, run_dir or Path(config.records.root) / config.name)
     except ValueError as error:
         _refuse(str(error))
+    except OSError as error:  # no permission, a name that is too long
+        if error.filename is None:
+            raise
+        _refuse(f"{error.filename}: {error.strerror}")
     from sms_dist.distributed.control import Stopped
 
     try:
@@ -88,7 +93,7 @@ def _fail(error: ValueError, control: Control) -> NoReturn:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # of the launcher, when rank 0 has ended
         time.sleep(5)  # rank 0 says it for all, if it has come here too
     place = "" if rank == "0" else f" (rank {rank})"
-    print(f"error{place}: {error}", file=sys.stderr)
+    print(f"error{place}: {printable(str(error))}", file=sys.stderr)
     _leave(FAILED)
 
 
@@ -100,7 +105,7 @@ def _refuse(message: str) -> NoReturn:
         time.sleep(5)
     place = "" if rank == "0" else f" (rank {rank})"
     for line in message.splitlines():
-        print(f"error{place}: {line}", file=sys.stderr)
+        print(f"error{place}: {printable(line)}", file=sys.stderr)
     _leave(BAD_INPUT)
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sms_dist import config_file
+from sms_dist import config_file, plain_json
 from sms_dist.paths import RunPaths
 from sms_dist.records import journal
 from sms_dist.reports.collect import Run, collect, distinct
 
-OF_A_RUN = ("dense", "logs", "progress", "tensorboard")  # its own folders: no runs in there
+OF_A_RUN = (
+    "dense",
+    "logs",
+    "progress",
+    "recovery",
+    "snapshot",
+    "tensorboard",
+)  # its own folders: no runs in there
 
 
 def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
@@ -74,9 +80,11 @@ def _summary(paths: RunPaths) -> dict[str, Any] | None:
     if not paths.summary.is_file():
         return None
     try:
-        summary = json.loads(paths.summary.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ValueError("summary.json is not JSON; repair or remove it") from None
-    if not isinstance(summary, dict):
-        raise ValueError("summary.json is not a JSON object; repair or remove it")
+        summary = plain_json.parse_object(paths.summary.read_bytes(), "summary.json")
+    except ValueError as error:
+        raise ValueError(f"{error}; repair or remove it") from None
+    kinds = {"phases": list, "dense": dict, "ood": dict}
+    for name, kind in kinds.items():
+        if not isinstance(summary.get(name), kind | None):
+            raise ValueError(f"summary.json: {name} is no {kind.__name__}; repair or remove it")
     return summary

@@ -13,6 +13,8 @@ from sms_dist.config_section import (
     AtLeast0,
     Count,
     Counts,
+    Epochs,
+    Few,
     Fraction,
     Integers,
     Names,
@@ -44,7 +46,7 @@ class PretrainConfig(Section):
     """also keep the weights after this epoch, to rewind to (null: as the method needs)"""
     ranks: Count | None = None
     """ranks that pretrain as one data-parallel group (null: all the batch feeds); fixes the bits"""
-    epochs: Natural = 30
+    epochs: Epochs = 30
     """epochs of dense training"""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd (Nesterov when weight_decay > 0) or adamw"""
@@ -56,7 +58,7 @@ class PretrainConfig(Section):
     """L2 for sgd, decoupled for adamw"""
     schedule: str = "linear"
     """constant, linear, steps or cosine, after the warm-up"""
-    warmup_epochs: Natural = 0
+    warmup_epochs: Epochs = 0
     """epochs of linear warm-up from 0"""
     milestones: Integers = ()
     """steps: epochs, counted from 1, at whose start the rate is multiplied by decay"""
@@ -86,7 +88,7 @@ class MethodConfig(Section):
 class PruningConfig(Section):
     goal_sparsity: Annotated[float, Field(gt=0, lt=1)] | None = 0.9
     """fraction of the prunable weights removed at the end (null: where it cannot be controlled)"""
-    phases: Count = 3
+    phases: Few = 3
     """prune-retrain phases; each removes the same fraction of what remains"""
     allocation: str = "global"
     """how the layers share the cut: global, uniform, uniform_plus, erk or lamp; other patterns than
@@ -101,7 +103,7 @@ class PruningConfig(Section):
 
 
 class RetrainConfig(Section):
-    epochs: Count = 10
+    epochs: Annotated[Epochs, Field(ge=1)] = 10
     """epochs per phase and candidate"""
     schedule: str = "llr"
     """ft, lrw, slr, clr, llr or allr"""
@@ -119,7 +121,7 @@ class RetrainConfig(Section):
 
 
 class CandidatesConfig(Section):
-    count: Count = 3
+    count: Few = 3
     """m, the candidates of each phase; imp_m_times retrains m times as long instead"""
     count_per_phase: Counts = ()
     """m of each phase, where they differ, e.g. [10, 5, 3] (empty: count in all)"""

@@ -8,12 +8,15 @@ from pydantic import BaseModel, ConfigDict, Field, Strict
 
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+# What plans have a line, or schedules a number, for each of; more is a slip of the keyboard.
+Epochs = Annotated[int, Field(ge=0, le=100_000)]
+Few = Annotated[int, Field(ge=1, le=1_000)]
 Above0 = Annotated[float, Field(gt=0)]
 AtLeast0 = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 # YAML has lists only.
 Integers = Annotated[tuple[int, ...], Strict(False)]
-Counts = Annotated[tuple[Count, ...], Strict(False)]
+Counts = Annotated[tuple[Few, ...], Strict(False)]
 Names = Annotated[tuple[str, ...], Strict(False)]
 Size = Annotated[tuple[Count, Count], Strict(False)]
 Pair = Annotated[tuple[str, str], Strict(False)]

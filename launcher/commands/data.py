@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sms_dist.printable import printable
+
 if TYPE_CHECKING:
     from data.check import Findings
 
@@ -116,7 +118,7 @@ def _is_text(name: str | None) -> bool:
 
 def _report(problems: Sequence[str], folder: Path) -> None:
     for problem in problems:
-        click.echo(f"problem  {problem}")
+        click.echo(f"problem  {printable(problem)}")
     if problems:
         sys.exit(1)
     click.echo(f"ok       {folder}")

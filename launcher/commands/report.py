@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sms_dist.printable import printable
+
 if TYPE_CHECKING:
     from sms_dist.reports.collect import Run
     from sms_dist.reports.layout import Table
@@ -55,7 +57,7 @@ def report(
     runs, notes = read_runs(folders)
     made = make(name, runs)
     for note in (*notes, *made.notes):
-        click.echo(f"note: {note}", err=True)
+        click.echo(f"note: {printable(note)}", err=True)
     if out is None:
         _print(made.tables, style or "text")
     else:

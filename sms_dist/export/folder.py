@@ -12,14 +12,16 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from sms_dist import models
+from sms_dist import models, safetensors_header
 from sms_dist.config import ModelConfig
 from sms_dist.config_section import Section
 from sms_dist.export.shrink import resize_
 from sms_dist.models.state import assign_, bare_state
 from sms_dist.paths import WEIGHTS
+from sms_dist.small_files import read
 
 DESCRIPTION = "model.json"
+MAX_BYTES = 1 << 24
 
 
 class Description(Section):
@@ -96,7 +98,7 @@ def _description(path: Path) -> Description:
     if not path.is_file():
         raise ValueError(f"{path.parent} is no exported model: it has no {DESCRIPTION}")
     try:
-        return Description.model_validate_json(path.read_bytes())
+        return Description.model_validate_json(read(path, MAX_BYTES, "a description"))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
@@ -109,6 +111,7 @@ def _weights(path: Path, description: Description) -> dict[str, Tensor]:
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != description.sha256:
         raise ValueError(f"{path} differs from its checksum in {DESCRIPTION}; export it again")
+    safetensors_header.check(content, str(path))
     try:
         return dict(safetensors.torch.load(content))
     except SafetensorError as error:

@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sms_dist.lookup import lookup
+from sms_dist.printable import shown
 
+MOST = 1 << 16  # of a width or a number of layers: beyond it sizes overflow
+MOST_LAYERS = 200  # of all stages together: building takes time even without memory for weights
 _NO_TYPE = (inspect.Parameter.empty, None)  # defaults that say nothing of the type
 
 
@@ -40,4 +43,24 @@ def _check_type(key: str, value: Any, default: Any) -> None:
     is_legal = isinstance(value, (type(default), also))
     if not is_legal or isinstance(value, bool) != isinstance(default, bool):
         kind = "list" if also is list else type(default).__name__
-        raise ValueError(f"model.options.{key}={value!r} is no {kind}; the default is {default}")
+        place = f"model.options.{key}={shown(value)}"
+        raise ValueError(f"{place} is no {kind}; the default is {default}")
+    _check_size(key, value, default)
+
+
+def _check_size(key: str, value: Any, default: Any) -> None:
+    numbers = value if isinstance(value, list | tuple) else [value]
+    if isinstance(default, tuple) and (
+        not all(type(number) is int for number in numbers) or sum(numbers) > MOST_LAYERS
+    ):
+        raise ValueError(
+            f"model.options.{key}={shown(value)} is no list of whole numbers that add up to"
+            f" {MOST_LAYERS} at most; the default is {default}"
+        )
+    if key == "dropout" and not 0 <= value < 1:
+        raise ValueError(
+            f"model.options.dropout={shown(value)} must lie in [0, 1); {default} is usual"
+        )
+    most = MOST_LAYERS if key == "num_layers" else MOST
+    if any(isinstance(number, int | float) and abs(number) > most for number in numbers):
+        raise ValueError(f"model.options.{key}={shown(value)} is more than {most}; lower it")

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from sms_dist import plain_json
 from sms_dist.records.disk_errors import telling
 from sms_dist.records.files import finite, sync
 
@@ -59,10 +60,9 @@ def read(path: Path) -> list[dict[str, Any]]:
 def _parse(line: bytes) -> dict[str, Any] | None:
     """The object on a line, None if it is torn."""
     try:
-        value = json.loads(line)
+        return plain_json.parse_object(line, "the line")
     except ValueError:
         return None
-    return value if isinstance(value, dict) else None
 
 
 def _end_last_line(file: BinaryIO) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import time
@@ -12,6 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ConfigDict, TypeAdapter
+
+from sms_dist import plain_json
 from sms_dist.records.disk_errors import Dispensable
 from sms_dist.records.files import json_text
 
@@ -34,6 +36,8 @@ _FILE = re.compile(r"group_(\d+)\.json")
 @dataclass(frozen=True)
 class Progress:
     """The position of one group; 0 or None where a field means nothing in its stage."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # of those that are read
 
     phase: int = 0  # from 1; 0: before the first phase
     num_phases: int = 0
@@ -93,6 +97,9 @@ class ProgressWriter:
             os.replace(temporary, self._path)  # no fsync: after a crash nobody needs it
 
 
+_PROGRESS = TypeAdapter(Progress)
+
+
 def read_all(folder: Path) -> dict[int, Progress]:
     """Group -> its progress, in order, for the groups that have written any that can be read."""
     if not folder.is_dir():
@@ -110,12 +117,12 @@ def _read(path: Path) -> Progress | None:
     """None if the file went away, (NFS) another host replaced it under our hands, or a power cut
     left it empty."""
     try:
-        return Progress(**json.loads(path.read_text()))
+        return _PROGRESS.validate_python(plain_json.parse(path.read_bytes(), str(path)))
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ESTALE):
             return None
         raise
-    except (ValueError, TypeError):
+    except ValueError:
         return None
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
+from sms_dist import plain_json, safetensors_header
 from sms_dist.records.disk_errors import told
 from sms_dist.records.files import json_text, make_folder, sha256_of, write_atomic
 
@@ -61,6 +62,7 @@ class RecoveryPoints:
 
     def load(self, found: Found) -> dict[str, Tensor]:
         """The tensors of a file that was found, on the CPU."""
+        safetensors_header.check(found.path)
         return safetensors.torch.load_file(found.path)
 
     def go_on_from(self, found: Found) -> None:
@@ -124,8 +126,10 @@ def forget(folder: Path) -> None:
 def _manifest(path: Path) -> dict[str, Any] | None:
     """None where there is none that can be read: then that point is not there."""
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = plain_json.parse_object(path.read_bytes(), str(path))
     except (OSError, ValueError):
         return None
-    is_whole = isinstance(manifest, dict) and manifest.keys() == {"identity", "sha256", "document"}
-    return manifest if is_whole else None
+    document = manifest.get("document")
+    if manifest.keys() != {"identity", "sha256", "document"} or not isinstance(document, dict):
+        return None
+    return manifest if type(document.get("steps")) is int else None

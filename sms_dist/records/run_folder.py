@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import sms_dist
-from sms_dist import config_file
+from sms_dist import config_file, plain_json
 from sms_dist.config import Config
 from sms_dist.config_compare import differences
 from sms_dist.paths import RunPaths
@@ -113,10 +112,12 @@ def _starts(path: Path) -> list[Any]:
     if not path.is_file():
         return []
     try:
-        starts = json.loads(path.read_text())["starts"]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} is damaged; remove it, it will be made again") from None
-    return list(starts)
+        starts = plain_json.read_object(path).get("starts")
+    except ValueError:
+        starts = None
+    if not isinstance(starts, list):
+        raise ValueError(f"{path} is damaged; remove it, it will be made again")
+    return starts
 
 
 def environment() -> dict[str, Any]:
@@ -165,8 +166,8 @@ def commit_of(file: Path) -> str | None:
 def _copied_commit(file: Path) -> str | None:
     origin = file.parents[2] / SNAPSHOT_ORIGIN
     try:
-        commit: str | None = json.loads(origin.read_bytes())["commit"]
-    except (OSError, ValueError, KeyError, TypeError):
+        commit: str | None = plain_json.read_object(origin)["commit"]
+    except (ValueError, KeyError):
         return None
     return commit
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -16,7 +15,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from sms_dist import plain_json, safetensors_header
 from sms_dist.paths import MANIFEST
+from sms_dist.printable import printable
 from sms_dist.records.disk_errors import telling
 from sms_dist.records.files import (
     json_text,
@@ -77,10 +78,13 @@ def discard(folder: Path) -> None:
 
 def load_tensors(folder: Path, file: str) -> dict[str, Tensor]:
     """The named tensors of a saved file, on the CPU; ValueError where a byte of it changed."""
+    content = _verified(folder, file)
     try:
-        return safetensors.torch.load(_verified(folder, file))
-    except SafetensorError as error:
-        raise _damaged(folder, folder / file, f"is no safetensors file ({error})") from None
+        safetensors_header.check(content, "it")
+        return safetensors.torch.load(content)
+    except (SafetensorError, ValueError) as error:
+        reason = str(error).partition(";")[0]
+        raise _damaged(folder, folder / file, f"is no safetensors file ({reason})") from None
 
 
 def load_document(folder: Path, file: str) -> Any:
@@ -126,9 +130,12 @@ def _remove_remains(folder: Path) -> None:
 
 def _verified(folder: Path, file: str) -> bytes:
     """The bytes of a file, after a look at the manifest."""
+    assert Path(file).name == file, f"{file} is no name of a file in the folder"
     manifest = _manifest(folder)
     if file not in manifest:
-        raise ValueError(f"{folder} has no {file}; it has {', '.join(sorted(manifest))}")
+        raise ValueError(
+            f"{folder} has no {file}; it has {printable(', '.join(sorted(manifest)), 200)}"
+        )
     path = folder / file
     content = _content(folder, path)
     if _description(content) != manifest[file]:
@@ -146,8 +153,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 def _parsed(folder: Path, path: Path, content: bytes) -> Any:
     try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
+        return plain_json.parse(content, "it")
+    except ValueError:
         raise _damaged(folder, path, "is not JSON") from None
 
 

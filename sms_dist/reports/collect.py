@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from sms_dist.config import Config
 from sms_dist.config_file import one_line
@@ -104,8 +104,9 @@ def collect(
     documents = [*(summary or {}).get("phases", []), *_named(lines, "soup")]
     dense = [*_named(lines, "dense"), (summary or {}).get("dense") or {}][0]
     start = _named(lines, "start")
-    scores = [told["score"] for told in (summary or {}, *documents, *start) if "score" in told]
     try:
+        found = [t["score"] for t in (summary or {}, *documents, *start) if "score" in t]
+        scores = TypeAdapter(list[str]).validate_python(found)
         parsed = [PhaseResult.model_validate(document) for document in documents]
         measured = Measured.model_validate(dense)
         retrained = [CandidateEvent.model_validate(e) for e in _named(lines, "candidate")]

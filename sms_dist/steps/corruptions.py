@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from torch import nn
 
 from data.corrupted import GENERATED, corrupted_sets
 from data.corruptions.sets import CorruptedSet
+from sms_dist import plain_json
 from sms_dist.distributed.collectives import from_first, together
 from sms_dist.paths import WEIGHTS
 from sms_dist.records import store
@@ -79,9 +79,11 @@ def _known(book: Logbook, kind: Mapping[str, Any]) -> dict[str, Accuracies]:
 
 def _document_at(path: Path) -> dict[str, Any]:
     try:
-        document: dict[str, Any] = json.loads(path.read_text())
+        document = plain_json.read_object(path)
     except ValueError:
-        raise ValueError(f"{path} is damaged; remove it, it will be measured again") from None
+        document = {}
+    if not isinstance(document.get("accuracies"), dict):
+        raise ValueError(f"{path} is damaged; remove it, it will be measured again")
     return document
 
 

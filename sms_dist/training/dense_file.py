@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
-import safetensors
-import safetensors.torch
-
+from sms_dist import plain_json
 from sms_dist.models.state import bare_state
-from sms_dist.models.weights import check_fits
+from sms_dist.models.weights import check_fits, read_safetensors
 from sms_dist.paths import HISTORY, KEPT, WEIGHTS
 from sms_dist.schedules.pretraining import pretraining_rates
 from sms_dist.schedules.retraining import History
+from sms_dist.small_files import is_file
 from sms_dist.training.pretrain import Dense
 from sms_dist.training.workbench import State, Workbench, full_precision
+
+MAX_HISTORY = 1 << 25  # bytes: a rate for each of millions of steps
 
 
 def load_dense(bench: Workbench) -> Dense:
@@ -22,10 +23,7 @@ def load_dense(bench: Workbench) -> Dense:
     source = bench.config.pretrain.from_
     assert source is not None
     file = _weights_file(source)
-    try:
-        loaded = safetensors.torch.load_file(file, device=str(bench.at.device))
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"pretrain.from={file} is no safetensors file: {error}") from None
+    loaded = read_safetensors(file, f"pretrain.from={file}", str(bench.at.device))
     state = bare_state(bench.new_model())
     check_fits(f"pretrain.from={file}", loaded, state, bench.config.model.name)
     history = _history(bench, file.parent / HISTORY)
@@ -35,7 +33,7 @@ def load_dense(bench: Workbench) -> Dense:
 def _weights_file(source: str) -> Path:
     path = Path(source)
     for candidate in (path, path / WEIGHTS, path / "dense" / WEIGHTS):
-        if candidate.is_file():
+        if is_file(candidate):
             return candidate
     raise ValueError(
         f"pretrain.from={source}: there are no dense weights; give a run folder, its dense/ folder "
@@ -48,21 +46,24 @@ def _kept(bench: Workbench, folder: Path) -> State | None:
     wanted = bench.recipe.kept_epoch
     if wanted is None:
         return None
-    document = json.loads((folder / HISTORY).read_text()) if (folder / HISTORY).is_file() else {}
-    if (found := document.get("kept_epoch")) != wanted:
+    document = _document(folder / HISTORY)
+    if (found := (document or {}).get("kept_epoch")) != wanted:
         has = "none" if found is None else f"those of epoch {found}"
         raise ValueError(
             f"pretrain.from={folder}: method.name={bench.config.method.name} rewinds to the "
             f"weights of epoch {wanted}, and it kept {has}; pretrain it with pretrain.keep_epoch="
             f"{wanted}"
         )
-    return full_precision(safetensors.torch.load_file(folder / KEPT, device=str(bench.at.device)))
+    place = f"pretrain.from={folder / KEPT}"
+    kept = read_safetensors(folder / KEPT, place, str(bench.at.device))
+    check_fits(place, kept, bare_state(bench.new_model()), bench.config.model.name)
+    return full_precision(kept)
 
 
 def _history(bench: Workbench, file: Path) -> History | None:
     config = bench.config.pretrain
-    if file.is_file():
-        document = json.loads(file.read_text())
+    document = _document(file)
+    if document is not None:
         return History(tuple(document["rates"]), document["epochs"])
     if config.history == "recorded":
         return None
@@ -70,3 +71,17 @@ def _history(bench: Workbench, file: Path) -> History | None:
     if not rates:
         raise ValueError("pretrain.history=config needs pretrain.epochs above 0")
     return History(tuple(rates), config.epochs)
+
+
+def _document(file: Path) -> dict[str, Any] | None:
+    """How the weights beside it were pretrained; None where nothing says so."""
+    if not file.is_file():
+        return None
+    found = plain_json.read_object(file, MAX_HISTORY)
+    rates, epochs = found.get("rates"), found.get("epochs")
+    is_sound = isinstance(rates, list) and all(type(rate) in (int, float) for rate in rates)
+    if not is_sound or type(epochs) is not int or not 0 <= epochs <= len(rates or ()):
+        raise ValueError(
+            f"{file} is damaged; copy it again, or remove it and set pretrain.history=config"
+        )
+    return found

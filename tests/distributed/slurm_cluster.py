@@ -52,6 +52,7 @@ SlurmdTimeout=30
 OverTimeLimit=0
 KillWait=5
 MinJobAge=600
+FirstJobId={first_job}
 JobRequeue=1
 TmpFS={folder}
 {nodes}
@@ -209,7 +210,13 @@ def _configure(folder: Path, names: list[str]) -> None:
         for name, own in zip(names, ports, strict=True)
     ]
     text = CONF.format(
-        host=host, port=port, user=getpass.getuser(), folder=folder, nodes="\n".join(nodes)
+        host=host,
+        port=port,
+        user=getpass.getuser(),
+        folder=folder,
+        nodes="\n".join(nodes),
+        # Jobs take their port from their number, and there may be two clusters on this machine.
+        first_job=1 + 100 * secrets.randbelow(90),
     )
     (folder / "slurm.conf").write_text(text)
 

@@ -43,7 +43,7 @@ class SubmittedRun:
         lines = (self.folder / "journal.jsonl").read_text().splitlines()
         return [event for event in map(json.loads, lines) if event["event"] == name]
 
-    def end(self, seconds: float = 240) -> Job:
+    def end(self, seconds: float = 500) -> Job:
         """Until the job has ended for good."""
         try:
             return self.slurm.wait(self.job, *ENDS, seconds=seconds)

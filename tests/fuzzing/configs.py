@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -13,9 +14,10 @@ import yaml
 from fuzzing.mutation import TOKENS, VALUES, mutated_bytes, mutated_value
 from rich.console import Console
 
+from launcher.cluster import ClusterConfig, load_cluster
 from launcher.plan_table import show
 from launcher.planned import planned
-from launcher.slurm import ClusterConfig, load_cluster, sbatch_script
+from launcher.slurm import Place, run_script
 from sms_dist import config_file
 from sms_dist.config import ModelConfig
 from sms_dist.models import MODELS, build
@@ -70,26 +72,17 @@ def _plan(path: Path, settings: list[str], ranks: int | None) -> None:
     found = planned(config, ranks)
     json.dumps(found.as_json())
     show(found, Console(file=io.StringIO(), width=100))
-    run = Path(config.records.root) / config.name
-    sbatch_script(
-        ClusterConfig(),
-        job_name=config.name,
-        config_path=path,
-        run_dir=run,
-        settings=settings,
-        repository=REPOSITORY,
-    )
+    run = (REPOSITORY / config.records.root / config.name).absolute()
+    run_script(ClusterConfig(), _place(run), job_name=config.name, run_dir=run)
 
 
 def _cluster(path: Path) -> None:
-    sbatch_script(
-        load_cluster(path),
-        job_name="x",
-        config_path=path,
-        run_dir=Path("runs/x"),
-        settings=(),
-        repository=REPOSITORY,
-    )
+    run = Path("/runs/x")
+    run_script(load_cluster(path), _place(run), job_name="x", run_dir=run)
+
+
+def _place(run: Path) -> Place:
+    return Place(code=run / "code", start_in=REPOSITORY, python=sys.executable)
 
 
 def _setting(chance: Random, full: dict) -> str:
