@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from torch._C._distributed_c10d import PrefixStore, Store
@@ -11,6 +12,7 @@ from torch._C._distributed_c10d import PrefixStore, Store
 from sms_dist.distributed.watch.processes import Process
 
 VERDICT = "verdict"
+MOST_ASKED_FOR = 100  # at a time
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,20 @@ class Verdict:
 class Board:
     """The place in the store where beats stand. One thread uses it; calls may block for ever."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = PrefixStore("watchdog", store)
+    def __init__(self, store: Store, on_answer: Callable[[], None]) -> None:
+        self._store, self._on_answer = PrefixStore("watchdog", store), on_answer
         self._store.compare_set(VERDICT, "", "")  # from here on it is there, and can be read
-        self._there: set[str] = {VERDICT}
+        self._begun: set[int] = set()
 
     def post(self, beat: Beat) -> None:
         self._store.set(_key(beat.rank), json.dumps(asdict(beat)))
 
     def read(self, ranks: Sequence[int]) -> tuple[Verdict | None, dict[int, Beat]]:
         """The verdict, if there is one, and the last beats of these ranks, if they have begun."""
-        begun = [rank for rank in ranks if self._has(_key(rank))]
+        self._look_for_new(ranks)
+        begun = [rank for rank in ranks if rank in self._begun]
         verdict, *beats = self._store.multi_get([VERDICT, *map(_key, begun)])
+        self._on_answer()
         known = {rank: _beat(text) for rank, text in zip(begun, beats, strict=True)}
         return _verdict(verdict), known
 
@@ -64,11 +68,19 @@ class Board:
         held = self._store.compare_set(VERDICT, "", json.dumps(asdict(verdict)))
         return _verdict(held) or verdict
 
-    def _has(self, key: str) -> bool:
-        """Asked once a key: reading one that is not there would block."""
-        if key not in self._there and self._store.check([key]):
-            self._there.add(key)
-        return key in self._there
+    def _look_for_new(self, ranks: Sequence[int]) -> None:
+        """Reading what is not there would block; and while many come, asking for each takes long.
+
+        So some are asked for, others the next time.
+        """
+        missing = [rank for rank in ranks if rank not in self._begun]
+        if missing and self._store.check([_key(rank) for rank in missing]):
+            self._begun.update(missing)
+            return
+        for rank in random.sample(missing, min(len(missing), MOST_ASKED_FOR)):
+            self._on_answer()
+            if self._store.check([_key(rank)]):
+                self._begun.add(rank)
 
 
 def _key(rank: int) -> str:

@@ -14,6 +14,7 @@ from sms_dist.distributed.watch import guard
 from sms_dist.distributed.watch.patience import Patience
 
 FAILED = 1
+START = 60.0  # seconds more for the first answer: the store looks up the name of every client
 
 
 class Reaper:
@@ -63,7 +64,7 @@ class Reaper:
                 silence.restart()
             if not self._is_condemned:
                 grace.restart()
-                if silence.seconds > self._silence:
+                if silence.seconds > self._silence + (0 if answers else START):
                     self._on_silence(f"no answer for {silence.seconds:.0f} s")
             elif grace.seconds > self._grace:
                 os._exit(FAILED)

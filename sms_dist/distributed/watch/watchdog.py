@@ -126,7 +126,7 @@ class Watchdog:
     def _talk(self) -> None:
         clock = Patience(self._seconds)
         try:
-            board = Board(self._store)
+            board = Board(self._store, self._reaper.answered)
             while not self._exchange(board, clock.look()):
                 is_leaving = self._is_leaving.is_set()
                 pause = SECONDS_BETWEEN_LOOKS_AT_LEAVERS if is_leaving else self._seconds
@@ -141,7 +141,6 @@ class Watchdog:
         self._said = self._now()
         board.post(self._said)
         verdict, beats = board.read(list(self._listener.silent))
-        self._reaper.answered()
         self._listener.hear(beats, seconds)
         machine = self._said.process.machine
         found = self._failure or judge.fault(self._listener, self._limits, is_gone, machine)

@@ -194,6 +194,8 @@ def story(world: str, pids: list[int]) -> list[dict | None]:
 
 
 def main() -> None:
+    # The store looks up the name of each that connects, and meanwhile answers nobody.
+    os.environ["RES_OPTIONS"] = "timeout:1 attempts:1"
     ports = free_ports(len(WORLDS))
     worlds = {
         world: [forked(world, rank, port) for rank in (*RANKS, STORE)]
