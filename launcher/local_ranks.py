@@ -43,6 +43,8 @@ class Agent(LocalElasticAgent):
 def main() -> None:
     setattr(api, "LocalElasticAgent", Agent)  # noqa: B010  (torchrun has no option for it)
     os.environ[LAUNCHER] = str(os.getpid())
+    # Else a host that comes back waits for an address that nobody tells any more (torch 2.13).
+    os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     logging.getLogger(QUIET).setLevel(logging.CRITICAL)
     for number in ON_REQUEST:
         signal.signal(number, _hand_on)

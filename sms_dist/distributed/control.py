@@ -37,7 +37,6 @@ class Control:
         self._store = store
         self._rank, self._size = rank, size
         self._num_meetings = 0
-        self._is_told = False
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self.watchdog: Watchdog | None = None  # none if there is one rank only

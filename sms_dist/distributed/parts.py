@@ -31,6 +31,7 @@ def sum_over_parts(
     table = torch.zeros(NUM_PARTS, num_values, dtype=torch.float64, device=device)
     for part in own_parts(axis):
         table[part] = work(part)
+        axis.moved()
     sum_(table, axis)
     total = torch.zeros(num_values, dtype=torch.float64, device=device)
     for row in table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -34,6 +34,7 @@ class Axis:
     rank: int
     size: int
     host_group: dist.ProcessGroup | None = None  # the same ranks, for what lies in host memory
+    moved: Callable[[], None] = lambda: None  # to be called now and then by those who work
 
     @property
     def is_first(self) -> bool:
@@ -85,11 +86,11 @@ def start(engine: EngineConfig, facts: Mapping[str, str] | None = None) -> Topol
     )
     for axis in ("candidate", "data"):
         _set_pg_timeout(TIMEOUT, mesh.get_group(axis))  # the mesh makes them with 30 minutes
-    world = _axis(dist.group.WORLD)
+    world = _axis(dist.group.WORLD, control)
     return Topology(
         world=world,
-        data=_axis(mesh.get_group("data")),
-        candidate=_axis(mesh.get_group("candidate")),
+        data=_axis(mesh.get_group("data"), control),
+        candidate=_axis(mesh.get_group("candidate"), control),
         alone=dist.new_group([world.rank], timeout=TIMEOUT, use_local_synchronization=True),
         device=device,
         control=control,
@@ -109,7 +110,7 @@ def first_ranks(topology: Topology, num: int) -> Axis | None:
     if num == topology.world.size:
         return topology.world
     group = dist.new_group(list(range(num)), timeout=TIMEOUT)
-    return _axis(group) if topology.world.rank < num else None
+    return _axis(group, topology.control) if topology.world.rank < num else None
 
 
 def stop(topology: Topology | None = None) -> None:
@@ -120,7 +121,7 @@ def stop(topology: Topology | None = None) -> None:
         dist.destroy_process_group()
 
 
-def _axis(group: dist.ProcessGroup | None) -> Axis:
+def _axis(group: dist.ProcessGroup | None, control: Control) -> Axis:
     assert group is not None
     host_group = group
     if dist.get_backend(group) != "gloo":
@@ -128,7 +129,8 @@ def _axis(group: dist.ProcessGroup | None) -> Axis:
         host_group = dist.new_group(
             ranks, timeout=TIMEOUT, backend="gloo", use_local_synchronization=True
         )
-    return Axis(group, dist.get_rank(group), dist.get_world_size(group), host_group)
+    rank, size = dist.get_rank(group), dist.get_world_size(group)
+    return Axis(group, rank, size, host_group, control.moved)
 
 
 def _device(engine: EngineConfig) -> torch.device:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -81,13 +81,7 @@ def retrained(bench: Workbench, book: Logbook, phase: Phase, start_of: StartOf) 
         mine[candidate.index] = _stored(bench, book, phase, candidate, start_of)
     owners = _owners(ready, at.num_groups)
     while True:
-        for wave, candidate in enumerate(deal(todo, at.num_groups, at.group), 1):
-            place = {"candidate": candidate.index, "num_candidates": len(everyone), "wave": wave}
-            book.at("retrain", phase=k, **place)
-            at.control.at(f"phase {k}, candidate {candidate.index}")
-            attempts = failed.get(candidate.index, [])
-            start = start_of(candidate)
-            mine[candidate.index] = _tried(bench, book, phase, candidate, start, attempts)
+        mine |= _in_waves(bench, book, phase, todo, start_of, failed)
         owners |= _owners(todo, at.num_groups)
         book.at("waiting", phase=k, candidate=None)
         at.control.meet()
@@ -101,6 +95,26 @@ def retrained(bench: Workbench, book: Logbook, phase: Phase, start_of: StartOf) 
     conclude(bench, book, phase, documents)
     held = {i: result for i, (result, _) in mine.items()}
     return Candidates(held, dict(sorted(owners.items())), documents)
+
+
+def _in_waves(
+    bench: Workbench,
+    book: Logbook,
+    phase: Phase,
+    todo: Sequence[Candidate],
+    start_of: StartOf,
+    failed: Mapping[int, Attempts],
+) -> dict[int, Made]:
+    """Those that fall to my group, one after another. Every rank of the group must call."""
+    at, k = bench.at, phase.index
+    mine: dict[int, Made] = {}
+    for wave, candidate in enumerate(deal(todo, at.num_groups, at.group), 1):
+        i, num_candidates = candidate.index, len(phase.candidates)
+        book.at("retrain", phase=k, candidate=i, num_candidates=num_candidates, wave=wave)
+        at.control.at(f"phase {k}, candidate {i}")
+        attempts = failed.get(i, [])
+        mine[i] = _tried(bench, book, phase, candidate, start_of(candidate), attempts)
+    return mine
 
 
 def _tried(

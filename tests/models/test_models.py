@@ -123,6 +123,7 @@ def test_operations_of_t5_are_those_of_its_layers_at_each_token(tied):
 @pytest.mark.parametrize(("name", "shape", "options"), SMALL)
 def test_every_weight_gets_a_gradient_and_the_classes_are_dim_1(name, shape, options):
     model, inputs = small(name, shape, **options), inputs_for(name, shape)
+    torch.manual_seed(0)  # stochastic depth may leave out a block for all samples
     outputs = model(*inputs)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     assert all(output.shape[:2] == (2, 10) for output in outputs)
