@@ -17,9 +17,10 @@ def speak_last_words(control: Control) -> None:
     """From now on an exception that nobody catches is told to the other ranks."""
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not is_consequence(error) or "SMS_DIST_TRACEBACK" in os.environ:
+        is_alone = control.watchdog is None or control.is_closed  # nobody else will explain it
+        if is_alone or not is_consequence(error) or "SMS_DIST_TRACEBACK" in os.environ:
             traceback.print_exception(kind, error, trace)
-        if control.watchdog is not None:
+        if control.watchdog is not None and not control.is_closed:
             control.watchdog.explain(error)
             control.watchdog.stop()
         sys.stderr.flush()

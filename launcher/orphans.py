@@ -6,7 +6,6 @@ import ctypes
 import os
 import signal
 import sys
-from pathlib import Path
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 # Set by launchers that stay as long as their ranks do: torchrun, deepspeed. A shell does not.
@@ -14,7 +13,6 @@ SIGNS_OF_A_LAUNCHER = ("TORCHELASTIC_RUN_ID", "CROSS_RANK")
 
 
 LAUNCHER = "SMS_DIST_LAUNCHER"  # the process id of ours
-INTERPRETERS = ("python", "torchrun", "deepspeed")
 
 
 def end_with_launcher() -> None:
@@ -25,15 +23,8 @@ def end_with_launcher() -> None:
     """
     if sys.platform != "linux" or not any(name in os.environ for name in SIGNS_OF_A_LAUNCHER):
         return
+    # Whether it has died before can be known for certain of our own launcher only.
+    parent = int(os.environ.get(LAUNCHER, os.getppid()))
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if _is_orphan():  # it died before
+    if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _is_orphan() -> bool:
-    """Has the launcher died already? Its children are then those of the first process."""
-    parent = os.getppid()
-    if LAUNCHER in os.environ:
-        return parent != int(os.environ[LAUNCHER])
-    name = Path("/proc/1/comm").read_text().strip()  # in a container, a launcher may be the first
-    return parent == 1 and not name.startswith(INTERPRETERS)

@@ -101,6 +101,10 @@ class Control:
             self._exchange(self._store)
         return self.lost or self.requested or "no reason given"
 
+    @property
+    def is_closed(self) -> bool:
+        return self._closed.is_set()
+
     def fail(self, text: str) -> None:
         """Tell the others that this rank ends, because of that, and hear no more.
 

@@ -27,6 +27,8 @@ def check_options(
         defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
         for key, value in options.items():
             _check_type(key, value, lookup(defaults, key, "model.options"))
+            if ":" not in name:  # of a function of the user's own we know no limits
+                _check_size(key, value, defaults[key])
     try:
         signature.bind(input_shape, 1, **options)
     except TypeError as error:
@@ -45,7 +47,6 @@ def _check_type(key: str, value: Any, default: Any) -> None:
         kind = "list" if also is list else type(default).__name__
         place = f"model.options.{key}={shown(value)}"
         raise ValueError(f"{place} is no {kind}; the default is {default}")
-    _check_size(key, value, default)
 
 
 def _check_size(key: str, value: Any, default: Any) -> None:

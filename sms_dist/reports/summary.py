@@ -9,6 +9,7 @@ from sms_dist.config import Config
 
 Document = dict[str, Any]
 DETAILS = ("epochs", "retrain")  # of candidates: in their own metrics.json and in the journal
+TAKEN = ("seconds", "resumed_at")  # how it went, not what came of it
 
 
 def phase_summary(
@@ -37,7 +38,7 @@ def run_summary(
     config: Config, score: str, dense: Document, phases: Sequence[Document]
 ) -> Document:
     """The whole run; `final` is the last soup, or the dense model where nothing was pruned."""
-    brief = {key: value for key, value in dense.items() if key not in DETAILS}
+    brief = {key: dense[key] for key in dense if key not in (*DETAILS, *TAKEN)}
     final = phases[-1]["soup"] if phases else brief
     return {
         "name": config.name,

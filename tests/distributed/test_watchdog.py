@@ -85,7 +85,8 @@ def test_who_may_wait_and_who_was_suspended_is_not_accused(watched, world) -> No
 def test_what_the_others_die_of_is_put_down_to_who_died_first(watched) -> None:
     _, folder = watched
     for world in ("killed", "exception", "rank 0 killed"):
-        told = {file.read_text() for file in folder.glob(f"{world}.explained.*")}
+        files = folder.glob(f"{world}.explained.*")
+        told = {file.read_text() for file in files} - {""}  # who was ended before it could write
         assert len(told) == 1, told
         assert re.search(SAID[world].removeprefix("error: "), told.pop())
 

@@ -330,7 +330,12 @@ def test_whoever_stops_watching_gets_the_last_exit_status(run) -> None:
     run.work()
     command = [sys.executable, "-m", "launcher.cli", "status", str(run.paths.root), "--watch"]
     with subprocess.Popen(
-        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # a shell that runs the tests in the background has them ignore Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as watching:
         watching.stdout.readline()
         watching.send_signal(signal.SIGINT)
