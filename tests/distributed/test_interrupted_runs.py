@@ -20,7 +20,7 @@ from launching import (
 
 LOCAL_RANKS = ROOT / "launcher" / "local_ranks.py"
 SQUARE = ("engine.ranks_per_candidate=2", "pretrain.ranks=2")  # on 4 ranks
-LONG = ("retrain.epochs=12", "records.every_steps=5", "candidates.count=2")
+LONG = ("retrain.epochs=8", "records.every_steps=5", "candidates.count=2")
 
 
 def arguments(run, *settings):
@@ -77,7 +77,7 @@ def test_a_stop_file_stops_all_groups_and_the_next_start_comes_to_the_same_end(
     (stopped,) = events(run, "stopped")
     assert str(run / "stop") in stopped["reason"]
     at = {i: max(points(run, i)) for i in (0, 1)}
-    assert all(0 < steps < 12 * 23 for steps in at.values())
+    assert all(0 < steps < 8 * 23 for steps in at.values())
     finished = launch(LOCAL_RANKS, words, folder / "logs")
     assert finished.status == 0, finished
     assert resumed(run) == {i: [steps] for i, steps in at.items()}
@@ -86,7 +86,7 @@ def test_a_stop_file_stops_all_groups_and_the_next_start_comes_to_the_same_end(
     assert not (run / "stop").exists()
 
 
-def test_a_signal_to_one_rank_stops_all_of_them(folder, from_dense, undisturbed):
+def test_a_signal_to_one_rank_stops_all_of_them(folder, from_dense):
     """Under plain torchrun, which ends with a status of its own."""
     run = folder / "signalled"
     with launched(MAIN, arguments(run, from_dense, *SQUARE), folder / "logs", ranks=4) as launch_:
@@ -96,9 +96,7 @@ def test_a_signal_to_one_rank_stops_all_of_them(folder, from_dense, undisturbed)
     assert finished.status == 1
     assert "exitcode  : 75" in finished.err
     assert "stopped (SIGUSR1): give the same command again to go on" in finished.err
-    finished = launch(MAIN, arguments(run, from_dense, *SQUARE), folder / "logs", ranks=4)
-    assert finished.status == 0, finished
-    assert all_weights(run) == undisturbed
+    assert all(points(run, i) for i in (0, 1))
 
 
 def test_a_rank_that_is_killed_is_started_again_by_torchrun_and_goes_on(
