@@ -18,9 +18,8 @@ from launcher.commands.status import status
 from launcher.commands.submit import submit
 from launcher.commands.sweep import sweep
 from sms_dist import __version__
+from sms_dist.exit_status import BAD_INPUT
 from sms_dist.printable import printable
-
-BAD_INPUT = 2
 
 
 class Verbs(click.Group):

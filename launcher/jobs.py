@@ -11,9 +11,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from sms_dist import plain_json
 from sms_dist.paths import RunPaths
+from sms_dist.small_files import is_file, read
 
 SCRIPT = "job.sbatch"
+MAX_BYTES = 1 << 26  # of a run's file of jobs
 NUMBER = re.compile(r"\d+(_\d+)?")  # of a job, or of one run of a job array
 # What depends on a job that failed would wait in the queue for ever.
 _HOPELESS = "--kill-on-invalid-dep=yes"
@@ -73,10 +76,8 @@ def record(paths: RunPaths, job: str, kind: str, **more: str) -> None:
 
 def recorded(paths: RunPaths) -> list[dict[str, Any]]:
     """All lines about a run's jobs, the oldest first; a torn one is left out."""
-    try:
-        lines = _file(paths).read_bytes().splitlines()
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    file = _file(paths)
+    lines = read(file, MAX_BYTES, "a file of jobs").splitlines() if is_file(file) else []
     return [value for value in map(_parsed, lines) if isinstance(value, dict)]
 
 
@@ -102,7 +103,7 @@ def my_queue() -> set[str]:
 
 def _parsed(line: bytes) -> Any:
     try:
-        return json.loads(line)
+        return plain_json.parse(line, "a line about a job")
     except ValueError:
         return None
 

@@ -9,8 +9,7 @@ from types import TracebackType
 
 from sms_dist.distributed.control import Control
 from sms_dist.distributed.watch.broken import is_consequence
-
-FAILED = 1
+from sms_dist.exit_status import FAILED
 
 
 def speak_last_words(control: Control) -> None:

@@ -23,9 +23,10 @@ from torch.distributed.launcher import api
 
 from launcher.failures import describe
 from launcher.orphans import LAUNCHER
-from launcher.signals import ON_REQUEST, STOPPED
+from launcher.signals import ON_REQUEST
+from sms_dist.exit_status import BAD_INPUT, FAILED, STOPPED
 
-ON_PURPOSE = (2, STOPPED)  # bad input, stopped on request: the rank has said what there is to say
+ON_PURPOSE = (BAD_INPUT, STOPPED)  # the rank has said what there is to say
 QUIET = "torch.distributed.elastic.multiprocessing.api"  # how ranks ended is told here, in a line
 OTHERS = "SIGQUIT"  # what torchrun may go on to handle by itself
 
@@ -35,7 +36,9 @@ class Agent(LocalElasticAgent):
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         result: RunResult = super()._monitor_workers(worker_group)
-        if any(failure.exitcode in ON_PURPOSE for failure in result.failures.values()):
+        # The first: when a rank crashes, the agent asks the others to stop, and they do.
+        first = min(result.failures.values(), key=lambda failure: failure.timestamp, default=None)
+        if first is not None and first.exitcode in ON_PURPOSE:
             self._remaining_restarts = 0
         return result
 
@@ -55,7 +58,7 @@ def main() -> None:
         if failure.exitcode in ON_PURPOSE:
             sys.exit(failure.exitcode)
         print(f"error: {describe(rank, failure)}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(FAILED)
 
 
 def _hand_on(number: int, frame: FrameType | None) -> None:

@@ -22,15 +22,14 @@ if __name__ == "__main__":
 
 import click
 
-from launcher.signals import STOPPED, stop_before_start
+from launcher.signals import stop_before_start
+from sms_dist.exit_status import BAD_INPUT, DONE, FAILED, STOPPED
 from sms_dist.printable import printable
 
 if TYPE_CHECKING:
     from launcher.session import Session
     from sms_dist.config import Config
     from sms_dist.distributed.control import Control
-
-DONE, FAILED, BAD_INPUT = 0, 1, 2
 
 
 @click.command(epilog="Without --config the embedded first experiment runs: a test of a cluster.")
@@ -79,7 +78,8 @@ def _stop(stopped: Exception, control: Control) -> NoReturn:
     if control.lost is not None:  # whoever found it has said so
         _leave(FAILED)
     if os.environ.get("RANK", "0") == "0":
-        print(f"stopped ({stopped}): give the same command again to go on", file=sys.stderr)
+        reason = printable(str(stopped))
+        print(f"stopped ({reason}): give the same command again to go on", file=sys.stderr)
     _leave(STOPPED)
 
 

@@ -10,8 +10,6 @@ import sys
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 # Set by launchers that stay as long as their ranks do: torchrun, deepspeed. A shell does not.
 SIGNS_OF_A_LAUNCHER = ("TORCHELASTIC_RUN_ID", "CROSS_RANK")
-
-
 LAUNCHER = "SMS_DIST_LAUNCHER"  # the process id of ours
 
 

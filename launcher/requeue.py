@@ -6,12 +6,12 @@ What a job's script runs when its ranks have stopped: requeue.py RUN_DIR JOB
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from launcher import jobs
+from sms_dist import plain_json
 from sms_dist.paths import MANIFEST, RunPaths
 
 IDLE_STARTS = 3  # as many in a row, and the job is not started again
@@ -59,7 +59,7 @@ def mark(paths: RunPaths) -> str:
 def _steps(point: Path) -> int:
     """Where a recovery point is in its training."""
     try:
-        return int(json.loads(point.read_bytes())["document"]["steps"])
+        return int(plain_json.read_object(point)["document"]["steps"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0  # not a point, or only half of one
 

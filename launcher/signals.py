@@ -7,10 +7,11 @@ import signal
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from sms_dist.exit_status import STOPPED
+
 if TYPE_CHECKING:
     from sms_dist.distributed.control import Control
 
-STOPPED = 75  # exit status: stopped on request, to be started again
 ON_REQUEST = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from sms_dist.exit_status import DONE, FAILED, STOPPED
+
 
 @click.command(epilog="Example: sms-dist status runs/digits_sms --watch")
 @click.argument("folders", metavar="RUN...", nargs=-1, required=True, type=Path)
@@ -38,4 +40,4 @@ def status(folders: tuple[Path, ...], is_json: bool, is_watching: bool, every: f
     tell = json_lines if is_json else screens
     documents = tell(found, is_one, every if is_watching else None)
     known = {EXIT[document["state"]] for document in documents}
-    sys.exit(next(code for code in (1, 75, 0) if code in known))
+    sys.exit(next(code for code in (FAILED, STOPPED, DONE) if code in known))

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sms_dist.exit_status import DONE, FAILED, STOPPED
+
 if TYPE_CHECKING:
     from launcher.cluster import ClusterConfig
     from launcher.sweeping.tasks import Task
-
-FAILED, STOPPED = 1, 75
 
 
 @click.command(
@@ -137,7 +137,7 @@ def _run(grid: Sequence[Task], config_file: Path | None, num_jobs: int) -> int:
     found = {outcome.status for outcome in outcomes}
     if "failed" in found:
         return FAILED
-    return STOPPED if found & {"stopped", "not started"} else 0
+    return STOPPED if found & {"stopped", "not started"} else DONE
 
 
 def _submit(

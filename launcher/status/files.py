@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import tempfile
@@ -14,9 +13,12 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from sms_dist import plain_json
 from sms_dist.config_file import one_line
+from sms_dist.small_files import is_file, read
 
 Model = TypeVar("Model", bound=BaseModel)
+MAX_BYTES = 1 << 26  # of a file of a run
 BLOCK = 512  # bytes, in which stat counts
 
 
@@ -73,12 +75,12 @@ class Reader:
         self.damaged.append(f"{path.relative_to(self.root)}: {problem}")
 
     def _bytes(self, path: Path) -> bytes | None:
-        try:
-            return path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+        if not is_file(path):
             return None
-        except OSError as error:
-            self.tell(path, error.strerror or str(error))
+        try:
+            return read(path, MAX_BYTES, "a file of a run", place="it")
+        except ValueError as error:
+            self.tell(path, str(error))
             return None
 
 
@@ -113,8 +115,8 @@ def _sizes(folder: Path) -> Iterator[int]:
 def _parsed(content: bytes) -> Any:
     """ValueError, in few words, where it is not JSON."""
     try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
+        return plain_json.parse(content, "it")
+    except ValueError:
         raise ValueError("not JSON" if content else "empty") from None
 
 

@@ -8,18 +8,19 @@ from typing import Any, Literal
 from launcher.amounts import ago, span
 from launcher.status.seen import JOBS, JOURNAL, LOCK, Seen, kind
 from sms_dist.config import EngineConfig
+from sms_dist.exit_status import DONE, FAILED, STOPPED
 from sms_dist.records.lock_owner import Owner
 
 State = Literal["running", "waiting", "stopped", "failed", "lost", "done", "not started"]
 # What `sms-dist status` ends with.
 EXIT: dict[State, int] = {
-    "done": 0,
-    "running": 0,
-    "waiting": 0,
-    "not started": 0,
-    "stopped": 75,
-    "failed": 1,
-    "lost": 1,
+    "done": DONE,
+    "running": DONE,
+    "waiting": DONE,
+    "not started": DONE,
+    "stopped": STOPPED,
+    "failed": FAILED,
+    "lost": FAILED,
 }
 ENDS = ("done", "stopped", "fault")
 

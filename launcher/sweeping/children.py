@@ -15,9 +15,9 @@ from typing import Literal
 
 from launcher.commands.run import command
 from launcher.sweeping.tasks import Task, state
+from sms_dist.exit_status import STOPPED
 
 STOPS = (signal.SIGTERM, signal.SIGHUP)  # as good as Ctrl-C
-STOPPED = 75  # a run's exit status: on request, can go on
 SECONDS_TO_STOP = 60
 SECONDS_BETWEEN_LOOKS = 0.05
 LOG = "sweep.log"

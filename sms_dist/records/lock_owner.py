@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from sms_dist import plain_json
+
 SIZE = 1024  # bytes of a lock: written and read as one block
 
 
@@ -40,8 +42,8 @@ class Owner:
     def parse(cls, content: bytes) -> Owner | None:
         """None where it is torn, empty or something else."""
         try:
-            owner = cls(**json.loads(content))
-        except (ValueError, TypeError, RecursionError):
+            owner = cls(**plain_json.parse_object(content, "a lock"))
+        except (ValueError, TypeError):
             return None
         texts = (owner.host, owner.job, owner.since, owner.machine, owner.started, owner.token)
         is_sound = all(isinstance(text, str) and text.isprintable() for text in texts)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from sms_dist.distributed.watch import guard
 from sms_dist.distributed.watch.patience import Patience
+from sms_dist.exit_status import FAILED
 
-FAILED = 1
 START = 60.0  # seconds more for the first answer: the store looks up the name of every client
 
 

@@ -19,6 +19,7 @@ from sms_dist.distributed.watch.patience import Patience
 from sms_dist.distributed.watch.processes import Process, is_gone, this_process
 from sms_dist.distributed.watch.reaper import Reaper
 from sms_dist.distributed.watch.stuck import where
+from sms_dist.printable import printable
 
 GRACE = 10.0  # seconds between a verdict and the end of a rank that has not left by itself
 MOST_RANKS_A_SECOND = 1000  # that the store has to serve
@@ -193,7 +194,7 @@ class Watchdog:
         """It may block, on a full disk or pipe: no other thread waits for this one."""
         is_mine = verdict.by == self._rank and not self._is_said
         if is_mine and (is_heard or self._is_first_of_host()):
-            sys.stderr.write(f"error: {verdict.text}\n")
+            sys.stderr.write(f"error: {printable(verdict.text)}\n")
             sys.stderr.flush()
         self._on_fault(verdict.text)
 
