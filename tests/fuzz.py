@@ -1,6 +1,6 @@
 """Throws bad files at everything that reads files: it works, or one clear line says what is wrong.
 
-    python tests/fuzz.py --inputs 10000        configurations, run folders, weights, shards
+    python tests/fuzz.py --inputs 10000        configurations, run folders, weights, shards, status
     python tests/fuzz.py --only shards:1234    one input again, with its traceback
 
 Nothing else may come of an input: no other exception, no second of the processor's time, no write
@@ -23,7 +23,7 @@ from random import Random
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fuzzing import configs, run_folders, shards
+from fuzzing import configs, run_folders, shards, status
 from fuzzing.guard import Guard, Outcome, limit_memory
 
 Make = Callable[[Random], Callable[[], None]]
@@ -38,6 +38,7 @@ def makers(scratch: Path) -> dict[str, Make]:
         "run_folders": run_folders.prepare_documents(scratch, run),
         "weights": run_folders.prepare_weights(scratch, run),
         "shards": shards.prepare(scratch),
+        "status": status.prepare(scratch),
     }
 
 

@@ -66,7 +66,7 @@ def prepare_documents(scratch: Path, run: Path) -> Callable[[Random], Read]:
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(good[path])
         file = chance.choice(files)
-        file.write_bytes(_mutated(chance, file, good, files))
+        file.write_bytes(mutated_file(chance, file, good, files))
         _summed(file)
         kind = chance.randrange(3)
         if kind == 0:
@@ -107,7 +107,8 @@ def _bench() -> Any:
     return set_up(config, topology.by_itself(config.engine))
 
 
-def _mutated(chance: Random, file: Path, good: dict[Path, bytes], files: list[Path]) -> bytes:
+def mutated_file(chance: Random, file: Path, good: dict[Path, bytes], files: list[Path]) -> bytes:
+    """What may lie in the place of a good file."""
     others = tuple(good[other] for other in files)
     content = good[file]
     if file.suffix != ".json" or chance.random() < 0.4:
