@@ -16,6 +16,8 @@ LAYERS = [
         "config",
         "config_section",
         "config_data",
+        "config_engine",
+        "exit_status",
         "config_file",
         "config_compare",
         "lookup",
