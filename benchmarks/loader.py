@@ -55,10 +55,7 @@ class PilImages(Dataset[tuple[Tensor, int]]):
 
 def theirs(images: Tensor, batch_size: int, device: torch.device) -> Iterable[Any]:
     """The loader of most training scripts."""
-    vision = torchvision()
-    from torchvision import transforms  # what scripts use: v1
-
-    del vision
+    transforms = torchvision().transforms
     transform = transforms.Compose(
         [
             transforms.RandomCrop(32, padding=4),

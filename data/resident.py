@@ -18,7 +18,6 @@ from data.subgroups import grouped
 from sms_dist.config import DataConfig
 from sms_dist.randomness import Stream
 
-
 # Pixels of several steps are read and augmented at once: what an operation costs, however little
 # it does, is shared by them. On a CPU they stay in its cache.
 BLOCK_BYTES = {"cpu": 2**21, "cuda": 2**25}
