@@ -101,10 +101,11 @@ def for_streaming(card: Card) -> Augment | None:
 
 def _mirrored(values: Tensor, is_mirrored: Tensor) -> Tensor:
     """Of N x ... x W, the samples of the flags reversed along the last axis."""
-    pair = [each.flatten(1) for each in (values.flip(-1), values)]
-    if pair[0].shape[1] * values.element_size() % 8 == 0:  # 8 bytes cost as much as 1
-        pair = [each.view(torch.int64) for each in pair]
-    return torch.where(is_mirrored[:, None], *pair).view(values.dtype).view(values.shape)
+    kept, mirrored = values.flatten(1), values.flip(-1).flatten(1)
+    if kept.shape[1] * kept.element_size() % 8 == 0:  # to choose 8 bytes takes as long as 1
+        kept, mirrored = kept.view(torch.int64), mirrored.view(torch.int64)
+    chosen = torch.where(is_mirrored[:, None], mirrored, kept)
+    return chosen.view(values.dtype).view(values.shape)
 
 
 def _crop_flip(images: Tensor, draws: Tensor) -> Tensor:
@@ -118,7 +119,8 @@ def _windows(padded: Tensor, size: torch.Size, offsets: Tensor) -> Tensor:
     """A window of each image, N x C x size; columns of `offsets`: top, left."""
     height, width = size
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # N x C x tops x lefts x size: a view
-    samples, top, left = torch.arange(len(padded), device=padded.device), *offsets.unbind(1)
+    samples = torch.arange(len(padded), device=padded.device)
+    top, left = offsets.unbind(1)
     if padded.is_cpu:  # numpy copies whole rows, which is several times as fast
         chosen = (samples.numpy(), slice(None), top.numpy(), left.numpy())
         return torch.from_numpy(windows.numpy()[chosen])

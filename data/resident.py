@@ -96,7 +96,7 @@ class Resident(Loader):
             indices = torch.cat([step.own for step in block]).to(self._device)
             images, targets = self._read(indices, augmentation)
             owns = [len(step.own) for step in block]
-            pieces = (values.split(owns) for values in (images, targets, indices))
+            pieces = (torch.split(values, owns) for values in (images, targets, indices))
             for step, own_images, own_targets, own in zip(block, *pieces, strict=True):
                 inputs = self._pixels.normalised(own_images)  # memory of its own, aligned
                 size = len(step.everyone)
