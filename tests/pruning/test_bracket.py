@@ -73,9 +73,9 @@ def test_of_a_network_s_weights_little_is_set_aside(share, dtype, monkeypatch):
 def test_a_sample_that_misleads_costs_time_and_no_weight(scale):
     weights = torch.randn(3000, generator=torch.Generator().manual_seed(1))
     weights[:: bracket._stride(3000)] *= scale  # all that the sample looks at
-    assert bracket.keep_largest([Layer(weights)], 150) is None
-    kept = flat(keep_largest([Layer(weights)], 150))
-    assert torch.equal(kept, reference([Layer(weights)], 150))
+    assert bracket.keep_largest([Layer(weights)], 1500) is None
+    kept = flat(keep_largest([Layer(weights)], 1500))
+    assert torch.equal(kept, reference([Layer(weights)], 1500))
 
 
 def test_many_equal_weights_are_not_set_aside(monkeypatch):
