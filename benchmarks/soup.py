@@ -37,6 +37,7 @@ from sms_dist.training.mixer import Mixer
 
 NAME = "soup"
 MIB = 2**20
+AS_FAST = Target(at_least=5)
 
 
 class Counted:
@@ -53,9 +54,9 @@ class Counted:
         self.sent += others * sent.numel() * sent.element_size()
         dist.all_to_all_single(received, sent, *rest, group=group)
 
-    def all_gather_into_tensor(self, received: Tensor, sent: Tensor, *, group: Any) -> None:
+    def all_gather(self, received: list[Tensor], sent: Tensor, *, group: Any) -> None:
         self.sent += (group.size() - 1) * sent.numel() * sent.element_size()
-        dist.all_gather_into_tensor(received, sent, group=group)
+        dist.all_gather(received, sent, group=group)
 
 
 @contextmanager
@@ -135,21 +136,15 @@ def rows_of(found: dict[str, Any], sparsity: float) -> list[Row]:
         f"{found['sent'] / MIB:.2f} MiB sent by a rank; the bound is 2 (n - 1) / n of the "
         "surviving values' bytes"
     )
+    bytes_sent, again = [found["sent"] / found["bound"]], "another soup of the same candidates"
+    extra = "extra peak memory of a rank, without the soup"
     return [
         Row(NAME, what, flat, "x its time", taken.times("merge", "flat"), Target(at_most=0.5)),
-        Row(NAME, what, tensors, "x as fast", taken.faster("merge", "by tensor"), Target(at_least=5)),
-        Row(
-            NAME,
-            "bytes",
-            bound,
-            "x",
-            [found["sent"] / found["bound"]],
-            Target(at_most=1.05),
-            note,
-        ),
-        Row(NAME, "another soup of the same candidates", flat, "x its time", taken.times("again", "flat")),
-        Row(NAME, "extra peak memory of a rank, without the soup", "", "MiB", [found["memory"]]),
-    ]  # fmt: skip
+        Row(NAME, what, tensors, "x as fast", taken.faster("merge", "by tensor"), AS_FAST),
+        Row(NAME, "bytes", bound, "x", bytes_sent, Target(at_most=1.05), note),
+        Row(NAME, again, flat, "x its time", taken.times("again", "flat")),
+        Row(NAME, extra, "", "MiB", [found["memory"]]),
+    ]
 
 
 @click.command()

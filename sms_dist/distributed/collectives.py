@@ -58,7 +58,7 @@ def gather(tensor: Tensor, axis: Axis) -> Tensor:
         return tensor[None]
     sent = _on_wire(tensor.contiguous(), axis)
     received = sent.new_empty(axis.size, *sent.shape)
-    dist.all_gather_into_tensor(received.flatten(), sent.flatten(), group=axis.group)
+    dist.all_gather(list(received), sent, group=axis.group)
     return received.to(tensor.device)
 
 
