@@ -78,5 +78,5 @@ def digest(mask: Mask) -> str:
     hasher = hashlib.sha256()
     for name, kept in mask.items():
         hasher.update(f"{name}{tuple(kept.shape)}".encode())
-        hasher.update(kept.cpu().reshape(-1).numpy())
+        hasher.update(kept.cpu().reshape(-1).numpy().data)
     return hasher.hexdigest()
