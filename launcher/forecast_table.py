@@ -29,8 +29,8 @@ def duration(seconds: float) -> str:
 
 
 def _phases(found: Forecast) -> Table:
-    table = _table("phase", "time", "training", "measuring", "gradients\nmove", "soup\nmoves",
-                   "measuring\nmoves", "control")  # fmt: skip
+    moved = ("gradients", "soup", "measures", "control")  # bytes
+    table = _table("phase", "time", "training", "measuring", *moved)
     for item in found.phases:
         table.add_row(*_phase(item))
     return table
@@ -39,7 +39,7 @@ def _phases(found: Forecast) -> Table:
 def _phase(item: PhaseForecast) -> tuple[str, ...]:
     moved = item.traffic
     return (
-        str(item.phase) if item.phase else "pretraining",
+        str(item.phase) if item.phase else "dense",
         duration(item.seconds),
         duration(item.training),
         duration(item.measuring),
@@ -48,7 +48,7 @@ def _phase(item: PhaseForecast) -> tuple[str, ...]:
 
 
 def _numbers_of_ranks(found: Forecasts) -> Table:
-    table = _table("ranks", "hosts", "waves", "time", _hours(found), "efficiency", "memory", "")
+    table = _table("ranks", "hosts", "waves", "time", _hours(found), "efficient", "memory", "")
     for planned, each in found.rows:
         waves = max((len(item.waves) for item in planned.plan.phases), default=0)
         table.add_row(
@@ -57,7 +57,7 @@ def _numbers_of_ranks(found: Forecasts) -> Table:
             f"{waves:,}",
             duration(each.seconds),
             f"{each.rank_hours:,.2f}",
-            f"{found.efficiency(each):.1%}",
+            f"{found.efficiency(each):.0%}",
             bytes_text(each.memory_bytes),
             remark(planned),
         )
@@ -92,7 +92,7 @@ def _hours(found: Forecasts) -> str:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False)  # 80 columns hold 4096 ranks
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     return table

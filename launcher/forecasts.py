@@ -75,9 +75,9 @@ def remark(planned: Planned) -> str:
         return ""
     most = max(len(item.phase.candidates) for item in phases)
     if most < groups:
-        return f"{groups - most:,} of {groups:,} groups have nothing to do"
+        return f"idle: {groups - most:,} groups"
     short = [len(item.waves[-1]) for item in phases if len(item.waves[-1]) < groups]
-    return f"last wave: {min(short)} of {groups} groups" if short else ""
+    return f"last wave: {min(short):,} of {groups:,}" if short else ""
 
 
 def _even(planned: Planned) -> list[int]:

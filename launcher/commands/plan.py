@@ -22,7 +22,7 @@ if TYPE_CHECKING:
               help="Ranks to plan for: 4; of a forecast also 1,2,4 or 1..4096 "
               "(default: those of the cluster, else one group).")  # fmt: skip
 @click.option("--rates", type=Path, metavar="FILE",
-              help="Forecast time, memory and bytes with what `sms-dist measure` wrote.")  # fmt: skip
+              help="Forecast time, memory, bytes with a file of `sms-dist measure`.")  # fmt: skip
 @click.option("--cluster", "cluster_file", type=Path,
               help="YAML file of the cluster: hosts, and the links between them.")  # fmt: skip
 @click.option("--json", "is_json", is_flag=True, help="Print JSON.")
@@ -46,9 +46,16 @@ def plan(
     if rates is None and len(ranks) > 1:
         raise ValueError("--ranks with several numbers needs --rates; or plan for one of them")
     if rates is None:
-        _show_plan(config, ranks[0] if ranks else cluster and cluster.num_ranks, is_json)
+        _show_plan(config, _num_ranks(ranks, cluster), is_json)
     else:
         _show_forecast(config, ranks, rates, cluster, is_json)
+
+
+def _num_ranks(ranks: tuple[int, ...], cluster: ClusterConfig | None) -> int | None:
+    """As given, else of the cluster, else (None) one group."""
+    if ranks:
+        return ranks[0]
+    return None if cluster is None else cluster.num_ranks
 
 
 def _show_plan(config: Config, ranks: int | None, is_json: bool) -> None:
