@@ -146,7 +146,7 @@ def _group(ranks: Sequence[int], backend: str | None = None) -> dist.ProcessGrou
 def _with_host_group(axis: Axis) -> Axis:
     """Every rank of the axis must call."""
     assert axis.group is not None
-    if dist.get_backend(axis.group) == "gloo":
+    if dist.get_backend(axis.group) != "nccl":  # which knows of no host memory
         return replace(axis, host_group=axis.group)
     ranks = dist.get_process_group_ranks(axis.group)
     return replace(axis, host_group=_group(ranks, backend="gloo"))
