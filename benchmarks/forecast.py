@@ -126,9 +126,11 @@ def main(seconds: float, only: int | None, file: Path | None) -> None:
         place = (f"data.path={root / 'images'}",)
         for base in dict.fromkeys(base for base, _ in chosen):
             general = [*base, *(place if "data.name=cifar10" in base else ())]
+            some = [case for own, case in chosen if own == base]
+            processes = range(1, max(case.num_ranks for case in some) + 1)
             rates = root / "rates.yaml"
-            rates.write_text(text(measure(_words(general), (1, 2), seconds, 50, root), ()))
-            for case in [case for own, case in chosen if own == base]:
+            rates.write_text(text(measure(_words(general), processes, seconds, 50, root), ()))
+            for case in some:
                 settings = [*general, *case.settings]
                 ((_, found),) = forecasts(load(None, settings), [case.num_ranks], rates, None).rows
                 taken = run(case.num_ranks, _words(settings), root / f"run_{len(rows)}")
