@@ -209,6 +209,6 @@ for case in cases():
         dist.barrier(axis.group)  # the first rank's file is everybody's
     go_on(case, axis, candidate, place)
 
-topology.stop()
+topology.stop(at)
 sys.stdout.flush()
 os._exit(0)  # as launcher/main.py: the interpreter's teardown may abort
