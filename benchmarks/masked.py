@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +102,7 @@ def by_hand(setting: Setting) -> tuple[nn.Module, Callable[[], None]]:
     for parameter, ones in kept:
         parameter.data.mul_(ones)
     if setting.at.data.size > 1:
+        warnings.simplefilter("ignore", FutureWarning)  # not every torch has the newer name
         wrapped = DistributedDataParallel(
             model, broadcast_buffers=False, gradient_as_bucket_view=True
         )
@@ -128,7 +131,6 @@ def engine_of(setting: Setting, **engine: Any) -> tuple[nn.Module, Engine]:
 def by_us(setting: Setting, engine: Engine) -> Callable[[], None]:
     """An epoch in the training loop, with everything that is there in a run."""
     at, steps, config = setting.at, setting.steps, DataConfig(name="digits")
-    folder = Path(tempfile.mkdtemp())
     training = Training(
         loader=InMemory(setting),
         rates=(RATE,) * steps,
@@ -141,6 +143,7 @@ def by_us(setting: Setting, engine: Engine) -> Callable[[], None]:
     )
 
     def run() -> None:
+        folder = Path(tempfile.mkdtemp())  # a new one: else it would go on from its end
         points = RecoveryPoints(folder / "points", at.data.rank, {})
         keeper = Keeper(points, at.data, at.control, RecordsConfig(), at.device)
         progress = ProgressWriter(folder, 0) if at.is_leader else None
@@ -148,6 +151,7 @@ def by_us(setting: Setting, engine: Engine) -> Callable[[], None]:
         follower = Average(RetrainConfig(), engine.weights)
         train(engine, training, at.data, watcher, keeper, follower)
         finish(setting)
+        shutil.rmtree(folder)
 
     return run
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 from sms_dist.distributed.engines.masked_gradients import GradientMask
 
 ODD = [0.0, -0.0, float("inf"), float("-inf"), float("nan"), 1e-42, -1.5, 3e38]
-VALUES = st.lists(st.sampled_from(ODD) | st.floats(width=16), min_size=12, max_size=12)
-KEPT = st.lists(st.booleans(), min_size=12, max_size=12)
 BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float64: torch.int64}
 
 
@@ -23,17 +19,16 @@ class Single(nn.Module):
 
 
 @pytest.mark.parametrize("dtype", BITS)
-@settings(max_examples=50)
-@given(values=VALUES, kept=KEPT)
-def test_bits_are_those_of_filling_with_zeros(dtype, values, kept):
-    given, mask = torch.tensor(values, dtype=dtype).view(3, 4), torch.tensor(kept).view(3, 4)
-    model = Single(torch.ones(3, 4, dtype=dtype))
+def test_bits_are_those_of_filling_with_zeros(dtype):
+    given = torch.tensor([ODD, ODD], dtype=dtype)
+    mask = torch.tensor([[True], [False]]).expand(2, len(ODD))
+    model = Single(torch.full((2, len(ODD)), -1, dtype=dtype))
     held = GradientMask(model, {"weight": mask})
     model.weight.grad = given.clone()
     held.gradients_()
     wanted = given.masked_fill(~mask, 0.0)
     assert torch.equal(model.weight.grad.view(BITS[dtype]), wanted.view(BITS[dtype]))
-    assert torch.equal(model.weight.detach(), mask.to(dtype))
+    assert torch.equal(model.weight.detach(), -mask.to(dtype))
 
 
 def test_tensors_may_lie_in_memory_otherwise_than_they_are_indexed():
