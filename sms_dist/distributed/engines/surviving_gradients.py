@@ -87,8 +87,7 @@ class SurvivingGradients:
         for other in others:
             total += other
         sums = list(exchange.sent.view_as(exchange.received))
-        work = dist.all_gather(sums, total, group=self._axis.group, async_op=True)
-        assert work is not None
+        work: dist.Work = dist.all_gather(sums, total, group=self._axis.group, async_op=True)
         return work
 
     def _places_in(self, bucket: GradBucket) -> Tensor:
