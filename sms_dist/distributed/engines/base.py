@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -80,19 +79,6 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give back hooks and buffers; the engine is of no use after."""
-
-
-def hold_mask(model: nn.Module, mask: Mask) -> None:
-    """Zero the pruned weights and let no gradient reach them; before the engine wraps the model."""
-    for name, parameter in model.named_parameters():
-        if name in mask:
-            pruned = ~mask[name]
-            parameter.data.masked_fill_(pruned, 0.0)
-            parameter.register_hook(partial(_without, pruned))  # type: ignore[no-untyped-call]
-
-
-def _without(pruned: Tensor, gradient: Tensor) -> Tensor:
-    return gradient.masked_fill(pruned, 0)
 
 
 def make_optimizer(job: Job) -> torch.optim.Optimizer:
