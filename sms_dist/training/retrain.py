@@ -18,7 +18,7 @@ from sms_dist.schedules.retraining import History
 from sms_dist.sparse_rules import make_rule
 from sms_dist.sparse_rules.base import Rule, Setup
 from sms_dist.training.averaging import Average
-from sms_dist.training.loop import Epoch, Training, Watcher, train
+from sms_dist.training.loop import Epoch, Run, Training, Watcher, train
 from sms_dist.training.rates import candidate_rates
 from sms_dist.training.recovery import Keeper
 from sms_dist.training.settle import keeps_latent
@@ -62,7 +62,7 @@ def retrain(
     rule = _rule(start, model, training)
     engine = make_engine(_job(bench, start, candidate, model, rule))
     average = Average(candidate.retrain, engine.weights)
-    epochs = train(engine, training, bench.at.data, watcher, keeper, average)
+    epochs = train(Run(engine, training, bench.at.data, watcher, keeper, average))
     state = before | average.result()
     engine.close()
     if not _is_finite(bench, state, epochs):
