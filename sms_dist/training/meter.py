@@ -36,7 +36,9 @@ class Seen:
         """The summed loss, and what a meter adds up: [4] float64."""
         value = self.task.loss(outputs, targets, self.label_smoothing)
         right, count = self.task.correct(outputs, targets)
-        weight = torch.as_tensor(self.task.weight(targets), device=value.device)
+        weight = self.task.weight(targets)
+        if not isinstance(weight, Tensor):
+            weight = torch.full_like(count, weight)  # filled where it lies: nobody waits
         return value, torch.stack([x.double() for x in (value.detach(), right, count, weight)])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic
 
@@ -40,6 +40,9 @@ class Start:
     held: Mask  # the mask, and what else is zero with it (biases of dead filters)
     history: History | None
     distance: float  # how far pruning moved the weights (ALLR)
+
+
+StartOf = Callable[[Candidate], Start | None]  # None: it diverged in an earlier phase
 
 
 @dataclass(frozen=True)
