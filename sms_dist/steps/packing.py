@@ -12,7 +12,7 @@ from sms_dist.phases import Phase
 from sms_dist.records.files import json_text, write_text
 from sms_dist.records.logbook import Logbook
 from sms_dist.training.packing_trial import Trial, try_packing
-from sms_dist.training.retrain import StartOf
+from sms_dist.training.retrain import StartOf, prepare
 from sms_dist.training.workbench import Workbench
 
 VMAP, LOOP = "vmap", "loop"
@@ -50,7 +50,8 @@ def _chosen(
     if not known:
         return None
     at.control.at("trying steps of a pack")
-    own = try_packing(bench, [known[i % len(known)] for i in range(size)])
+    members = [prepare(bench, *known[i % len(known)]) for i in range(size)]
+    own = try_packing([(each.job, each.training) for each in members])
     # All ranks try, as all will train; what the first one has measured holds.
     trial = Trial(**from_first(lambda: asdict(own), at.world, at.device))
     if wanted == VMAP and trial.together is None:

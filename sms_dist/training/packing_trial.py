@@ -10,12 +10,11 @@ import torch
 
 from data.loader import Batch
 from sms_dist.distributed.engines import make_engine
+from sms_dist.distributed.engines.base import Job
 from sms_dist.distributed.engines.packed import PackedEngine, Share
-from sms_dist.phases import Candidate
 from sms_dist.randomness import stream
+from sms_dist.training.loop import Training
 from sms_dist.training.meter import Meter
-from sms_dist.training.retrain import Prepared, Start, prepare
-from sms_dist.training.workbench import Workbench
 
 TURNS = 7  # of each way, after one that does not count
 SECONDS = 10.0  # after which there is no further turn
@@ -35,17 +34,18 @@ class Trial:
         return self.together is not None and self.together < WORTH * self.one_by_one
 
 
-def try_packing(bench: Workbench, members: Sequence[tuple[Start, Candidate]]) -> Trial:
-    """Take some steps with copies of these candidates, at rate 0. In no collective."""
-    prepared = [prepare(bench, start, candidate) for start, candidate in members]
-    batches = [_first_batch(each) for each in prepared]
-    meter = Meter(bench.task, bench.config.pretrain.label_smoothing, bench.at.device)
-    alone = make_engine(prepared[0].job)
-    pack = PackedEngine([each.job for each in prepared], [1] * len(prepared))
+def try_packing(members: Sequence[tuple[Job, Training]]) -> Trial:
+    """Take some steps of these candidates at rate 0; they are of no use after. In no collective."""
+    batches = [_first_batch(training) for _, training in members]
+    jobs, (_, training) = [job for job, _ in members], members[0]
+    meter = Meter(training.task, training.label_smoothing, training.device)
+    pack = PackedEngine(jobs, [1] * len(jobs))
     shares = {i: Share(b.inputs, b.targets, b.weight, 0.0) for i, b in enumerate(batches)}
 
     def together() -> None:
         pack.step(0, shares, meter.seen)
+
+    alone = make_engine(jobs[0])
 
     def one_by_one() -> None:
         for share in shares.values():
@@ -54,21 +54,22 @@ def try_packing(bench: Workbench, members: Sequence[tuple[Start, Candidate]]) ->
     try:
         together()
     except RuntimeError as error:  # what the model does cannot be mapped over weights
-        return Trial(None, min(_seconds(bench, [one_by_one])[0]), _first_sentence(error))
-    taken = _seconds(bench, [together, one_by_one])
-    return Trial(min(taken[0]), min(taken[1]))
+        (taken,) = _seconds([one_by_one], training.device)
+        return Trial(None, min(taken), _first_sentence(error))
+    first, second = _seconds([together, one_by_one], training.device)
+    return Trial(min(first), min(second))
 
 
-def _seconds(bench: Workbench, ways: Sequence[Callable[[], None]]) -> list[list[float]]:
+def _seconds(ways: Sequence[Callable[[], None]], device: torch.device) -> list[list[float]]:
     """Of each way, several times in turn."""
     taken: list[list[float]] = [[] for _ in ways]
     begin = time.perf_counter()
     for turn in range(TURNS + 1):
         for seconds, way in zip(taken, ways, strict=True):
-            _wait(bench.at.device)
+            _wait(device)
             start = time.perf_counter()
             way()
-            _wait(bench.at.device)
+            _wait(device)
             seconds.append(time.perf_counter() - start)
         if turn and time.perf_counter() - begin > SECONDS:
             break
@@ -80,8 +81,7 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _first_batch(prepared: Prepared) -> Batch:
-    training = prepared.training
+def _first_batch(training: Training) -> Batch:
     address = (training.seed, "packing trial", training.phase)
     order, augmentation = stream(*address, 0), stream(*address, 1)
     return next(training.loader.epoch(order, augmentation))
