@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sms_dist.config import EngineConfig, RetrainConfig
@@ -43,6 +43,7 @@ def test_packs_of_one_are_no_packs():
     assert indices(turns(three, three.candidates, (), 1)) == [([0], []), ([1], []), ([2], [])]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 12), st.integers(1, 12), st.data())
 def test_everybody_to_do_has_one_turn(count, size, data):
     some = phase(count)

@@ -13,7 +13,7 @@ from torch.func import functional_call, vmap
 from torch.overrides import TorchFunctionMode
 
 Seen = Callable[[Any, Tensor], tuple[Tensor, Tensor]]  # (outputs, targets) -> summed loss, facts
-CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
+LOW = (torch.conv1d, torch.conv2d, torch.conv3d, F.linear)
 
 
 class PackedNetwork:
@@ -79,7 +79,7 @@ class PackedNetwork:
 
 
 class _UnderVmap(TorchFunctionMode):
-    """What autocast does to convolutions and batch norm, which vmap takes apart before it."""
+    """What autocast does to some operations, which vmap takes apart before it sees them."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class _UnderVmap(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func in CONVOLUTIONS:
+        if func in LOW:
             args = tuple(self._low(value) for value in args)
             kwargs = {name: self._low(value) for name, value in kwargs.items()}
         elif func is F.batch_norm:  # its sums are those of fp32
