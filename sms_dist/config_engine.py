@@ -9,9 +9,14 @@ from sms_dist.config_section import Above0, Count, Section
 
 class EngineConfig(Section):
     name: str = "ddp"
-    """ddp or deepspeed"""
+    """ddp, deepspeed or packed (the candidates of a group train together on its one rank)"""
     ranks_per_candidate: Count = 1
     """ranks that train one candidate; must divide the number of ranks"""
+    packing: Literal["auto", "vmap", "loop"] = "auto"
+    """packed: vmap (one network with the weights of all), loop (one after another, as with ddp) or
+    auto: what is faster, as measured once and kept in the run folder"""
+    pack_size: Count | None = None
+    """packed: candidates that train together (null: all that fall to a group at the first start)"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda where there is one"""
     threads: Count = 1

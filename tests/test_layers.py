@@ -33,7 +33,7 @@ LAYERS = [
     },
     {"pruning", "schedules", "soups"},
     {"sparse_rules"},
-    {"methods", "plan"},
+    {"methods", "plan", "packs"},
     {"models", "data", "metrics"},
     {"tasks", "sizes", "forecast"},
     {"distributed"},
