@@ -18,7 +18,7 @@ from sms_dist.distributed.engines.base import Job
 from sms_dist.distributed.topology import Axis, Topology
 from sms_dist.pruning.mask import prunable_names
 from sms_dist.tasks.classification import Classification
-from sms_dist.training.loop import Training, train
+from sms_dist.training.loop import Run, Training, train
 
 aten = torch.ops.aten
 WAITING = {
@@ -79,7 +79,7 @@ def trained(optimizer, engine) -> None:
     )
     made = make_engine(job)
     with NoWaiting():
-        epochs = train(made, training, ALONE, Nobody(), Nobody(), Nobody())
+        epochs = train(Run(made, training, ALONE, Nobody(), Nobody(), Nobody()))
     assert len(epochs) == 1
 
 
