@@ -33,7 +33,8 @@ of the wrong type or outside its limits is refused before anything starts. The r
 configuration, every key written out, lies in the run folder as `config.yaml`;
 `sms-dist plan --config FILE` shows what it leads to.
 
-This page is written by `make docs` from `sms_dist/config.py` and `config_data.py`: change it there.
+This page is written by `make docs` from `sms_dist/config.py` and the `config_*.py` beside it:
+change it there.
 """
 LIMITS = {
     "minimum": ">= {}",

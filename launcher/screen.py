@@ -141,7 +141,7 @@ def _cells(progress: Progress) -> dict[str, str]:
     if progress.phase:
         cells["phase"] = f"{progress.phase}/{progress.num_phases}"
     if progress.candidate is not None:
-        cells["candidate"] = str(progress.candidate)
+        cells["candidate"] = _candidates(progress)
     cells["stage"] = progress.stage
     if progress.epoch:
         cells["epoch"] = f"{progress.epoch}/{progress.num_epochs}"
@@ -152,6 +152,16 @@ def _cells(progress: Progress) -> dict[str, str]:
     if progress.eta_seconds is not None:
         cells["ETA"] = duration(progress.eta_seconds)
     return cells
+
+
+def _candidates(progress: Progress) -> str:
+    """3, or of a pack 0-2, or 2 of 0-2 where some have ended."""
+    together = progress.together or (progress.candidate,)
+    if len(together) < 2:
+        return str(progress.candidate)
+    first, last = min(progress.together), max(progress.together)
+    num = len(together)
+    return f"{first}-{last}" if num == last - first + 1 else f"{num} of {first}-{last}"
 
 
 def _short(loss: float) -> str:

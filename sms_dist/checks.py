@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import data
 from sms_dist.config import Config
+from sms_dist.config_engine import EngineConfig
 from sms_dist.distributed.engines import ENGINES
 from sms_dist.lookup import lookup
 from sms_dist.methods import recipe, starts_from_dense
 from sms_dist.metrics.scores import COMPARABLE
+from sms_dist.packs import obstacle
 from sms_dist.phases import Phase, Recipe
 from sms_dist.pruning.allocation import ALLOCATIONS
 from sms_dist.pruning.apportion import num_kept
@@ -68,18 +70,37 @@ def _check_history(config: Config, requested: tuple[Phase, ...]) -> None:
 
 
 def _check_engine(config: Config, requested: tuple[Phase, ...]) -> None:
-    """Only the ddp engine knows sparse training rules; what DeepSpeed cannot train is refused."""
+    """What DeepSpeed cannot train is refused, and packs that cannot be made."""
     engine = config.engine
     if engine.name == "deepspeed" and engine.precision == "fp16" and engine.zero_stage == 0:
         raise ValueError(
             "engine.zero_stage=0 with engine.precision=fp16 hardly trains: DeepSpeed divides "
             "gradients by a scale that the loss never had; use zero_stage=1, or engine.name=ddp"
         )
-    if config.engine.name != "ddp" and not all(phase.has_fixed_mask for phase in requested):
+    if engine.name != "ddp" and engine.gradients != "dense":
         raise ValueError(
-            f"engine.name={config.engine.name}: method.name={config.method.name} changes the "
+            f"engine.gradients={engine.gradients}: engine.name={engine.name} exchanges gradients "
+            "in its own way; use dense, or engine.name=ddp"
+        )
+    if engine.name == "packed":
+        _check_packing(engine, requested)
+    if engine.name == "deepspeed" and not all(phase.has_fixed_mask for phase in requested):
+        raise ValueError(
+            f"engine.name={engine.name}: method.name={config.method.name} changes the "
             "training step itself, which only engine.name=ddp can do"
         )
+
+
+def _check_packing(engine: EngineConfig, requested: tuple[Phase, ...]) -> None:
+    if engine.ranks_per_candidate > 1:
+        raise ValueError(
+            "engine.name=packed trains several candidates on one rank, and "
+            f"engine.ranks_per_candidate={engine.ranks_per_candidate} wants several ranks for one; "
+            "use 1, or engine.name=ddp"
+        )
+    for phase in requested:
+        if engine.packing == "vmap" and (reason := obstacle(engine, phase)):
+            raise ValueError(f"engine.packing=vmap: {reason}; use auto, or engine.name=ddp")
 
 
 def _check_rules(config: Config, requested: tuple[Phase, ...]) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from sms_dist.config_data import DataConfig as DataConfig
+from sms_dist.config_engine import EngineConfig as EngineConfig
 from sms_dist.config_section import (
     Above0,
     AtLeast0,
@@ -158,33 +159,6 @@ class SoupConfig(Section):
     """also measure the soup of every pair of candidates (slow)"""
     loss_barrier: bool = False
     """also measure the loss on the segments between candidates (slow)"""
-
-
-class EngineConfig(Section):
-    name: str = "ddp"
-    """ddp or deepspeed"""
-    ranks_per_candidate: Count = 1
-    """ranks that train one candidate; must divide the number of ranks"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: cuda where there is one"""
-    threads: Count = 1
-    """CPU threads of a rank; fixed because it decides bits"""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """of forward and backward; masters stay fp32 (fp16: cuda only)"""
-    deterministic: bool = False
-    """cuda: only algorithms that give the same bits every time, slower (a CPU always does)"""
-    channels_last: bool = False
-    """memory layout of images and convolutions, faster on many devices"""
-    accumulation: Count = 1
-    """micro-batches per optimizer step; the batch size stays the same"""
-    zero_stage: Literal[0, 1, 2, 3] = 0
-    """deepspeed: ZeRO stage"""
-    deepspeed: dict[str, Any] = {}
-    """deepspeed: further keys of its configuration, merged over the derived ones"""
-    silence_seconds: Above0 = 60.0
-    """a rank that has not been heard of for so long counts as lost, and the others stop"""
-    hang_seconds: Above0 | None = 1800.0
-    """a rank whose training or evaluation has not moved for so long counts as hung (null: never)"""
 
 
 class RecordsConfig(Section):

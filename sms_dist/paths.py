@@ -33,6 +33,11 @@ class RunPaths:
         return self.root / "plan.json"
 
     @property
+    def packing(self) -> Path:
+        """How candidates are packed; it decides bits."""
+        return self.root / "packing.json"
+
+    @property
     def journal(self) -> Path:
         return self.root / "journal.jsonl"
 

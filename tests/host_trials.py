@@ -134,13 +134,18 @@ def undisturbed(trial: Trial) -> str:
     return trial.end({}, None)
 
 
-def lost(trial: Trial, soup: str) -> None:
-    """The last host is killed, and comes back later."""
-    last = trial.hosts[-1]
+def under_way(trial: Trial) -> dict[str, int]:
+    """All hosts train their second candidate or a later one; those that are finished."""
     trial.start_all()
     trial.wait_for_candidates(1)
     time.sleep(1)
-    earlier = trial.finished()
+    return trial.finished()
+
+
+def lost(trial: Trial, soup: str) -> None:
+    """The last host is killed, and comes back later."""
+    last = trial.hosts[-1]
+    earlier = under_way(trial)
     trial.harm("host 4 is killed")
     last.kill()
     trial.when(trial.said, "it is missed")
@@ -157,10 +162,7 @@ def lost(trial: Trial, soup: str) -> None:
 def cut(trial: Trial, soup: str) -> None:
     """The last host's network is cut, and mended later."""
     last = trial.hosts[-1]
-    trial.start_all()
-    trial.wait_for_candidates(1)
-    time.sleep(1)
-    earlier = trial.finished()
+    earlier = under_way(trial)
     trial.harm("host 4 is cut off")
     last.cut()
     trial.when(lambda: len(trial.said()) >= 2, "both sides have missed the other")
@@ -181,10 +183,7 @@ def cut(trial: Trial, soup: str) -> None:
 
 def first(trial: Trial, soup: str) -> None:
     """The first host, where the store is, is killed."""
-    trial.start_all()
-    trial.wait_for_candidates(1)
-    time.sleep(1)
-    earlier = trial.finished()
+    earlier = under_way(trial)
     trial.harm("host 1 is killed")
     trial.hosts[0].kill()
     trial.when(trial.said, "it is missed")

@@ -52,29 +52,32 @@ def broadcast_(tensor: Tensor, axis: Axis) -> Tensor:
     return tensor
 
 
-def gather(tensor: Tensor, axis: Axis) -> list[Tensor]:
-    """The tensor of every rank of the axis, equal in shape. Every rank of the axis must call."""
+def gather(tensor: Tensor, axis: Axis) -> Tensor:
+    """[ranks, ...]: the tensor of every rank of the axis, equal in shape.
+
+    Every rank of the axis must call.
+    """
     if axis.size == 1:
-        return [tensor]
+        return tensor[None]
     sent = _on_wire(tensor.contiguous(), axis)
-    tensors = [torch.empty_like(sent) for _ in range(axis.size)]
-    dist.all_gather(tensors, sent, group=axis.group)
-    return [received.to(tensor.device) for received in tensors]
+    received = sent.new_empty(axis.size, *sent.shape)
+    dist.all_gather(list(received), sent, group=axis.group)
+    return received.to(tensor.device)
 
 
-def exchange(pieces: Sequence[Tensor], counts: Sequence[int], axis: Axis) -> Tensor:
+def exchange(pieces: Tensor, counts: Sequence[int], axis: Axis) -> Tensor:
     """Send pieces[k] to rank k; what the others sent here, one after the other.
 
-    Every piece is [own count, length]; `counts` are the numbers of rows that each rank of the axis
-    sends (to everybody the same). Every rank of the axis must call.
+    `pieces` are [ranks, own count, length]; `counts` are the numbers of rows that each rank of the
+    axis sends (to everybody the same). Every rank of the axis must call.
     """
     if axis.size == 1:
         return pieces[0]
-    sent = _on_wire(torch.cat(list(pieces)), axis)
-    received = sent.new_empty(sum(counts), sent.shape[1])
-    own = [len(pieces[0])] * axis.size
+    sent = _on_wire(pieces.flatten(0, 1).contiguous(), axis)
+    received = sent.new_empty(sum(counts), pieces.shape[2])
+    own = [pieces.shape[1]] * axis.size
     dist.all_to_all_single(received, sent, list(counts), own, group=axis.group)
-    return received.to(pieces[0].device)
+    return received.to(pieces.device)
 
 
 def gather_json(value: Any, axis: Axis, device: torch.device) -> list[Any]:

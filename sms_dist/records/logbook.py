@@ -94,13 +94,14 @@ class GroupWatcher:
     ) -> None:
         """`folder`: of the curves, if there are to be any."""
         self._progress, self._folder = progress, folder
-        self._num_epochs, self._num_steps = num_epochs, num_steps
+        self.num_epochs, self._num_steps = num_epochs, num_steps
         self._board: CandidateBoard | None = None
         self._start = self._epoch_start = time.monotonic()
         self._first = 0  # steps that were done by earlier starts,
         self._earlier = 0.0  # and the seconds they took
         self.resumed_at: list[int] = []  # at which steps
         self._told = 0.0
+        self.stands_for = 1  # candidates: one of a pack tells of the progress of all
 
     @property
     def seconds(self) -> float:
@@ -120,22 +121,25 @@ class GroupWatcher:
 
     def step(self, epoch: int, step: int, meter: _Meter, num_samples: int) -> None:
         now, is_last = time.monotonic(), step == self._num_steps
-        if self._progress is None or (now - self._told < 0.5 and not is_last):
+        if self._progress is None or not self.stands_for:
+            return
+        if now - self._told < 0.5 and not is_last:
             return  # reading the meter waits for the device
         self._told = now
         done = (epoch - 1) * self._num_steps + step
-        left = self._num_epochs * self._num_steps - done
+        left = self.num_epochs * self._num_steps - done
         own = done - self._first  # steps of this start
-        in_epoch, seconds = min(step, own), now - self._epoch_start
+        samples, seconds = min(step, own) * num_samples, now - self._epoch_start
+        speed = self.stands_for * samples / max(seconds, 1e-9)
         is_settled = is_last or seconds > 2  # the first steps are slow and say little
         self._progress.update(
             force=is_last,
             epoch=epoch,
-            num_epochs=self._num_epochs,
+            num_epochs=self.num_epochs,
             step=step,
             num_steps=self._num_steps,
             loss=meter.average().loss,
-            samples_per_second=in_epoch * num_samples / max(seconds, 1e-9) if is_settled else None,
+            samples_per_second=speed if is_settled else None,
             eta_seconds=left * (now - self._start) / max(own, 1) if is_settled else None,
         )
 
@@ -156,9 +160,9 @@ class GroupWatcher:
 
     def close(self, final: Mapping[str, float] | None = None) -> dict[str, Any]:
         """End the curves with what was measured at the end; what to record of the training."""
-        self._open_board(self._num_epochs + 1)
+        self._open_board(self.num_epochs + 1)
         if self._board:
-            self._board.final(self._num_epochs, final or {})
+            self._board.final(self.num_epochs, final or {})
             self._board.close()
         return {"seconds": self.seconds} | ({"resumed_at": at} if (at := self.resumed_at) else {})
 

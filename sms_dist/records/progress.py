@@ -42,6 +42,7 @@ class Progress:
     phase: int = 0  # from 1; 0: before the first phase
     num_phases: int = 0
     candidate: int | None = None  # from 0
+    together: tuple[int, ...] = ()  # the candidates, where several train at once
     num_candidates: int = 0
     stage: Stage = "waiting"
     epoch: int = 0  # from 1

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from data.loader import Batch, Loader
-from sms_dist.distributed.engines.base import Engine
+from sms_dist.distributed.engines.base import Engine, Holder
 from sms_dist.distributed.topology import Axis
 from sms_dist.randomness import stream
 from sms_dist.tasks.base import Task
 from sms_dist.training.meter import Meter
 from sms_dist.training.recovery import Keeper, Saved, section
+
+AnyHolder = TypeVar("AnyHolder", bound=Holder)
 
 
 @dataclass(frozen=True)
@@ -67,115 +69,120 @@ class Training:
     device: torch.device
 
 
-def train(
-    engine: Engine,
-    job: Training,
-    axis: Axis,
-    watcher: Watcher,
-    keeper: Keeper,
-    follower: Follower,
-) -> list[Epoch]:
-    """Train until the rates are used up, or stop after an epoch whose loss is not finite.
+@dataclass
+class Run(Generic[AnyHolder]):
+    """A training under way, taken step by step from outside: by `train`, or with others beside it.
 
-    Goes on from the last recovery point, if the keeper has one, with the same bits as if there had
-    been no interruption. Every rank of the axis must call; all of them stop after the same epoch.
+    Every rank of the axis must call every method.
     """
-    run = _Run(engine, job, axis, watcher, keeper, follower)
-    run.resume()
-    while run.num_epochs < len(job.rates) // job.loader.num_steps:
-        run.epoch()
-        if not math.isfinite(run.epochs[-1].loss):
-            break
-    keeper.finish()
-    return run.epochs
 
+    engine: AnyHolder
+    job: Training
+    axis: Axis
+    watcher: Watcher
+    keeper: Keeper
+    follower: Follower
+    epochs: list[Epoch] = field(default_factory=list)  # those that are done
+    meter: Meter = field(init=False)
+    _step: int = 0  # steps done of the epoch under way
+    _batches: Iterator[Batch] | None = None  # those that are left of it
 
-class _Run:
-    """A training under way: epochs that are done, and how far the next one is."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        job: Training,
-        axis: Axis,
-        watcher: Watcher,
-        keeper: Keeper,
-        follower: Follower,
-    ) -> None:
-        self._engine, self._job, self._axis = engine, job, axis
-        self._watcher, self._keeper, self._follower = watcher, keeper, follower
-        self.epochs: list[Epoch] = []
-        self._step = 0  # steps done of the epoch under way
-        self._meter = self._new_meter()
+    def __post_init__(self) -> None:
+        self.meter = self._new_meter()
 
     @property
-    def num_epochs(self) -> int:
-        return len(self.epochs)
+    def num_steps(self) -> int:
+        """Steps done in all."""
+        return len(self.epochs) * self.job.loader.num_steps + self._step
+
+    @property
+    def is_over(self) -> bool:
+        """Are the rates used up, or was the loss of the last epoch not finite?"""
+        if self.epochs and not math.isfinite(self.epochs[-1].loss):
+            return True
+        return len(self.epochs) >= len(self.job.rates) // self.job.loader.num_steps
 
     def resume(self) -> None:
-        """Go on where the last recovery point was made. Every rank of the axis must call."""
-        saved = self._keeper.last(self._engine.is_sharded)
+        """Go on where the last recovery point was made, if there is one; with the same bits."""
+        saved = self.keeper.last(self.engine.is_sharded)
         if saved is None:
             return
         document = saved.document
         everything = {**saved.shared, **saved.own}
-        self._engine.restore(section(everything, "engine."))
-        self._follower.restore(section(everything, "follower."))
+        self.engine.restore(section(everything, "engine."))
+        self.follower.restore(section(everything, "follower."))
         self.epochs = [Epoch(**epoch) for epoch in document["epochs"]]
         self._step = document["step"]
         if "meter" in saved.own:  # else other ranks than now have counted
-            self._meter.totals.copy_(saved.own["meter"])
-        self._watcher.resume(document)
+            self.meter.totals.copy_(saved.own["meter"])
+        self.watcher.resume(document)
+        self._end_epoch_if_done()  # the point may lie between its last step and its end
 
-    def epoch(self) -> None:
-        """The rest of the epoch under way. Every rank of the axis must call."""
-        number, rates = self.num_epochs, self._rates()
-        for batch, rate in zip(self._batches(), rates[self._step :], strict=True):
-            self._take(number, batch, rate)
-        average = self._meter.average_over(self._axis)
-        num_samples = self._job.loader.num_samples
-        done = Epoch(number + 1, average.loss, average.accuracy, rates[-1], num_samples)
-        self.epochs.append(done)
-        self._step, self._meter = 0, self._new_meter()
-        self._watcher.epoch(done)
-        self._follower.after_epoch(number + 1)
-
-    def _take(self, number: int, batch: Batch, rate: float) -> None:
-        job, address = self._job, (self._job.phase, number, self._step, self._axis.rank)
+    def seed(self) -> None:
+        """What the model draws in the next step, such as dropout, follows from its address."""
+        job, address = self.job, (self.job.phase, len(self.epochs), self._step, self.axis.rank)
         torch.manual_seed(stream(job.seed, f"{job.purpose} dropout", *address).key)
-        self._engine.step(batch.inputs, batch.targets, batch.weight, rate, self._meter.loss)
-        self._step += 1
-        self._watcher.step(number + 1, self._step, self._meter, batch.size)
-        self._keeper.after_step(self._steps, self._captured)
 
-    def _batches(self) -> Iterator[Batch]:
-        job, address = self._job, (self._job.phase, self.num_epochs)
+    def draw(self) -> tuple[Batch, float]:
+        """My share of the next step, and its rate."""
+        if self._batches is None:
+            self._batches = self._rest_of_epoch()
+        return next(self._batches), self.job.rates[self.num_steps]
+
+    def took(self, batch: Batch) -> None:
+        """The engine has taken the step of what was drawn last. Stopped, if that is wanted."""
+        self._step += 1
+        self.watcher.step(len(self.epochs) + 1, self._step, self.meter, batch.size)
+        self.keeper.after_step(self.num_steps, self._captured)
+        self._end_epoch_if_done()
+
+    def _end_epoch_if_done(self) -> None:
+        if self._step < self.job.loader.num_steps:
+            return
+        assert next(self._batches or iter(()), None) is None, "batches are left of the epoch"
+        number, job = len(self.epochs) + 1, self.job
+        average = self.meter.average_over(self.axis)
+        rate = job.rates[self.num_steps - 1]
+        done = Epoch(number, average.loss, average.accuracy, rate, job.loader.num_samples)
+        self.epochs.append(done)
+        self._step, self._batches, self.meter = 0, None, self._new_meter()
+        self.watcher.epoch(done)
+        self.follower.after_epoch(number)
+
+    def _rest_of_epoch(self) -> Iterator[Batch]:
+        job, axis, address = self.job, self.axis, (self.job.phase, len(self.epochs))
         order = stream(job.seed, f"{job.purpose} order", *address)
         augmentation = stream(job.seed, f"{job.purpose} augmentation", *address)
-        axis = self._axis
         return job.loader.epoch(order, augmentation, axis.rank, axis.size, self._step)
 
-    def _rates(self) -> Sequence[float]:
-        num_steps = self._job.loader.num_steps
-        return self._job.rates[self.num_epochs * num_steps :][:num_steps]
-
-    @property
-    def _steps(self) -> int:
-        """Steps done in all."""
-        return self.num_epochs * self._job.loader.num_steps + self._step
-
     def _captured(self) -> Saved:
-        shared = {f"follower.{name}": t for name, t in self._follower.state().items()}
-        own = {"meter": self._meter.totals}
-        engine = {f"engine.{name}": t for name, t in self._engine.state().items()}
-        (own if self._engine.is_sharded else shared).update(engine)
+        shared = {f"follower.{name}": t for name, t in self.follower.state().items()}
+        own = {"meter": self.meter.totals}
+        engine = {f"engine.{name}": t for name, t in self.engine.state().items()}
+        (own if self.engine.is_sharded else shared).update(engine)
         document = {
-            "steps": self._steps,
+            "steps": self.num_steps,
             "step": self._step,
             "epochs": [asdict(epoch) for epoch in self.epochs],
-            **self._watcher.facts(),
+            **self.watcher.facts(),
         }
         return Saved(shared, own, document)
 
     def _new_meter(self) -> Meter:
-        return Meter(self._job.task, self._job.label_smoothing, self._job.device)
+        return Meter(self.job.task, self.job.label_smoothing, self.job.device)
+
+
+def train(run: Run[Engine]) -> list[Epoch]:
+    """Take the steps that are left of a training, from its last recovery point on.
+
+    Until the rates are used up, or after an epoch whose loss is not finite. Every rank of the axis
+    must call; all of them stop after the same epoch.
+    """
+    run.resume()
+    while not run.is_over:
+        batch, rate = run.draw()
+        run.seed()
+        run.engine.step(batch.inputs, batch.targets, batch.weight, rate, run.meter.loss)
+        run.took(batch)
+    run.keeper.finish()
+    return run.epochs

@@ -25,20 +25,33 @@ class Average:
         return math.isfinite(self.loss)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a step sees, as a pure function: it may be mapped over candidates."""
+
+    task: Task
+    label_smoothing: float
+
+    def __call__(self, outputs: Outputs, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The summed loss, and what a meter adds up: [4] float64."""
+        value = self.task.loss(outputs, targets, self.label_smoothing)
+        right, count = self.task.correct(outputs, targets)
+        weight = self.task.weight(targets)
+        if not isinstance(weight, Tensor):
+            weight = torch.full_like(count, weight)  # filled where it lies: nobody waits
+        return value, torch.stack([x.double() for x in (value.detach(), right, count, weight)])
+
+
 class Meter:
     """A task's loss; its totals stay on the device until somebody asks."""
 
     def __init__(self, task: Task, label_smoothing: float, device: torch.device) -> None:
-        self._task, self._label_smoothing = task, label_smoothing
+        self.seen = Seen(task, label_smoothing)
         self.totals = torch.zeros(4, dtype=torch.float64, device=device)
 
     def loss(self, outputs: Outputs, targets: Tensor) -> Tensor:
-        value = self._task.loss(outputs, targets, self._label_smoothing)
-        right, count = self._task.correct(outputs, targets)
-        self.totals[0] += value.detach()
-        self.totals[1] += right
-        self.totals[2] += count
-        self.totals[3] += self._task.weight(targets)
+        value, seen = self.seen(outputs, targets)
+        self.totals += seen
         return value
 
     def average(self) -> Average:

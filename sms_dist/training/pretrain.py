@@ -14,7 +14,7 @@ from sms_dist.distributed.topology import Axis, first_ranks
 from sms_dist.models.state import bare_state
 from sms_dist.schedules.pretraining import pretraining_rates
 from sms_dist.schedules.retraining import History
-from sms_dist.training.loop import Epoch, Training, Watcher, train
+from sms_dist.training.loop import Epoch, Run, Training, Watcher, train
 from sms_dist.training.recovery import Keeper
 from sms_dist.training.workbench import State, Workbench, full_precision
 
@@ -102,7 +102,7 @@ def _trained(
         task=bench.task,
         device=bench.at.device,
     )
-    epochs = train(engine, training, axis, watcher, keeper, kept)
+    epochs = train(Run(engine, training, axis, watcher, keeper, kept))
     weights = engine.weights()
     engine.close()
     return weights, bench.on_device(kept.weights), epochs

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Generic
 
 import torch
 from torch import nn
@@ -10,6 +12,7 @@ from torch import nn
 from sms_dist.distributed.collectives import sum_
 from sms_dist.distributed.engines import make_engine
 from sms_dist.distributed.engines.base import Job
+from sms_dist.distributed.engines.packed import PackedEngine, PackedPlace
 from sms_dist.models.state import bare_state
 from sms_dist.phases import Candidate, Phase
 from sms_dist.pruning.apportion import num_kept
@@ -18,7 +21,8 @@ from sms_dist.schedules.retraining import History
 from sms_dist.sparse_rules import make_rule
 from sms_dist.sparse_rules.base import Rule, Setup
 from sms_dist.training.averaging import Average
-from sms_dist.training.loop import Epoch, Training, Watcher, train
+from sms_dist.training.lockstep import train_together
+from sms_dist.training.loop import AnyHolder, Epoch, Run, Training, Watcher, train
 from sms_dist.training.rates import candidate_rates
 from sms_dist.training.recovery import Keeper
 from sms_dist.training.settle import keeps_latent
@@ -38,6 +42,9 @@ class Start:
     distance: float  # how far pruning moved the weights (ALLR)
 
 
+StartOf = Callable[[Candidate], Start | None]  # None: it diverged in an earlier phase
+
+
 @dataclass(frozen=True)
 class Retrained:
     state: State  # pruned
@@ -52,19 +59,66 @@ class Retrained:
         return self.state if self.latent is None else self.latent
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """All that a candidate's training is made of."""
+
+    start: Start
+    candidate: Candidate
+    job: Job
+    training: Training
+    before: State
+
+
+@dataclass(frozen=True)
+class Retraining(Generic[AnyHolder]):
+    """A candidate's training under way."""
+
+    prepared: Prepared
+    run: Run[AnyHolder]
+    average: Average
+
+
 def retrain(
     bench: Workbench, start: Start, candidate: Candidate, watcher: Watcher, keeper: Keeper
 ) -> Retrained:
     """Train one candidate on my group. Every rank of the group must call; no other takes part."""
+    prepared = prepare(bench, start, candidate)
+    under_way = begin(prepared, make_engine(prepared.job), watcher, keeper)
+    train(under_way.run)
+    return outcome(bench, under_way)
+
+
+def retrain_together(
+    engine: PackedEngine, bench: Workbench, pack: Mapping[int, Retraining[PackedPlace]]
+) -> Iterator[tuple[int, Retrained]]:
+    """Train those at these places of a pack; gives each as soon as it ends."""
+    for place in train_together(engine, {place: each.run for place, each in pack.items()}):
+        yield place, outcome(bench, pack[place])
+
+
+def prepare(bench: Workbench, start: Start, candidate: Candidate) -> Prepared:
     model = bench.load(start.state)
     before = {name: tensor.clone() for name, tensor in bare_state(model).items()}
     training = _training(bench, start, candidate)
-    rule = _rule(start, model, training)
-    engine = make_engine(_job(bench, start, candidate, model, rule))
-    average = Average(candidate.retrain, engine.weights)
-    epochs = train(engine, training, bench.at.data, watcher, keeper, average)
-    state = before | average.result()
-    engine.close()
+    job = _job(bench, start, candidate, model, _rule(start, model, training))
+    return Prepared(start, candidate, job, training, before)
+
+
+def begin(
+    prepared: Prepared, engine: AnyHolder, watcher: Watcher, keeper: Keeper
+) -> Retraining[AnyHolder]:
+    average = Average(prepared.candidate.retrain, engine.weights)
+    axis = prepared.job.axis
+    run = Run(engine, prepared.training, axis, watcher, keeper, average)
+    return Retraining(prepared, run, average)
+
+
+def outcome(bench: Workbench, ended: Retraining[AnyHolder]) -> Retrained:
+    """What has become of the candidate; ends the engine. Every rank of the group must call."""
+    start, rule, epochs = ended.prepared.start, ended.prepared.job.rule, ended.run.epochs
+    state = ended.prepared.before | ended.average.result()
+    ended.run.engine.close()
     if not _is_finite(bench, state, epochs):
         return Retrained(state, start.mask, epochs, is_finite=False)
     if rule is None:

@@ -13,7 +13,7 @@ from sms_dist.distributed.control import Control, Stopped
 from sms_dist.records.recovery import RecoveryPoints
 from sms_dist.training import recovery
 from sms_dist.training.averaging import Average
-from sms_dist.training.loop import train
+from sms_dist.training.loop import Run, train
 from sms_dist.training.recovery import Keeper
 
 EPOCHS = 3
@@ -52,7 +52,7 @@ def start(folder, steps=-1, optimizer="sgd", records=None, identity="this"):
     points = RecoveryPoints(folder, 0, {"training": identity})
     keeper = Keeper(points, ALONE, control, records or RecordsConfig(), CPU)
     try:
-        epochs = train(engine, training(epochs=EPOCHS), ALONE, watcher, keeper, average)
+        epochs = train(Run(engine, training(epochs=EPOCHS), ALONE, watcher, keeper, average))
     except Stopped:
         return None, None, watcher
     return {**engine.weights(), "average": average.result()}, epochs, watcher
@@ -77,7 +77,7 @@ def undisturbed(request, tmp_path_factory):
     model = new_model(dropout=0.5)
     engine = engine_of(model, random_mask(model), OPTIMIZERS[request.param])
     average = Average(RetrainConfig(epochs=EPOCHS, swa_from=0.3), engine.weights)
-    epochs = train(engine, training(epochs=EPOCHS), ALONE, Recorder(), NOBODY, average)
+    epochs = train(Run(engine, training(epochs=EPOCHS), ALONE, Recorder(), NOBODY, average))
     return request.param, {**engine.weights(), "average": average.result()}, epochs
 
 

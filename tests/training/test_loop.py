@@ -20,7 +20,7 @@ from sms_dist.pruning.mask import apply_, full_mask, prunable_names
 from sms_dist.randomness import stream
 from sms_dist.schedules.retraining import History
 from sms_dist.tasks.classification import Classification
-from sms_dist.training.loop import Training, train
+from sms_dist.training.loop import Run, Training, train
 from sms_dist.training.meter import Meter
 from sms_dist.training.retrain import Start, retrain
 from sms_dist.training.workbench import set_up
@@ -108,7 +108,7 @@ def training(rates=0.05, epochs=2, **changes):
 
 def trained(job=None, dropout=0.0, **engine):
     engine = engine_of(new_model(dropout), **engine)
-    epochs = train(engine, job or training(), ALONE, Recorder(), NOBODY, NOBODY)
+    epochs = train(Run(engine, job or training(), ALONE, Recorder(), NOBODY, NOBODY))
     return engine.weights(), epochs
 
 
@@ -123,7 +123,7 @@ def differ(first, second):
 
 def test_the_loss_falls_and_every_step_and_epoch_is_told():
     recorder, engine = Recorder(), engine_of(new_model())
-    epochs = train(engine, training(epochs=5), ALONE, recorder, NOBODY, NOBODY)
+    epochs = train(Run(engine, training(epochs=5), ALONE, recorder, NOBODY, NOBODY))
     assert epochs[-1].loss < 0.7 * epochs[0].loss
     assert recorder.epochs == epochs
     assert [e.epoch for e in epochs] == [1, 2, 3, 4, 5]
@@ -205,8 +205,8 @@ def test_dropout_has_an_address_of_its_own_at_every_step():
             return images.flatten(1) @ self.weight
 
     for _ in range(2):
-        train(engine_of(Probe()), training(), ALONE, Recorder(), NOBODY, NOBODY)
-    train(engine_of(Probe()), training(seed=8), ALONE, Recorder(), NOBODY, NOBODY)
+        train(Run(engine_of(Probe()), training(), ALONE, Recorder(), NOBODY, NOBODY))
+    train(Run(engine_of(Probe()), training(seed=8), ALONE, Recorder(), NOBODY, NOBODY))
     assert draws[:12] == draws[12:24]
     assert len(set(draws)) == 24
 
@@ -218,7 +218,7 @@ def test_masks_hold_exactly(optimizer, accumulation):
     mask, before = random_mask(model), new_model().state_dict()
     engine = engine_of(model, mask, optimizer, accumulation=accumulation)
     assert all(not engine.weights()[n][~kept].any() for n, kept in mask.items())
-    train(engine, training(epochs=3), ALONE, Recorder(), NOBODY, NOBODY)
+    train(Run(engine, training(epochs=3), ALONE, Recorder(), NOBODY, NOBODY))
     for name, weight in engine.weights().items():
         kept = mask.get(name, torch.ones_like(weight, dtype=torch.bool))
         assert (weight[~kept] == 0).all()
@@ -230,7 +230,7 @@ def test_masks_hold_in_bf16_too():
     model = new_model()
     mask = random_mask(model)
     engine = engine_of(model, mask, precision="bf16")
-    train(engine, training(), ALONE, Recorder(), NOBODY, NOBODY)
+    train(Run(engine, training(), ALONE, Recorder(), NOBODY, NOBODY))
     assert {w.dtype for w in engine.weights().values()} == {torch.float32}
     assert all((engine.weights()[n][~kept] == 0).all() for n, kept in mask.items())
 
@@ -245,7 +245,7 @@ def test_gradients_of_pruned_weights_may_be_anything(optimizer, bad):
         mask["1.weight"][:, 0] = False
         model[1].weight.register_hook(lambda g: g.index_fill(1, torch.tensor([0]), gradient))
         engine = engine_of(model, mask, optimizer)
-        train(engine, training(), ALONE, Recorder(), NOBODY, NOBODY)
+        train(Run(engine, training(), ALONE, Recorder(), NOBODY, NOBODY))
         return engine.weights()
 
     found = after_training(bad)
@@ -260,7 +260,7 @@ def diverging(optimizer=SGD, **changes):
     engine = engine_of(model, mask, optimizer)
     rates = [0.01] * 6 + [1e38] * 6 + [0.01] * 12
     recorder = Recorder()
-    epochs = train(engine, training(rates=rates, **changes), ALONE, recorder, NOBODY, NOBODY)
+    epochs = train(Run(engine, training(rates=rates, **changes), ALONE, recorder, NOBODY, NOBODY))
     return epochs, recorder, engine.weights(), mask
 
 

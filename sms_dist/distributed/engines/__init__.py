@@ -26,7 +26,12 @@ def make_deepspeed(job: Job) -> Engine:
 
 
 # Functions, not classes: deepspeed takes seconds to import and is wanted only when chosen.
-ENGINES: dict[str, MakeEngine] = {"ddp": make_ddp, "deepspeed": make_deepspeed}
+# Of packed, this is for what trains by itself; packs are made of PackedEngine.
+ENGINES: dict[str, MakeEngine] = {
+    "ddp": make_ddp,
+    "deepspeed": make_deepspeed,
+    "packed": make_ddp,
+}
 
 
 def make_engine(job: Job) -> Engine:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -42,19 +41,11 @@ class Job:
         return PRECISIONS[self.engine.precision]
 
 
-class Engine(Protocol):
-    """One candidate's training steps on the ranks of an axis, which call every method together.
+class Holder(Protocol):
+    """One candidate's weights while they are trained, and all that its next step depends on.
 
-    The mathematics is that of one process with the whole batch: gradients are means over all
-    samples of the step, whatever rank or micro-batch they fell to. Pruned weights get no gradient,
-    so they and their optimizer state stay exactly zero, in the masters too.
+    The ranks of the candidate's axis call every method together, unless it says otherwise.
     """
-
-    def step(self, inputs: Inputs, targets: Tensor, weight: float, rate: float, loss: Loss) -> None:
-        """One optimizer step at the given rate on my share of a batch.
-
-        The losses of all ranks are summed and divided by `weight`.
-        """
 
     def weights(self) -> dict[str, Tensor]:
         """The fp32 parameters under the bare model's names, whole, on every rank of the axis."""
@@ -82,17 +73,19 @@ class Engine(Protocol):
         """Give back hooks and buffers; the engine is of no use after."""
 
 
-def hold_mask(model: nn.Module, mask: Mask) -> None:
-    """Zero the pruned weights and let no gradient reach them; before the engine wraps the model."""
-    for name, parameter in model.named_parameters():
-        if name in mask:
-            pruned = ~mask[name]
-            parameter.data.masked_fill_(pruned, 0.0)
-            parameter.register_hook(partial(_without, pruned))  # type: ignore[no-untyped-call]
+class Engine(Holder, Protocol):
+    """One candidate's training steps on the ranks of an axis.
 
+    The mathematics is that of one process with the whole batch: gradients are means over all
+    samples of the step, whatever rank or micro-batch they fell to. Pruned weights get no gradient,
+    so they and their optimizer state stay exactly zero, in the masters too.
+    """
 
-def _without(pruned: Tensor, gradient: Tensor) -> Tensor:
-    return gradient.masked_fill(pruned, 0)
+    def step(self, inputs: Inputs, targets: Tensor, weight: float, rate: float, loss: Loss) -> None:
+        """One optimizer step at the given rate on my share of a batch.
+
+        The losses of all ranks are summed and divided by `weight`.
+        """
 
 
 def make_optimizer(job: Job) -> torch.optim.Optimizer:

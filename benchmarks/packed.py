@@ -1,0 +1,169 @@
+"""Candidates that train together in one process, against the same ones one after another.
+
+python benchmarks/packed.py [--turns 5] [--json FILE]
+
+`loop` is the engine's way where packs do not pay: the code of the baseline, so its ratio shows the
+noise. `auto` is whichever of the two its trial has chosen. What the trial takes, once in a run, is
+told beside it and not counted. Takes about a minute on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
+
+import data
+from benchmarks.rows import Row, Target, report
+from benchmarks.turns import in_turn
+from data.dataset import Split
+from data.pixels import Pixels
+from data.resident import Resident
+from sms_dist import models
+from sms_dist.config import DataConfig, EngineConfig, ModelConfig, PretrainConfig
+from sms_dist.distributed.engines import make_engine
+from sms_dist.distributed.engines.base import Job
+from sms_dist.distributed.engines.packed import PackedEngine
+from sms_dist.distributed.topology import Axis, Topology, by_itself
+from sms_dist.pruning.mask import full_mask, prunable_names
+from sms_dist.randomness import stream
+from sms_dist.tasks.classification import Classification
+from sms_dist.training.lockstep import train_together
+from sms_dist.training.loop import Run, Training, train
+from sms_dist.training.packing_trial import Trial, try_packing
+
+SPARSITY, CLASSES = 0.9, 10
+BASELINE = "one after another with ddp"
+TARGET = Target(at_most=1.05)
+
+
+@dataclass(frozen=True)
+class Case:
+    """So many candidates of a model, each with so many steps."""
+
+    model: str
+    shape: tuple[int, int, int]
+    batch_size: int
+    count: int
+    steps: int
+
+    def __str__(self) -> str:
+        return f"m={self.count} {self.model}, batch {self.batch_size}"
+
+
+CASES = (
+    Case("digits_cnn", (1, 8, 8), 32, count=3, steps=40),
+    Case("digits_cnn", (1, 8, 8), 32, count=8, steps=15),
+    Case("digits_cnn", (1, 8, 8), 128, count=3, steps=20),
+    Case("resnet20", (3, 32, 32), 32, count=3, steps=4),
+    Case("resnet20", (3, 32, 32), 32, count=8, steps=2),
+)
+
+
+class Nobody:
+    """Watches, keeps and follows nothing."""
+
+    def last(self, is_sharded: bool) -> None:
+        return None
+
+    def _nothing(self, *arguments: object) -> None:
+        pass
+
+    step = epoch = after_step = finish = after_epoch = _nothing
+
+
+class Bench:
+    """The candidates of a case, made anew for every training."""
+
+    def __init__(self, case: Case, at: Topology, engine: EngineConfig) -> None:
+        self._case, self._at, self._engine = case, at, engine
+        self._alone = Axis(None, 0, 1)
+        num = case.batch_size * case.steps
+        pixels = torch.randint(0, 256, (num, *case.shape), dtype=torch.uint8)
+        split = Split(pixels, torch.randint(0, CLASSES, (num,)))
+        channels = case.shape[0]
+        normal = Pixels((0.5,) * channels, (0.3,) * channels, at.device)
+        self._loader = Resident(split, case.batch_size, normal, None, at.device)
+        self._task = Classification(data.info(DataConfig()), DataConfig())
+
+    def one_by_one(self) -> None:
+        for place in range(self._case.count):
+            train(self._run(make_engine(self.job(place)), place))
+
+    def together(self) -> None:
+        places = range(self._case.count)
+        lengths = [self._case.steps] * self._case.count
+        engine = PackedEngine([self.job(place) for place in places], lengths)
+        runs = {place: self._run(engine.place(place), place) for place in places}
+        assert sorted(train_together(engine, runs)) == list(places)
+
+    def trial(self) -> Trial:
+        return try_packing([(self.job(p), self.training(p)) for p in range(self._case.count)])
+
+    def job(self, place: int) -> Job:
+        case, at = self._case, self._at
+        config = ModelConfig(name=case.model)
+        built = models.build(config, case.shape, CLASSES, seed=place, data_name="random images")
+        model = built.to(at.device)
+        full = full_mask(dict(model.named_parameters()), prunable_names(model))
+        address = stream(0, "benchmark mask").generator()
+        mask = {
+            name: (torch.rand(kept.shape, generator=address) > SPARSITY).to(at.device)
+            for name, kept in full.items()
+        }
+        axis, optimizer = self._alone, PretrainConfig()
+        return Job(model, mask, axis, at, self._engine, optimizer, case.batch_size)
+
+    def training(self, place: int) -> Training:
+        rates = [0.01] * self._case.steps
+        device = self._at.device
+        return Training(self._loader, rates, place, "retrain", 1, 0.0, self._task, device)
+
+    def _run(self, engine, place: int) -> Run:  # type: ignore[no-untyped-def, type-arg]
+        nobody = Nobody()
+        return Run(engine, self.training(place), self._alone, nobody, nobody, nobody)
+
+
+def measured(case: Case, at: Topology, engine: EngineConfig, turns: int) -> list[Row]:
+    bench = Bench(case, at, engine)
+    begin = time.perf_counter()
+    trial = bench.trial()
+    seconds = time.perf_counter() - begin
+    ways: dict[str, Callable[[], object]] = {
+        BASELINE: bench.one_by_one,
+        "loop": bench.one_by_one,
+        "vmap": bench.together,
+    }
+    found = in_turn(ways, turns)
+    chosen = "vmap" if trial.is_worth_it else "loop"
+    told = f"chose {chosen} in {seconds:.1f} s"
+    rows = [_row(case, "auto", found.times(chosen, BASELINE), TARGET, told)]
+    return rows + [_row(case, way, found.times(way, BASELINE)) for way in ("vmap", "loop")]
+
+
+def _row(
+    case: Case, way: str, values: list[float], target: Target | None = None, note: str = ""
+) -> Row:
+    return Row("packed", f"{case}: {way}", BASELINE, "x its time", values, target, note)
+
+
+@click.command()
+@click.option("--turns", default=5, show_default=True)
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
+@click.option("--threads", default=1, show_default=True, help="Of the process, on a CPU.")
+@click.option("--json", "file", type=Path, help="Keep the rows in this file.")
+def main(turns: int, precision: str, threads: int, file: Path | None) -> None:
+    engine = EngineConfig(name="packed", precision=precision, threads=threads)
+    at = by_itself(engine)
+    report([row for case in CASES for row in measured(case, at, engine, turns)], file)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""How many candidates train together: decided once in a run, then as its folder says."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from sms_dist import plain_json
+from sms_dist.distributed.collectives import from_first
+from sms_dist.packs import obstacle, pack_size
+from sms_dist.phases import Phase
+from sms_dist.records.files import json_text, write_text
+from sms_dist.records.logbook import Logbook
+from sms_dist.training.packing_trial import Trial, try_packing
+from sms_dist.training.retrain import StartOf, prepare
+from sms_dist.training.workbench import Workbench
+
+VMAP, LOOP = "vmap", "loop"
+
+
+def size_of_packs(bench: Workbench, book: Logbook, phase: Phase, start_of: StartOf) -> int:
+    """Candidates of the phase that a group trains at once; 1: one after another.
+
+    Every rank must call, before the first candidate of the phase is trained.
+    """
+    engine, at = bench.config.engine, bench.at
+    if engine.name != "packed":
+        return 1
+    known = from_first(lambda: _read(book), at.world, at.device)
+    # With other groups than at the first start the packs would be others, and so would the bits.
+    decided = {"num_groups": at.num_groups, "packing": None} | known
+    size = pack_size(engine.pack_size, len(phase.candidates), decided["num_groups"])
+    can_pack = size > 1 and obstacle(engine, phase) is None
+    if can_pack and decided["packing"] is None:
+        decided["packing"] = _chosen(bench, book, phase, start_of, size)
+    if decided != known and book.is_main:
+        write_text(book.paths.packing, json_text(decided))
+    return size if can_pack and decided["packing"] == VMAP else 1
+
+
+def _chosen(
+    bench: Workbench, book: Logbook, phase: Phase, start_of: StartOf, size: int
+) -> str | None:
+    """vmap or loop, the same on all ranks; None where no candidate is left to try it with."""
+    wanted, at = bench.config.engine.packing, bench.at
+    if wanted == LOOP:
+        return LOOP
+    starts = [(start_of(candidate), candidate) for candidate in phase.candidates[:size]]
+    known = [(start, candidate) for start, candidate in starts if start is not None]
+    if not known:
+        return None
+    at.control.at("trying steps of a pack")
+    members = [prepare(bench, *known[i % len(known)]) for i in range(size)]
+    own = try_packing([(each.job, each.training) for each in members])
+    # All ranks try, as all will train; what the first one has measured holds.
+    trial = Trial(**from_first(lambda: asdict(own), at.world, at.device))
+    if wanted == VMAP and trial.together is None:
+        raise ValueError(
+            f"engine.packing=vmap: model.name={bench.config.model.name} cannot take the steps of "
+            f"several candidates together ({trial.reason}); use auto, or engine.name=ddp"
+        )
+    packing = VMAP if wanted == VMAP or trial.is_worth_it else LOOP
+    book.event("packing", packing=packing, candidates=size, **asdict(trial))
+    return packing
+
+
+def _read(book: Logbook) -> dict[str, Any]:
+    path = book.paths.packing
+    return plain_json.read_object(path) if path.is_file() else {}
