@@ -65,11 +65,21 @@ def forecast(work: Work, rates: Rates, layout: Layout) -> Forecast:
     )
 
 
-def step_seconds(work: Work, rates: Rates, layout: Layout, num_ranks: int, at_work: int) -> float:
-    """Of a step that so many ranks share, while so many processes work on the host."""
+def step_seconds(
+    work: Work,
+    rates: Rates,
+    layout: Layout,
+    num_ranks: int,
+    at_work: int,
+    item: PhasePlan | None = None,
+) -> float:
+    """Of a step that so many ranks share, while so many processes work on the host.
+
+    `item` is its phase, None in pretraining.
+    """
     host = rates.at(at_work)
     computing = host.step_seconds + work.share(num_ranks) * host.sample_seconds
-    sending = all_reduce_seconds(work.gradient_bytes, num_ranks, layout.in_row(num_ranks))
+    sending = all_reduce_seconds(work.gradient_bytes(item), num_ranks, layout.in_row(num_ranks))
     return computing + max(0.0, sending - layout.overlap * computing)
 
 
@@ -135,7 +145,7 @@ def _groups(work: Work, rates: Rates, layout: Layout, item: PhasePlan) -> list[_
     for wave in item.waves:
         at_work = layout.at_work(len(wave) * ranks)
         host = rates.at(at_work)
-        step = step_seconds(work, rates, layout, ranks, at_work)
+        step = step_seconds(work, rates, layout, ranks, at_work, item)
         measuring = measure_seconds(work, rates, host, layout, ranks)
         for group, index in zip(groups, wave, strict=False):
             group.training += item.steps[index] * step

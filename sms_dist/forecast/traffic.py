@@ -30,7 +30,7 @@ def measuring_bytes(rates: Rates) -> int:
 
 def pretraining_traffic(work: Work, rates: Rates, layout: Layout) -> Traffic:
     ranks = work.pretrain_ranks(layout.num_ranks)
-    gradients = work.pretrain_steps * all_reduce_bytes(work.gradient_bytes, ranks)
+    gradients = work.pretrain_steps * all_reduce_bytes(work.gradient_bytes(), ranks)
     told = (layout.num_ranks - 1) * FLOAT * work.num_parameters
     return Traffic(gradients, _measured(work, rates, layout.num_ranks), told, control=0)
 
@@ -42,7 +42,7 @@ def phase_traffic(
     num, ranks = len(item.phase.candidates), layout.ranks_per_candidate
     measuring = num * _measured(work, rates, ranks) + _measured(work, rates, layout.num_ranks)
     return Traffic(
-        gradients=sum(item.steps) * all_reduce_bytes(work.gradient_bytes, ranks),
+        gradients=sum(item.steps) * all_reduce_bytes(work.gradient_bytes(item), ranks),
         measuring=measuring + _ensemble(work, layout, num),
         soup=item.soup_bytes + _told_in_groups(work, layout, item),
         control=int(CONTROL_BYTES * layout.num_ranks * seconds) if layout.num_ranks > 1 else 0,

@@ -9,7 +9,7 @@ from itertools import pairwise
 import data
 from data.dataset import DatasetInfo
 from sms_dist.config import Config
-from sms_dist.plan import Plan, pretrain_ranks
+from sms_dist.plan import PhasePlan, Plan, pretrain_ranks
 
 NUM_PARTS = 64  # into which measuring is cut, whatever the number of ranks (distributed.parts)
 FLOAT = 4  # bytes
@@ -37,12 +37,13 @@ class Work:
     def num_parameters(self) -> int:
         return self.plan.sizes.num_prunable + self.plan.sizes.num_other
 
-    @property
-    def gradient_bytes(self) -> int:
-        """Of one step, as they travel inside a group."""
-        engine = self.config.engine
+    def gradient_bytes(self, item: PhasePlan | None = None) -> int:
+        """Of one step, as they travel inside a group; None: in pretraining."""
+        engine, values = self.config.engine, self.num_parameters
+        if item is not None and engine.gradients == "surviving" and item.phase.has_fixed_mask:
+            values = item.surviving + self.plan.sizes.num_other
         halves = engine.name == "deepspeed" and engine.precision != "fp32"
-        return self.num_parameters * (FLOAT // 2 if halves else FLOAT)
+        return values * (FLOAT // 2 if halves else FLOAT)
 
     @property
     def pretrain_steps(self) -> int:

@@ -143,6 +143,15 @@ def test_gradients_and_soups_are_the_bytes_that_travel() -> None:
     assert found[1].traffic.soup == between_groups + 2 * 4 * values
 
 
+def test_where_only_surviving_gradients_travel_pretraining_sends_all_of_them() -> None:
+    pruning = {"goal_sparsity": 0.5, "phases": 1}
+    engine = {"ranks_per_candidate": 2, "gradients": "surviving"}
+    work = work_of(1, 2, engine=engine, candidates={"count": 1}, pruning=pruning)
+    found = forecast(work, Rates(hosts=(HOST,)), on(2, 2)).phases
+    assert found[0].traffic.gradients == 20 * all_reduce_bytes(4000, 2)
+    assert found[1].traffic.gradients == 30 * all_reduce_bytes(4 * (450 + 100), 2)
+
+
 def test_one_rank_sends_nothing() -> None:
     for phase in forecast_of(1).phases:
         moved = phase.traffic
