@@ -10,7 +10,6 @@ weights' 2 GB, and 9 GB of memory. Takes about a minute.
 
 from __future__ import annotations
 
-import gc
 import json
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
+from benchmarks.heap import give_back
 from benchmarks.rows import Row, Target, report
 from benchmarks.turns import peak_memory
 from sms_dist.distributed.candidate_shards import CandidateShards
@@ -78,7 +78,7 @@ def cost(part: str, num: int, work: Callable[[], object], result: float = 0) -> 
     """The least time and the least memory of some repetitions; `result` in bytes."""
     seconds, extra = [], []
     while sum(seconds) < ENOUGH and len(seconds) < 20:
-        gc.collect()
+        give_back()
         with peak_memory() as peak:
             start = time.perf_counter()
             made = work()

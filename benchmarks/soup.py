@@ -25,6 +25,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
 from benchmarks import resnet50
+from benchmarks.heap import give_back
 from benchmarks.rows import Row, Target, report
 from benchmarks.turns import Turns, in_turn, on_ranks, peak_memory
 from sms_dist.config import EngineConfig
@@ -107,6 +108,7 @@ def worker(turns: int, sparsity: float) -> None:
         "by tensor": by_tensor,
     }
     taken = in_turn(ways, turns, together)
+    give_back()
     with peak_memory() as peak, counted() as counting:
         mixer().mixed(even)
     survivors = sum(int(mask[n].sum()) if n in mask else t.numel() for n, t in like.items())

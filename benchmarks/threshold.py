@@ -20,6 +20,7 @@ from torch.nn.utils import prune as torch_prune
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
 from benchmarks import resnet50
+from benchmarks.heap import give_back
 from benchmarks.rows import Row, Target, report
 from benchmarks.turns import in_turn, on_ranks, peak_memory
 from sms_dist.config import EngineConfig
@@ -71,6 +72,7 @@ def against_reading(weights: dict[str, Tensor], turns: int) -> list[Row]:
 def memory(weights: dict[str, Tensor], turns: int) -> Row:
     whole, extra = full_mask(weights, weights), []
     for _ in range(turns):
+        give_back()
         with peak_memory() as peak:
             mask = pruned(weights, whole)
         extra.append(peak() - num_weights(mask) / MIB)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from math import gcd, sqrt
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ _MOST = 1 / 64  # of the weights are to be set aside at most
 _FEW = 1 << 18  # or so many
 _SIGMAS = 3  # a miss costs several more passes, and happens to one in 370
 _NUM_BINS = 1 << 15  # a sampled key's high bits: a bf16's without its sign
+_MAGNITUDE = {np.dtype(kind): np.iinfo(kind).max for kind in (np.int16, np.int32)}  # no sign
 _VIEWS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
 
 
@@ -39,15 +40,14 @@ class _Bracket:
     low: int
     high: int
 
-    def limits(self, keys: Array) -> tuple[Any, Any]:
+    def limits(self, kind: np.dtype[Any]) -> tuple[Any, Any]:
         """Keys above the first are in the bracket or above it, those above the second above it."""
-        if keys.itemsize == 2:
+        if kind.itemsize == 2:
             return np.int16(self.low - 1), np.int16(self.high)
         return np.int32((self.low << 16) - 1), np.int32(self.high << 16 | 0xFFFF)
 
 
-@dataclass(frozen=True)
-class _SetAside:
+class _SetAside(NamedTuple):
     """The weights of a chunk that lie in the bracket."""
 
     kept: Array  # bool: the chunk's part of the mask
@@ -104,7 +104,7 @@ def _stride(num: int) -> int:
 
     It has no divisor in common with a kernel's size or other likely shapes.
     """
-    return next(n for n in count(int(num ** (1 / 3) / 1.5)) if gcd(n, 2 * 3 * 5 * 7 * 11 * 13) == 1)
+    return next(n for n in count(int(num ** (1 / 3))) if gcd(n, 2 * 3 * 5 * 7 * 11 * 13) == 1)
 
 
 def _sample(layers: Sequence[Layer], stride: int) -> Array:
@@ -121,14 +121,14 @@ def _sample(layers: Sequence[Layer], stride: int) -> Array:
 
 def _passed(layers: Sequence[Layer], mask: Array, bracket: _Bracket) -> Iterator[_SetAside]:
     """Write what is in the bracket or above it to the mask, and give what is in it."""
-    keys_there, above_there = np.empty(_CHUNK, np.int32), np.empty(_CHUNK, np.bool_)
+    keys_there, inside_there = np.empty(_CHUNK, np.int32), np.empty(_CHUNK, np.bool_)
+    limits = {kind: bracket.limits(kind) for kind in _MAGNITUDE}
     start = 0
     for bits, alive in _chunks(layers):
-        size = len(bits)
+        size, (low, high) = len(bits), limits[bits.dtype]
         keys = keys_there.view(bits.dtype)[:size]
-        kept, inside = mask[start : start + size], above_there[:size]
-        low, high = bracket.limits(bits)
-        np.bitwise_and(bits, np.iinfo(bits.dtype).max, out=keys)
+        kept, inside = mask[start : start + size], inside_there[:size]
+        np.bitwise_and(bits, _MAGNITUDE[bits.dtype], out=keys)
         np.greater(keys, low, out=kept)
         np.greater(keys, high, out=inside)
         np.not_equal(kept, inside, out=inside)

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 # (lowest bit, number of bits) that a pass settles; the sign bit is 0
 _PASSES = ((16, 15), (8, 8), (0, 8))
+_SIGN = 31
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,21 @@ def locate(counts: Tensor, num_kept: int) -> tuple[int, int]:
 
 def _histogram(keys: Iterable[Tensor], found: int, low: int, num_bits: int) -> Tensor:
     """How many keys with the bits above those that are `found` have each value of the next."""
-    num_bins, above = 1 << num_bits, low + num_bits
-    counts = torch.zeros(num_bins, dtype=torch.int64)
+    counts = torch.zeros(1 << num_bits, dtype=torch.int64)
     for some in keys:
-        same = some[some >= 0 if above == 31 else some >> above == found >> above]
-        found_here = torch.bincount(same >> low & (num_bins - 1), minlength=num_bins)
-        counts = counts.to(some.device).add_(found_here)
+        count = _count_on_host if some.device.type == "cpu" else _count
+        counts = counts.to(some.device).add_(count(some, found, low, num_bits))
     return counts
+
+
+def _count(keys: Tensor, found: int, low: int, num_bits: int) -> Tensor:
+    num_bins, above = 1 << num_bits, low + num_bits
+    same = keys[keys >= 0 if above == _SIGN else keys >> above == found >> above]
+    return torch.bincount(same >> low & (num_bins - 1), minlength=num_bins)
+
+
+def _count_on_host(keys: Tensor, found: int, low: int, num_bits: int) -> Tensor:
+    """The same; numpy selects several times as fast as torch does."""
+    there, num_bins, above = keys.numpy(), 1 << num_bits, low + num_bits
+    same = there[there >= 0 if above == _SIGN else there >> above == found >> above]
+    return torch.from_numpy(np.bincount(same >> low & (num_bins - 1), minlength=num_bins))
