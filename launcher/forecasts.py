@@ -75,7 +75,8 @@ def remark(planned: Planned) -> str:
         return ""
     most = max(len(item.phase.candidates) for item in phases)
     if most < groups:
-        return f"idle: {groups - most:,} groups"
+        idle = groups - most
+        return f"idle: {idle:,} group{'s' if idle > 1 else ''}"
     short = [len(item.waves[-1]) for item in phases if len(item.waves[-1]) < groups]
     return f"last wave: {min(short):,} of {groups:,}" if short else ""
 

@@ -59,7 +59,7 @@ def test_phase_by_phase_for_one_number_of_ranks(rates) -> None:
     assert "4 in 4 groups of 1" in told
     assert "forecast " in told
     assert "sensible     3 ranks" in told
-    assert "idle: 1 groups" in told
+    assert "idle: 1 group" in told
 
 
 def test_the_json_has_what_the_table_has(rates) -> None:
