@@ -136,7 +136,7 @@ def worker() -> None:
 
 @click.command()
 @click.option("--turns", default=7, show_default=True)
-@click.option("--ranks", default=[2, 4, 8], multiple=True, show_default=True)
+@click.option("--ranks", default=[2, 8], multiple=True, show_default=True)
 @click.option("--json", "file", type=Path, help="Where to keep the rows.")
 @click.option("--worker", "is_worker", is_flag=True, hidden=True)
 def main(turns: int, ranks: tuple[int, ...], file: Path | None, is_worker: bool) -> None:

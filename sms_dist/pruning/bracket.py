@@ -65,21 +65,20 @@ def keep_largest(
     bracket = _bracket(layers, num_kept, parts)
     if bracket is None:
         return None
-    # numpy's large arrays come in huge pages: a quarter of the time that 4 KiB ones take
-    mask = np.empty(sum(layer.weight.numel() for layer in layers), dtype=np.bool_)
-    aside = list(_passed(layers, mask, bracket))
+    masks = [np.empty(layer.weight.numel(), dtype=np.bool_) for layer in layers]
+    aside = list(_passed(layers, masks, bracket))
     keys = np.concatenate([np.empty(0, np.int32), *(chunk.keys for chunk in aside)])
-    inside, above = parts.sums(len(keys), int(np.count_nonzero(mask)) - len(keys))
-    if not above < num_kept <= above + inside:
+    inside, kept = parts.sums(len(keys), sum(int(np.count_nonzero(mask)) for mask in masks))
+    above = kept - inside
+    if not above < num_kept <= kept:
         return None
     cut = find_cut([torch.from_numpy(keys)], num_kept - above, parts)
     ties = np.flatnonzero(keys == cut.key)
     goes = keys < cut.key
     goes[ties[parts.own_ties(len(ties), cut.num_ties) :]] = True
     _take_out_(aside, goes)
-    sizes = [layer.weight.numel() for layer in layers]
-    pieces = torch.split(torch.from_numpy(mask), sizes)
-    return [piece.view(layer.shape) for piece, layer in zip(pieces, layers, strict=True)]
+    pairs = zip(masks, layers, strict=True)
+    return [torch.from_numpy(mask).view(layer.shape) for mask, layer in pairs]
 
 
 def _bracket(layers: Sequence[Layer], num_kept: int, parts: Parts) -> _Bracket | None:
@@ -119,15 +118,15 @@ def _sample(layers: Sequence[Layer], stride: int) -> Array:
     return np.bincount(np.concatenate(found) & 0x7FFF, minlength=_NUM_BINS)
 
 
-def _passed(layers: Sequence[Layer], mask: Array, bracket: _Bracket) -> Iterator[_SetAside]:
-    """Write what is in the bracket or above it to the mask, and give what is in it."""
+def _passed(
+    layers: Sequence[Layer], masks: Sequence[Array], bracket: _Bracket
+) -> Iterator[_SetAside]:
+    """Write what is in the bracket or above it to the masks, and give what is in it."""
     keys_there, inside_there = np.empty(_CHUNK, np.int32), np.empty(_CHUNK, np.bool_)
     limits = {kind: bracket.limits(kind) for kind in _MAGNITUDE}
-    start = 0
-    for bits, alive in _chunks(layers):
+    for kept, bits, alive in _chunks(layers, masks):
         size, (low, high) = len(bits), limits[bits.dtype]
-        keys = keys_there.view(bits.dtype)[:size]
-        kept, inside = mask[start : start + size], inside_there[:size]
+        keys, inside = keys_there.view(bits.dtype)[:size], inside_there[:size]
         np.bitwise_and(bits, _MAGNITUDE[bits.dtype], out=keys)
         np.greater(keys, low, out=kept)
         np.greater(keys, high, out=inside)
@@ -137,19 +136,20 @@ def _passed(layers: Sequence[Layer], mask: Array, bracket: _Bracket) -> Iterator
             np.logical_and(inside, alive, out=inside)
         places = np.flatnonzero(inside)
         yield _SetAside(kept, places.astype(np.int32), _wide(keys[places]))
-        start += size
 
 
-def _chunks(layers: Sequence[Layer]) -> Iterator[tuple[Array, Array | None]]:
-    """Bits of the weights in their order, and which of them live (None: all)."""
-    for layer in layers:
+def _chunks(
+    layers: Sequence[Layer], masks: Sequence[Array]
+) -> Iterator[tuple[Array, Array, Array | None]]:
+    """A mask's room, bits of the weights in their order, and which of them live (None: all)."""
+    for layer, mask in zip(layers, masks, strict=True):
         weights, alive = layer.flat, layer.flat_alive
         native = _bits(weights) if weights.dtype in _VIEWS else None
         living = None if alive is None else alive.numpy()
         for start in range(0, len(weights), _CHUNK):
             chunk = slice(start, start + _CHUNK)
             bits = _bits(weights[chunk]) if native is None else native[chunk]
-            yield bits, None if living is None else living[chunk]
+            yield mask[chunk], bits, None if living is None else living[chunk]
 
 
 def _bits(weights: Tensor) -> Array:
