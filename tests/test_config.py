@@ -86,6 +86,8 @@ OTHERS = {
     "soup.pairs": True,
     "soup.loss_barrier": True,
     "engine.name": "deepspeed",
+    "engine.packing": "vmap",
+    "engine.pack_size": 4,
     "engine.ranks_per_candidate": 2,
     "engine.device": "cpu",
     "engine.threads": 2,
