@@ -24,7 +24,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # two pips in one environment would break it
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test chaos preemptions crash-points fuzz host-trials slurm-trials lint format docs tensorboard clean
+.PHONY: help venv demo test bench chaos preemptions crash-points fuzz host-trials slurm-trials lint format docs tensorboard clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ demo: $(VENV)/.installed ## a Sparse Model Soup on handwritten digits: two candi
 # Two files at a time: most of a test with real processes is their start, which leaves a core idle.
 test: $(VENV)/.dev ## all tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_FLAGS)
+
+bench: $(VENV)/.dev ## what is fast and what is not: ratios to what else one could run, under 10 minutes
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/all.py $(FLAGS)
 
 # Long trials. They take minutes to an hour, and print what docs/recovery.md reports.
 chaos: $(VENV)/.dev ## kill ranks, launchers and everything N times; the soups keep their bits
@@ -67,8 +70,9 @@ format: $(VENV)/.dev ## rewrite the code in the house style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: $(VENV)/.installed ## write docs/configuration.md from the models in sms_dist/config.py
+docs: $(VENV)/.installed ## write what is generated in docs: configuration.md, the table of performance.md
 	@$(BIN)/python docs/make_configuration.py
+	@$(BIN)/python docs/make_performance.py
 
 tensorboard: $(VENV)/.installed ## look at the curves of all runs, also while they run
 	@$(BIN)/tensorboard --logdir runs

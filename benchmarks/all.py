@@ -1,6 +1,6 @@
 """Runs the benchmarks of this folder one after another, and keeps what each of them found.
 
-python benchmarks/all.py [--only soup] [--to results/bench]
+python benchmarks/all.py [--only soup] [--more] [--to results/bench]
 """
 
 from __future__ import annotations
@@ -28,10 +28,13 @@ SCRIPTS = (
     "phase",
     "start",
 )
+# Those that want root and iproute2, or more than a minute or two.
+MORE = ("in_group_gradients", "slow_links", "forecast", "scale_algorithms", "scale_ranks")
 
 
 @click.command()
-@click.option("--only", multiple=True, type=click.Choice(SCRIPTS), help="Some of them.")
+@click.option("--only", multiple=True, type=click.Choice(SCRIPTS + MORE), help="Some of them.")
+@click.option("--more", "is_more", is_flag=True, help="Also those for root, which take longer.")
 @click.option(
     "--to",
     "folder",
@@ -39,11 +42,11 @@ SCRIPTS = (
     default=HERE.parent / "runs" / "bench",
     help="Folder for their JSON files. [default: runs/bench]",
 )
-def main(only: tuple[str, ...], folder: Path) -> None:
+def main(only: tuple[str, ...], is_more: bool, folder: Path) -> None:
     """Exit status 1 if one of them did not run to its end; a missed target is a result like any
     other."""
     failed = []
-    for name in only or SCRIPTS:
+    for name in only or (*SCRIPTS, *(MORE if is_more else ())):
         start = time.monotonic()
         command = [sys.executable, str(HERE / f"{name}.py"), "--json", str(folder / f"{name}.json")]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}

@@ -18,6 +18,10 @@ from data.subgroups import grouped
 from sms_dist.config import DataConfig
 from sms_dist.randomness import Stream
 
+# Pixels of several steps are read and augmented at once: what an operation costs, however little
+# it does, is shared by them. On a CPU they stay in its cache.
+BLOCK_BYTES = {"cpu": 2**21, "cuda": 2**25}
+
 
 @dataclass(frozen=True)
 class Images:
@@ -81,19 +85,43 @@ class Resident(Loader):
         self._pixels = pixels
         self._augment = augment
         self._device = device
+        sample_bytes = max(1, split.images[:1].numel())
+        self._block_samples = BLOCK_BYTES[device.type] // sample_bytes
 
     def _order(self, order: Stream) -> Tensor:
         return super()._order(order).to(self._device)  # one copy an epoch: steps are views
 
     def _batches(self, steps: Iterable[Step], augmentation: Stream | None) -> Iterator[Batch]:
-        for step in steps:
-            yield self._batch(step.own.to(self._device), len(step.everyone), augmentation)
+        for block in _blocks(steps, self._block_samples):
+            indices = torch.cat([step.own for step in block]).to(self._device)
+            images, targets = self._read(indices, augmentation)
+            owns = [len(step.own) for step in block]
+            pieces = (torch.split(values, owns) for values in (images, targets, indices))
+            for step, own_images, own_targets, own in zip(block, *pieces, strict=True):
+                inputs = self._pixels.normalised(own_images)  # memory of its own, aligned
+                size = len(step.everyone)
+                yield Batch((inputs,), own_targets, size, float(size), self._subgroups_of(own))
 
-    def _batch(self, indices: Tensor, size: int, augmentation: Stream | None) -> Batch:
+    def _read(self, indices: Tensor, augmentation: Stream | None) -> tuple[Tensor, Tensor]:
         images = self._images.index_select(0, indices)
         targets = self._targets.index_select(0, indices)
         if self._augment is not None and augmentation is not None:
             images, targets = self._augment(images, targets, indices, augmentation)
-        inputs = self._pixels.normalised(images)
-        subgroups = None if self._subgroups is None else self._subgroups.index_select(0, indices)
-        return Batch((inputs,), targets.long(), size, float(size), subgroups)
+        return images, targets.long()
+
+    def _subgroups_of(self, indices: Tensor) -> Tensor | None:
+        return None if self._subgroups is None else self._subgroups.index_select(0, indices)
+
+
+def _blocks(steps: Iterable[Step], num_samples: int) -> Iterator[list[Step]]:
+    """Consecutive steps with about so many samples in all, at least one each."""
+    block: list[Step] = []
+    count = 0
+    for step in steps:
+        if block and count + len(step.own) > num_samples:
+            yield block
+            block, count = [], 0
+        block.append(step)
+        count += len(step.own)
+    if block:
+        yield block

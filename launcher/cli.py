@@ -10,6 +10,7 @@ import click
 from launcher.commands.data import data
 from launcher.commands.doctor import doctor
 from launcher.commands.export import export
+from launcher.commands.measure import measure
 from launcher.commands.plan import plan
 from launcher.commands.report import report
 from launcher.commands.run import run
@@ -51,7 +52,7 @@ def cli() -> None:
     """Sparse Model Soups: prune, retrain m copies side by side, average them, prune harder."""
 
 
-for verb in (plan, run, sweep, submit, status, report, samples, export, doctor, data):
+for verb in (plan, measure, run, sweep, submit, status, report, samples, export, doctor, data):
     cli.add_command(verb)
 
 

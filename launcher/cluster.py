@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field, Strict, ValidationError, field_validator, model_validator
 
 from sms_dist.config_file import one_line, read_mapping
-from sms_dist.config_section import Count, Natural, Section
+from sms_dist.config_section import Above0, AtLeast0, Count, Fraction, Natural, Section
 
 Strings = Annotated[tuple[str, ...], Strict(False)]  # YAML has lists only
 
@@ -51,6 +51,16 @@ class ClusterConfig(Section):
     """how often ranks that crashed are started again within a job"""
     port: Annotated[int, Field(ge=1024, le=65535)] | None = None
     """on which the ranks find each other (null: 20000 to 29999, by the number of the job)"""
+    network_gbit: Above0 = 10.0
+    """for forecasts: Gbit/s between a host and all others"""
+    network_microseconds: AtLeast0 = 50.0
+    """for forecasts: until a message is at another host"""
+    within_gbit: Above0 | None = None
+    """for forecasts: Gbit/s between two ranks of a host (null: as measured)"""
+    within_microseconds: AtLeast0 | None = None
+    """for forecasts: until a message is at another rank of the host (null: as measured)"""
+    overlap: Fraction = 0.0
+    """for forecasts: share of a step's computing in which its gradients can travel"""
 
     @property
     def num_ranks(self) -> int:

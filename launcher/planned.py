@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,10 +56,18 @@ def planned(config: Config, num_ranks: int | None = None) -> Planned:
 
     The data need not be there; where they are, the index beside them has the counts.
     """
-    recipe = check(config)
-    ranks = config.engine.ranks_per_candidate if num_ranks is None else num_ranks
-    groups = groups_of(ranks, config.engine.ranks_per_candidate)
-    check_pretrain_ranks(config.pretrain.ranks, ranks)
-    info = data.info(config.data)
-    plan = make_plan(recipe, groups, sizes(config, info), survivors(config, info))
-    return Planned(config, info, ranks, plan)
+    return planner(config)(num_ranks)
+
+
+def planner(config: Config) -> Callable[[int | None], Planned]:
+    """The same for several numbers of ranks."""
+    recipe, info = check(config), data.info(config.data)
+    size, count = sizes(config, info), survivors(config, info)
+
+    def plan(num_ranks: int | None) -> Planned:
+        ranks = config.engine.ranks_per_candidate if num_ranks is None else num_ranks
+        groups = groups_of(ranks, config.engine.ranks_per_candidate)
+        check_pretrain_ranks(config.pretrain.ranks, ranks)
+        return Planned(config, info, ranks, make_plan(recipe, groups, size, count))
+
+    return plan

@@ -77,6 +77,11 @@ def _check_engine(config: Config, requested: tuple[Phase, ...]) -> None:
             "engine.zero_stage=0 with engine.precision=fp16 hardly trains: DeepSpeed divides "
             "gradients by a scale that the loss never had; use zero_stage=1, or engine.name=ddp"
         )
+    if engine.name != "ddp" and engine.gradients != "dense":
+        raise ValueError(
+            f"engine.gradients={engine.gradients}: engine.name={engine.name} exchanges gradients "
+            "in its own way; use dense, or engine.name=ddp"
+        )
     if engine.name == "packed":
         _check_packing(engine, requested)
     if engine.name == "deepspeed" and not all(phase.has_fixed_mask for phase in requested):

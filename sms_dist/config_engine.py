@@ -27,6 +27,9 @@ class EngineConfig(Section):
     """cuda: only algorithms that give the same bits every time, slower (a CPU always does)"""
     channels_last: bool = False
     """memory layout of images and convolutions, faster on many devices"""
+    gradients: Literal["dense", "surviving"] = "dense"
+    """ddp: what travels in a group while a fixed mask holds: all gradients, or those of surviving
+    weights, for slow links; the bits are the same with two ranks, others with more"""
     accumulation: Count = 1
     """micro-batches per optimizer step; the batch size stays the same"""
     zero_stage: Literal[0, 1, 2, 3] = 0

@@ -89,6 +89,8 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
 def _legal(model: type[BaseModel], location: list[str]) -> list[str]:
     """The keys of the section at a place in a model; none where its sections are not our own."""
     for part in location:
+        if part.isdecimal():  # of a list of sections
+            continue
         kind = model.model_fields[part].annotation if part in model.model_fields else None
         sections = [
             each

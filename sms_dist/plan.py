@@ -12,6 +12,7 @@ from sms_dist.pruning.apportion import num_kept
 
 T = TypeVar("T")
 Survivors = Callable[[float], int]  # sparsity -> weights
+FEW_SAMPLES = 4  # of a batch, below which a rank is not worth its communication
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,11 @@ def check_pretrain_ranks(wanted: int | None, num_ranks: int) -> None:
         )
 
 
+def pretrain_ranks(num_ranks: int, smallest_step: int, accumulation: int) -> int:
+    """All ranks, as far as a batch feeds each with a few samples; where the number is not given."""
+    return max(1, min(num_ranks, smallest_step // (FEW_SAMPLES * accumulation)))
+
+
 def deal(items: Sequence[T], num_groups: int, group: int) -> Sequence[T]:
     """The items of one group, in the order of its waves."""
     return items[group::num_groups]
@@ -98,6 +104,15 @@ def soup_bytes(num_values: int, num_candidates: int, num_groups: int, itemsize: 
     return itemsize * (exchanged + gathered)
 
 
+def travelling(phase: Phase, surviving: int, sizes: Sizes) -> int:
+    """Values of a candidate that are averaged; at most so many, where masks differ."""
+    if not phase.has_fixed_mask:
+        surviving = sizes.num_prunable
+    elif phase.begin == "own":
+        surviving = min(sizes.num_prunable, surviving * len(phase.candidates))
+    return surviving + sizes.num_other
+
+
 def _phase_plan(phase: Phase, num_groups: int, sizes: Sizes, survivors: Survivors) -> PhasePlan:
     indices = [c.index for c in phase.candidates]
     waves = [indices[i : i + num_groups] for i in range(0, len(indices), num_groups)]
@@ -109,14 +124,5 @@ def _phase_plan(phase: Phase, num_groups: int, sizes: Sizes, survivors: Survivor
         tuple(tuple(wave) for wave in waves),
         surviving,
         tuple(c.retrain.epochs * sizes.steps_per_epoch for c in phase.candidates),
-        soup_bytes(_travelling(phase, surviving, sizes), len(indices), num_groups),
+        soup_bytes(travelling(phase, surviving, sizes), len(indices), num_groups),
     )
-
-
-def _travelling(phase: Phase, surviving: int, sizes: Sizes) -> int:
-    """Values of a candidate that are averaged; at most so many, where masks differ."""
-    if not phase.has_fixed_mask:
-        surviving = sizes.num_prunable
-    elif phase.begin == "own":
-        surviving = min(sizes.num_prunable, surviving * len(phase.candidates))
-    return surviving + sizes.num_other

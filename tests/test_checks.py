@@ -60,6 +60,11 @@ def test_a_good_configuration_gives_the_recipe_of_its_method(method: str) -> Non
         ("soup.rule=greedy candidates.count=1", "soup.rule=greedy chooses among candidates, and"),
         ("soup.rule=learned candidates.count=1", "candidates.count to 2 or more, or soup.rule=uni"),
         ("soup.rule=distilled method.name=gmp_sms", "method.name=gmp_sms trains none; use learned"),
+        (
+            "engine.name=deepspeed engine.gradients=surviving",
+            "engine.gradients=surviving: engine.name=deepspeed exchanges gradients in its own way; "
+            "use dense, or engine.name=ddp",
+        ),
         ("method.name=dpf engine.name=deepspeed", "which only engine.name=ddp can do"),
         ("engine.name=packed engine.ranks_per_candidate=2", "several candidates on one rank"),
         ("engine.name=packed engine.packing=vmap method.name=dpf", "changes the step of each"),

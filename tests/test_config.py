@@ -93,6 +93,7 @@ OTHERS = {
     "engine.threads": 2,
     "engine.precision": "bf16",
     "engine.channels_last": True,
+    "engine.gradients": "surviving",
     "engine.accumulation": 2,
     "engine.zero_stage": 1,
     "engine.deterministic": True,

@@ -35,7 +35,7 @@ LAYERS = [
     {"sparse_rules"},
     {"methods", "plan", "packs"},
     {"models", "data", "metrics"},
-    {"tasks", "sizes"},
+    {"tasks", "sizes", "forecast"},
     {"distributed"},
     {"training", "records", "reports", "export"},
     {"steps", "checks", "sweep"},

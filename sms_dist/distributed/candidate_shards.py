@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 
 import torch
 from torch import Tensor
@@ -24,7 +25,8 @@ class CandidateShards:
     def __init__(
         self, own: Mapping[int, Tensor], owners: Mapping[int, int], num_values: int, at: Topology
     ) -> None:
-        """`own`: packed vectors of the candidates that this rank's group holds, by index;
+        """`own`: packed vectors of the candidates that this rank's group holds, by index, which are
+        not copied where their length, of which `num_values` count, is a multiple of the ranks;
         `owners`: the group of each candidate, in candidate order, the same on all ranks.
         Every rank must call.
         """
@@ -33,10 +35,10 @@ class CandidateShards:
         self._length = -(-num_values // slices)
         held = [[i for i, group in owners.items() if group == g] for g in range(at.num_groups)]
         mine = [self._column(own[i]) for i in held[at.group]]
-        stacked = torch.stack(mine, 1) if mine else self._nothing()
-        received = exchange(list(stacked), [len(h) for h in held], at.candidate)
+        received = exchange(self._stacked(mine), [len(h) for h in held], at.candidate)
         arrival = [i for group in held for i in group]
-        self.shards = received[[arrival.index(i) for i in owners]]
+        order = [arrival.index(i) for i in owners]
+        self.shards = received if order == list(range(len(order))) else received[order]
 
     def mix(self, coefficients: Sequence[float]) -> Tensor:
         """The packed soup, whole, on every rank. Every rank must call."""
@@ -54,17 +56,21 @@ class CandidateShards:
     def _whole(self, slices: Tensor) -> Tensor:
         """[rows, num_values] of the [rows, length] that each rank has. Every rank must call."""
         at = self._at
-        column = torch.stack(gather(slices, at.candidate), 1)
-        whole = torch.stack(gather(column, at.data), 2)
-        return whole.flatten(1)[:, : self.num_values]
+        whole = gather(gather(slices, at.candidate), at.data)  # [data, groups, rows, length]
+        return whole.permute(2, 1, 0, 3).flatten(1)[:, : self.num_values]
 
     def _column(self, flat: Tensor) -> Tensor:
         """[groups, length]: the slices of a packed vector that this rank's column takes care of."""
         at = self._at
-        padded = flat.new_zeros(at.num_groups * at.data.size * self._length)
-        padded[: flat.numel()] = flat
-        return padded.view(at.num_groups, at.data.size, self._length)[:, at.data.rank]
+        shape = at.num_groups, at.data.size, self._length
+        if len(flat) != prod(shape):
+            padded = flat.new_zeros(prod(shape))
+            padded[: self.num_values] = flat[: self.num_values]
+            flat = padded
+        return flat.view(shape)[:, at.data.rank]
 
-    def _nothing(self) -> Tensor:
-        """What a group that holds no candidate sends."""
-        return torch.empty(self._at.num_groups, 0, self._length, device=self._at.device)
+    def _stacked(self, columns: list[Tensor]) -> Tensor:
+        """[groups, candidates, length] of each candidate's column."""
+        if not columns:  # what a group that holds no candidate sends
+            return torch.empty(self._at.num_groups, 0, self._length, device=self._at.device)
+        return torch.stack(columns, 1) if len(columns) > 1 else columns[0][:, None]

@@ -14,9 +14,9 @@ from pathlib import Path
 import torch.distributed as dist
 from torch._C._distributed_c10d import Store
 
-from sms_dist.distributed.watch.watchdog import Watchdog
+from sms_dist.distributed.watch.watchdog import MOST_RANKS_A_SECOND, Watchdog
 
-LISTEN_SECONDS = 0.5  # at most, between two looks at the store
+LISTEN_SECONDS = 0.5  # between two looks at the store; more where there are many ranks
 REQUEST = "stop requested"
 LEFT = "stopped"
 GO, STOP = b"go", b"stop"
@@ -37,6 +37,8 @@ class Control:
         self._store = store
         self._rank, self._size = rank, size
         self._num_meetings = 0
+        # The store serves all ranks: the more there are, the less often each may ask.
+        self._listen_seconds = max(LISTEN_SECONDS, size / MOST_RANKS_A_SECOND)
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self.watchdog: Watchdog | None = None  # none if there is one rank only
@@ -97,7 +99,7 @@ class Control:
             self._exchange(self._store)
             self._store.add(LEFT, 1)
             while self._store.add(LEFT, 0) < self._size and self.lost is None:
-                time.sleep(LISTEN_SECONDS / 10)
+                time.sleep(self._listen_seconds / 10)
             self._exchange(self._store)
         return self.lost or self.requested or "no reason given"
 
@@ -132,14 +134,14 @@ class Control:
             if self.requested is not None:
                 return self._decide(store, name, STOP)
             time.sleep(pause)  # waiting inside the store would print a warning at every timeout
-            pause = min(2 * pause, LISTEN_SECONDS)
+            pause = min(2 * pause, self._listen_seconds)
         return bytes(store.get(name))
 
     def _decide(self, store: Store, name: str, outcome: bytes) -> bytes:
         return bytes(store.compare_set(name, "", outcome.decode()))
 
     def _listen(self, store: Store | None, file: Path | None) -> None:
-        while not self._closed.wait(LISTEN_SECONDS):
+        while not self._closed.wait(self._listen_seconds):
             if file is not None and file.exists():
                 self.request(f"the file {file}")
             if store is None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore, PrefixStore
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from sms_dist.config import EngineConfig
 from sms_dist.distributed.arrival import arrive
@@ -33,7 +31,8 @@ class Axis:
     group: dist.ProcessGroup | None  # None: the ranks are all there are, or I am not among them
     rank: int
     size: int
-    host_group: dist.ProcessGroup | None = None  # the same ranks, for what lies in host memory
+    # The same ranks, for what lies in host memory; only of those that train together.
+    host_group: dist.ProcessGroup | None = None
     moved: Callable[[], None] = lambda: None  # to be called now and then by those who work
 
     @property
@@ -81,17 +80,24 @@ def start(engine: EngineConfig, facts: Mapping[str, str] | None = None) -> Topol
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         torch.use_deterministic_algorithms(True)
     control = _join(device, engine, {**(facts or {}), "device": device.type})
-    mesh = init_device_mesh(
-        device.type, (rows, engine.ranks_per_candidate), mesh_dim_names=("candidate", "data")
-    )
-    for axis in ("candidate", "data"):
-        _set_pg_timeout(TIMEOUT, mesh.get_group(axis))  # the mesh makes them with 30 minutes
+    return in_mesh(rows, device, control)
+
+
+def in_mesh(num_groups: int, device: torch.device, control: Control) -> Topology:
+    """My place among ranks that have met. Every rank must call.
+
+    Each rank makes the groups that it is in, and knows of no others: a device mesh has every rank
+    make all of them, which for thousands of ranks takes hours.
+    """
     world = _axis(dist.group.WORLD, control)
+    columns = world.size // num_groups
+    row, column = divmod(world.rank, columns)
+    data = _group(range(row * columns, (row + 1) * columns))
     return Topology(
         world=world,
-        data=_axis(mesh.get_group("data"), control),
-        candidate=_axis(mesh.get_group("candidate"), control),
-        alone=dist.new_group([world.rank], timeout=TIMEOUT, use_local_synchronization=True),
+        data=_with_host_group(_axis(data, control)),
+        candidate=_axis(_group(range(column, world.size, columns)), control),
+        alone=_group([world.rank]),
         device=device,
         control=control,
     )
@@ -105,12 +111,13 @@ def by_itself(engine: EngineConfig) -> Topology:
 
 
 def first_ranks(topology: Topology, num: int) -> Axis | None:
-    """The axis of the first `num` ranks; None on the others. Every rank must call."""
-    assert 0 < num <= topology.world.size, num
-    if num == topology.world.size:
-        return topology.world
+    """The axis of the first `num` ranks, to train on; None on the others. Every rank must call."""
+    world = topology.world
+    assert 0 < num <= world.size, num
+    if num == world.size:
+        return world if world.size == 1 else _with_host_group(world)
     group = dist.new_group(list(range(num)), timeout=TIMEOUT)
-    return _axis(group, topology.control) if topology.world.rank < num else None
+    return _with_host_group(_axis(group, topology.control)) if world.rank < num else None
 
 
 def stop(topology: Topology | None = None) -> None:
@@ -123,14 +130,26 @@ def stop(topology: Topology | None = None) -> None:
 
 def _axis(group: dist.ProcessGroup | None, control: Control) -> Axis:
     assert group is not None
-    host_group = group
-    if dist.get_backend(group) != "gloo":
-        ranks = dist.get_process_group_ranks(group)
-        host_group = dist.new_group(
-            ranks, timeout=TIMEOUT, backend="gloo", use_local_synchronization=True
-        )
     rank, size = dist.get_rank(group), dist.get_world_size(group)
-    return Axis(group, rank, size, host_group, control.moved)
+    return Axis(group, rank, size, moved=control.moved)
+
+
+def _group(ranks: Sequence[int], backend: str | None = None) -> dist.ProcessGroup:
+    """One that I am in. Only its ranks call, after as many other groups of their own."""
+    group: dist.ProcessGroup | None = dist.new_group(
+        list(ranks), timeout=TIMEOUT, backend=backend, use_local_synchronization=True
+    )
+    assert group is not None
+    return group
+
+
+def _with_host_group(axis: Axis) -> Axis:
+    """Every rank of the axis must call."""
+    assert axis.group is not None
+    if dist.get_backend(axis.group) != "nccl":  # which knows of no host memory
+        return replace(axis, host_group=axis.group)
+    ranks = dist.get_process_group_ranks(axis.group)
+    return replace(axis, host_group=_group(ranks, backend="gloo"))
 
 
 def _device(engine: EngineConfig) -> torch.device:

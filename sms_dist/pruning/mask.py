@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -56,8 +57,15 @@ def num_weights(mask: Mask) -> int:
     return sum(kept.numel() for kept in mask.values())
 
 
+def count(kept: Tensor) -> int:
+    """How many of a bool tensor are true."""
+    if kept.device.type == "cpu":  # numpy counts bytes at once: 1 ms for 25 million, torch 7
+        return int(np.count_nonzero(kept.numpy()))
+    return int(torch.count_nonzero(kept))
+
+
 def num_surviving(mask: Mask) -> int:
-    return sum(int(kept.sum()) for kept in mask.values())
+    return sum(count(kept) for kept in mask.values())
 
 
 def sparsity(mask: Mask) -> float:
@@ -70,5 +78,5 @@ def digest(mask: Mask) -> str:
     hasher = hashlib.sha256()
     for name, kept in mask.items():
         hasher.update(f"{name}{tuple(kept.shape)}".encode())
-        hasher.update(kept.cpu().contiguous().numpy().tobytes())
+        hasher.update(kept.cpu().reshape(-1).numpy().data)
     return hasher.hexdigest()

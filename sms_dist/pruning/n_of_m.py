@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from sms_dist.pruning.apportion import num_kept
+from sms_dist.pruning.layer import magnitude_keys
 from sms_dist.pruning.mask import Mask, Tensors
-from sms_dist.pruning.selection import magnitude_keys
 
 _INPUTS = 1  # the dim of a linear layer's inputs and of a convolution's input channels
 

@@ -1,82 +1,53 @@
-"""The k largest scores, exactly, by histograms over the bits of the values instead of sorting.
-
-Non-negative floats have the order of their bit patterns read as integers. Two passes, over the
-high and the low 16 bits, find the k-th value whatever the number of weights; the histograms may be
-summed over shards in between.
-"""
+"""The k weights of largest magnitude, exactly; ties by lower (layer, index)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-_LOW_BITS = 16
-_NUM_BINS = 1 << 15  # the sign bit is 0
-_CHUNK = 1 << 20  # keys looked at together: bounds the extra memory
-PRUNED = -1
+from sms_dist.pruning import bracket
+from sms_dist.pruning.cut import WHOLE, Cut, Parts, find_cut
+from sms_dist.pruning.layer import CHUNK, ChunkKeys, Layer
 
 
-@dataclass(frozen=True)
-class Cut:
-    """Keys above `key` stay, and the first `num_ties` of those equal to it."""
+@torch.no_grad()
+def keep_largest(layers: Sequence[Layer], num_kept: int, parts: Parts = WHOLE) -> list[Tensor]:
+    """Bool tensors in the layers' shapes with exactly `num_kept` true in all: the largest.
 
-    key: int
-    num_ties: int
-
-
-def magnitude_keys(weights: Tensor, alive: Tensor) -> Tensor:
-    """int32 keys in the order of |weight|, flat; PRUNED where not alive."""
-    bits = weights.detach().float().abs().view(torch.int32)
-    return bits.masked_fill(~alive, PRUNED).flatten()
-
-
-def find_cut(
-    layers: Iterable[Tensor],
-    num_kept: int,
-    total: Callable[[Tensor], Tensor] = lambda counts: counts,
-) -> Cut:
-    """The cut that leaves exactly `num_kept` keys of all layers together.
-
-    `total` sums a histogram over shards, when each rank holds a part of the keys.
+    With `parts`, of the layers of all ranks together, and every rank must call; those of lower
+    ranks come first.
     """
-    assert num_kept > 0
-    layers = list(layers)
-    high, rest = _locate(total(_histogram(layers, None)), num_kept)
-    low, num_ties = _locate(total(_histogram(layers, high)), rest)
-    return Cut(high << _LOW_BITS | low, num_ties)
-
-
-def keep_largest(keys: Tensor, num_kept: int) -> Tensor:
-    """A bool tensor with exactly `num_kept` true: the largest keys, ties by lower index."""
     if num_kept == 0:
-        return torch.zeros_like(keys, dtype=torch.bool)
-    cut = find_cut([keys], num_kept)
-    kept = keys > cut.key
-    kept[torch.nonzero(keys == cut.key).flatten()[: cut.num_ties]] = True
-    return kept
+        return [torch.zeros_like(layer.weight, dtype=torch.bool) for layer in layers]
+    if all(layer.weight.device.type == "cpu" for layer in layers):
+        found = bracket.keep_largest(layers, num_kept, parts)
+        if found is not None:
+            return found
+    return _in_passes(layers, num_kept, parts)
 
 
-def _histogram(layers: list[Tensor], high: int | None) -> Tensor:
-    """How many keys have each value of the high bits; of the low bits, once `high` is known."""
-    num_bins = _NUM_BINS if high is None else 1 << _LOW_BITS
-    counts = torch.zeros(num_bins, dtype=torch.int64, device=layers[0].device)
+def _in_passes(layers: Sequence[Layer], num_kept: int, parts: Parts) -> list[Tensor]:
+    """Whatever the device and the number of ties, in several passes over the weights."""
+    cut = find_cut(ChunkKeys(layers), num_kept, parts)
+    num_ties = cut.num_ties
+    if parts.num_ranks > 1:
+        num_equal = sum(int((keys == cut.key).sum()) for keys in ChunkKeys(layers))
+        num_ties = parts.own_ties(num_equal, num_ties)
+    return _masks(layers, Cut(cut.key, num_ties))
+
+
+def _masks(layers: Sequence[Layer], cut: Cut) -> list[Tensor]:
+    """What stays of each layer: keys above the cut, and the first ties."""
+    masks, ties_left = [], cut.num_ties
     for layer in layers:
-        for chunk in torch.split(layer, _CHUNK):
-            alive = chunk[chunk >= 0]
-            if high is None:
-                values = alive >> _LOW_BITS
-            else:
-                values = alive[alive >> _LOW_BITS == high] & ((1 << _LOW_BITS) - 1)
-            counts += torch.bincount(values, minlength=num_bins)
-    return counts
-
-
-def _locate(counts: Tensor, num_kept: int) -> tuple[int, int]:
-    """The bin in which the num_kept-th largest lies, and how many are wanted from that bin."""
-    from_top = counts.flip(0).cumsum(0)
-    place = int(torch.searchsorted(from_top, num_kept))
-    above = int(from_top[place - 1]) if place else 0
-    return counts.numel() - 1 - place, num_kept - above
+        flat = torch.empty(layer.weight.numel(), dtype=torch.bool, device=layer.weight.device)
+        masks.append(flat.view(layer.shape))
+        for kept, keys in zip(torch.split(flat, CHUNK), ChunkKeys([layer]), strict=False):
+            torch.gt(keys, cut.key, out=kept)
+            if ties_left:
+                ties = torch.nonzero(keys == cut.key).flatten()[:ties_left]
+                kept[ties] = True
+                ties_left -= len(ties)
+    return masks

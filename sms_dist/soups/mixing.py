@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+_CHUNK = 1 << 16  # values that are mixed together: they stay in the processor's cache
+_DEVICE_CHUNK = 1 << 26
+
 
 def mix(candidates: Tensor, coefficients: Sequence[float]) -> Tensor:
     """The soup [n] of candidates [m, n] (any float type); the coefficients add up to 1.
@@ -18,9 +21,14 @@ def mix(candidates: Tensor, coefficients: Sequence[float]) -> Tensor:
     # Shares of the largest, divided by their sum at the end: 1/3 has no exact float, 3 has one, so
     # that equal coefficients give the exact mean.
     shares = [coefficient / largest for coefficient in coefficients]
-    # Not from 0.0: that would turn the -0.0 of equal candidates into 0.0.
-    total = candidates.new_full((candidates.shape[1],), -0.0, dtype=torch.float64)
-    for candidate, share in zip(candidates, shares, strict=True):
-        if share:
-            total.add_(candidate.double(), alpha=share)
-    return total.div_(sum(shares)).to(candidates.dtype)
+    soup = candidates.new_empty(candidates.shape[1])
+    size = _CHUNK if candidates.device.type == "cpu" else _DEVICE_CHUNK
+    pieces = zip(torch.split(soup, size), torch.split(candidates, size, dim=1), strict=True)
+    for piece, some in pieces:
+        # Not from 0.0: that would turn the -0.0 of equal candidates into 0.0.
+        total = torch.full_like(piece, -0.0, dtype=torch.float64)
+        for candidate, share in zip(some, shares, strict=True):
+            if share:
+                total.add_(candidate.double(), alpha=share)
+        piece.copy_(total.div_(sum(shares)))
+    return soup

@@ -5,28 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sms_dist.pruning.layer import Layer
 from sms_dist.pruning.mask import Mask
-from sms_dist.pruning.selection import find_cut
+from sms_dist.pruning.selection import keep_largest
 from sms_dist.sparse_rules.base import Tensors
 
 
-@torch.no_grad()
 def largest(tensors: Tensors, num_kept: int) -> Mask:
-    """True for exactly `num_kept` values, the largest by magnitude; ties by (tensor, index).
-
-    The mask of pruning with one global ranking, at a third of the cost: one cut for all layers.
-    """
-    keys = torch.cat(
-        [tensor.float().abs().view(torch.int32).flatten() for tensor in tensors.values()]
-    )
-    cut = find_cut([keys], num_kept)
-    kept = keys > cut.key
-    kept[torch.nonzero(keys == cut.key).flatten()[: cut.num_ties]] = True
-    parts = torch.split(kept, [tensor.numel() for tensor in tensors.values()])
-    return {
-        name: part.view(tensor.shape)
-        for (name, tensor), part in zip(tensors.items(), parts, strict=True)
-    }
+    """True for exactly `num_kept` values, the largest by magnitude; ties by (tensor, index)."""
+    kept = keep_largest([Layer(tensor) for tensor in tensors.values()], num_kept)
+    return dict(zip(tensors, kept, strict=True))
 
 
 @torch.no_grad()

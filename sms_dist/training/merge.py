@@ -10,7 +10,7 @@ from sms_dist.pruning.mask import Mask
 from sms_dist.soups.diversity import distances
 from sms_dist.soups.rules import rule
 from sms_dist.training.diagnostics import loss_barrier, pair_soups
-from sms_dist.training.mixer import Mixer
+from sms_dist.training.mixer import Mixer, template
 from sms_dist.training.oracle import SoupOracle, View
 from sms_dist.training.workbench import State, Workbench
 
@@ -53,7 +53,7 @@ def merge(
     chosen, config, num = rule(rule_name), bench.config.soup, len(scores)
     assert list(scores) == list(owners), (scores, owners)
     assert teacher is not None or not chosen.needs_teacher, rule_name
-    mixer = Mixer(bench, own, owners, mask)
+    mixer = Mixer(bench.at, template(bench), own, owners, mask)
     needs_teacher = chosen.needs_teacher and num > 1
     oracle = SoupOracle(bench, mixer, view, teacher if needs_teacher else None)
     coefficients = chosen.choose(list(scores.values()), oracle, config)

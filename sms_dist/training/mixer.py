@@ -8,32 +8,49 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from sms_dist import models
 from sms_dist.distributed.candidate_shards import CandidateShards
-from sms_dist.models.state import bare_state
+from sms_dist.distributed.topology import Topology
 from sms_dist.pruning.mask import Mask
-from sms_dist.soups.packing import pack, unpack
+from sms_dist.soups.packing import Packing
 from sms_dist.training.workbench import State, Workbench
+
+
+def template(bench: Workbench) -> State:
+    """The parameters' names, shapes and types, without memory."""
+    info = bench.info
+    model = models.build_on_meta(
+        bench.config.model,
+        info.input_shape,
+        info.num_classes,
+        data_name=info.name,
+        task=info.task,
+    )
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
 class Mixer:
     """The candidates of a phase, packed and spread over all ranks."""
 
     def __init__(
-        self, bench: Workbench, own: Mapping[int, State], owners: Mapping[int, int], mask: Mask
+        self,
+        at: Topology,
+        like: State,
+        own: Mapping[int, State],
+        owners: Mapping[int, int],
+        mask: Mask,
     ) -> None:
-        """`own` are the states of those that my group holds, `owners` the group of each, in index
-        order. Every rank must call."""
-        self._names, self._mask = list(bench.parameters), mask
-        self._like: State = bare_state(bench.new_model())
-        like, names = self._like, self._names
-        packed = {i: pack(state, names, mask) for i, state in own.items() if i in owners}
-        num_values = sum(int(mask[n].sum()) if n in mask else like[n].numel() for n in names)
-        self._shards = CandidateShards(packed, owners, num_values, bench.at)
+        """`like` has the shapes of what is mixed, `own` are the states of the candidates that my
+        group holds, `owners` the group of each, in index order. Every rank must call."""
+        self._packing = packing = Packing(like, list(like), mask)
+        ranks = at.world.size
+        packed = {i: packing.pack(state, ranks) for i, state in own.items() if i in owners}
+        self._shards = CandidateShards(packed, owners, packing.num_values, at)
         self.num = len(owners)
 
     def mixed(self, coefficients: Sequence[float]) -> State:
         """The parameters of a soup, new tensors. Every rank must call."""
-        return unpack(self._shards.mix(coefficients), self._like, self._names, self._mask)
+        return self._packing.unpack(self._shards.mix(coefficients))
 
     def gram(self) -> Tensor:
         """Inner products between the candidates. Every rank must call."""
@@ -52,5 +69,5 @@ class Mixer:
 
         Whole vectors, because sums over slices would have bits that depend on the topology.
         """
-        flat = pack(gradient, self._names, self._mask).double()
+        flat = self._packing.pack(gradient).double()
         return torch.stack([candidate.double() @ flat for candidate in self._whole])

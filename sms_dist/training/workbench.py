@@ -20,13 +20,12 @@ from sms_dist.methods import recipe
 from sms_dist.metrics.scores import SCORES
 from sms_dist.metrics.speedup import macs, on_meta
 from sms_dist.phases import Recipe
-from sms_dist.plan import check_pretrain_ranks
+from sms_dist.plan import check_pretrain_ranks, pretrain_ranks
 from sms_dist.pruning.mask import prunable_names
 from sms_dist.tasks import make_task
 from sms_dist.tasks.base import Task
 
 FEWEST = {"segmentation": 2}  # samples of a rank, else 1
-FEW_SAMPLES = 4  # of a batch, below which a rank is not worth its communication
 State = dict[str, Tensor]  # of the bare model: parameters and buffers
 
 
@@ -124,8 +123,8 @@ def _pretrain_ranks(config: Config, at: Topology, loaders: Loaders) -> int:
     """As configured; else all ranks, as far as a batch feeds each with a few samples."""
     wanted = config.pretrain.ranks
     if wanted is None:
-        enough = _smallest_step(loaders) // (FEW_SAMPLES * config.engine.accumulation)
-        return max(1, min(at.world.size, enough))
+        accumulation = config.engine.accumulation
+        return pretrain_ranks(at.world.size, _smallest_step(loaders), accumulation)
     check_pretrain_ranks(wanted, at.world.size)
     _check_share(config, loaders, wanted)
     return wanted

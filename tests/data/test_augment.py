@@ -80,6 +80,19 @@ def test_crop_flip_gives_a_window_of_the_padded_image_mirrored_or_not():
     assert {left for _, left, _ in seen} >= {0, 8}
 
 
+@pytest.mark.parametrize("size", [(3, 32, 32), (1, 5, 7), (1, 8, 8)])
+def test_which_crop_follows_from_the_draws_of_the_sample(size):
+    """Runs of earlier versions keep their bits. 35 bytes are not moved eight at a time."""
+    height, width = size[1:]
+    pixels = IMAGES.flatten(1)[:, : size[0] * height * width].reshape(-1, *size)
+    for image, result, draws in zip(
+        pixels, crop_flip(pixels, LABELS, IDS, STREAM)[0], STREAM.uniform(IDS, 3), strict=True
+    ):
+        top, left = (draws[:2] * 9).int().tolist()
+        window = F.pad(image, (4, 4, 4, 4))[:, top : top + height, left : left + width]
+        assert torch.equal(result, window if draws[2] < 0.5 else window.flip(2))
+
+
 def test_another_epoch_shows_another_crop():
     other = stream(1, "augmentation", 0, 1, 3)
     first, second = (crop_flip(IMAGES, LABELS, IDS, s)[0] for s in (STREAM, other))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import data
 from data.cifar import samples
-from data.digits import NUM_TRAIN
+from data.digits import NUM_TRAIN, _table
 from data.prepare import prepare
 from sms_dist.config import DataConfig
 from sms_dist.vision import torchvision
@@ -51,6 +51,15 @@ def test_no_test_digit_is_a_training_digit():
     together = torch.cat((read.train.images, read.test.images)).flatten(1)
     assert len(together) == 1797
     assert len(together.unique(dim=0)) == 1797
+
+
+def test_the_digits_are_those_that_scikit_learn_reads():
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    table = _table()
+    assert (table[:, :-1] == images).all()
+    assert (table[:, -1] == labels).all()
 
 
 def test_the_distorted_digits_are_the_same_everywhere(loaded):

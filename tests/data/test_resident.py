@@ -1,7 +1,9 @@
 """The resident loader: normalisation, shares and resumption."""
 
+import pytest
 import torch
 
+from data import resident as module
 from data.augment import crop_flip
 from data.dataset import Split
 from data.loader import Loader
@@ -44,6 +46,27 @@ def test_a_resumed_epoch_goes_on_with_the_same_batches():
     rest = list(resident(crop_flip).epoch(ORDER, AUGMENTATION, start_step=2))
     assert len(rest) == 2
     assert all(torch.equal(a.inputs[0], b.inputs[0]) for a, b in zip(rest, whole[2:], strict=True))
+
+
+@pytest.mark.parametrize("num_bytes", [1, 3 * 64 * 30, 3 * 64 * 40])  # 1, 2 and 3 steps of 12
+def test_how_many_steps_are_read_at_once_does_not_matter(monkeypatch, num_bytes):
+    split = Split(SPLIT.images, SPLIT.targets, subgroups=SPLIT.targets + 7)
+    whole = list(resident(crop_flip).epoch(ORDER, AUGMENTATION))
+    monkeypatch.setitem(module.BLOCK_BYTES, "cpu", num_bytes)
+    loader = Resident(split, 16, Pixels(MEAN, STD, CPU), crop_flip, CPU)
+    for some, batch in zip(loader.epoch(ORDER, AUGMENTATION), whole, strict=True):
+        assert torch.equal(some.inputs[0], batch.inputs[0])
+        assert torch.equal(some.targets, batch.targets)
+        assert torch.equal(some.subgroups, batch.targets + 7)
+        assert some[2:4] == batch[2:4]
+
+
+def test_inputs_lie_in_memory_of_their_own():
+    """Kernels may add up in another order where memory is aligned otherwise."""
+    for batch in resident(crop_flip).epoch(ORDER, AUGMENTATION):
+        (inputs,) = batch.inputs
+        assert inputs.is_contiguous()
+        assert inputs.untyped_storage().nbytes() == inputs.nbytes
 
 
 def test_parts_are_never_augmented_and_more_parts_than_batches_leave_some_empty():

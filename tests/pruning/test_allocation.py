@@ -5,10 +5,10 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sms_dist.pruning.allocation import ALLOCATIONS, Layer, global_
-from sms_dist.pruning.selection import magnitude_keys
-
-uniform = ALLOCATIONS["uniform"]
+from sms_dist.pruning.allocation import ALLOCATIONS, global_
+from sms_dist.pruning.layer import Layer
+from sms_dist.pruning.mask import count
+from sms_dist.pruning.selection import keep_largest
 
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=6)
 VALUES = st.sampled_from([0.0, 1.0, 2.0, 3.0])
@@ -20,9 +20,23 @@ def layers_of(layers, alive=None):
     """Layers given as lists of weights, one dim each; `alive` likewise (None: all)."""
     masks = alive or [[True] * len(layer) for layer in layers]
     return {
-        f"layer{i}": Layer(magnitude_keys(torch.tensor(layer), torch.tensor(mask)), (len(layer),))
+        f"layer{i}": Layer(torch.tensor(layer), torch.tensor(mask))
         for i, (layer, mask) in enumerate(zip(layers, masks, strict=True))
     }
+
+
+def counts_of(allocate, layers, num_kept):
+    """How many of each layer stay: every layer is in one ranking."""
+    counts = {}
+    for ranking in allocate(layers, num_kept):
+        kept = keep_largest([layers[name] for name in ranking.names], ranking.num_kept)
+        counts |= {name: count(mask) for name, mask in zip(ranking.names, kept, strict=True)}
+    assert list(counts) == list(layers)
+    return list(counts.values())
+
+
+def uniform(layers, num_kept):
+    return counts_of(ALLOCATIONS["uniform"], layers, num_kept)
 
 
 def full(sizes):
@@ -35,7 +49,7 @@ def is_refused(allocate, layers, num_kept):
         return num_kept < sum(layer.num_alive > 0 for layer in layers.values())
     *_, last = layers.values()
     # of layers without a convolution the last one keeps a fifth
-    return allocate is ALLOCATIONS["uniform_plus"] and num_kept < last.keys.numel() / 5
+    return allocate is ALLOCATIONS["uniform_plus"] and num_kept < last.weight.numel() / 5
 
 
 @EVERY
@@ -51,10 +65,9 @@ def test_counts_sum_exactly_and_no_layer_gets_more_than_is_alive(allocate, layer
         with pytest.raises(ValueError, match=r"lower pruning\.goal_sparsity"):
             allocate(found, num_kept)
         return
-    counts = allocate(found, num_kept)
-    assert list(counts) == list(found)
-    assert sum(counts.values()) == num_kept
-    assert all(0 <= n <= sum(m) for n, m in zip(counts.values(), alive, strict=True))
+    counts = counts_of(allocate, found, num_kept)
+    assert sum(counts) == num_kept
+    assert all(0 <= n <= sum(m) for n, m in zip(counts, alive, strict=True))
 
 
 @settings(deadline=None, max_examples=60)
@@ -63,41 +76,41 @@ def test_global_counts_are_those_of_one_stable_sort_over_all_layers(layers, data
     weights = [(w, i) for i, layer in enumerate(layers) for w in layer]
     num_kept = data.draw(st.integers(1, len(weights)))
     survivors = sorted(weights, key=lambda pair: -pair[0])[:num_kept]  # ties: earlier layer
-    counts = global_(layers_of(layers), num_kept)
+    counts = counts_of(global_, layers_of(layers), num_kept)
     expected = [sum(i == layer for _, i in survivors) for layer in range(len(layers))]
-    assert list(counts.values()) == expected
+    assert counts == expected
 
 
 @settings(deadline=None, max_examples=60)
 @given(SIZES, st.data())
 def test_uniform_counts_are_within_one_of_the_same_fraction(sizes, data):
     num_kept = data.draw(st.integers(1, sum(sizes)))
-    counts = uniform(full(sizes), num_kept).values()
-    for count, size in zip(counts, sizes, strict=True):
-        assert abs(count - num_kept / sum(sizes) * size) < 1
+    counts = uniform(full(sizes), num_kept)
+    for num, size in zip(counts, sizes, strict=True):
+        assert abs(num - num_kept / sum(sizes) * size) < 1
 
 
 def test_what_rounding_leaves_goes_to_the_largest_remainders():
     # Shares of 5 of 12: 0.417, 1.25, 3.333.
-    assert list(uniform(full([1, 3, 8]), 5).values()) == [1, 1, 3]
+    assert uniform(full([1, 3, 8]), 5) == [1, 1, 3]
 
 
 def test_of_equal_remainders_the_earlier_layer_comes_first():
     # Shares 1/3, 4/3 and 7/3, whose fractions differ once they are floating-point numbers.
-    assert list(uniform(full([1, 4, 7]), 4).values()) == [1, 1, 2]
-    assert list(uniform(full([7, 4, 1]), 4).values()) == [3, 1, 0]
+    assert uniform(full([1, 4, 7]), 4) == [1, 1, 2]
+    assert uniform(full([7, 4, 1]), 4) == [3, 1, 0]
 
 
 def test_uniform_after_an_extreme_global_mask_takes_what_there_is():
     alive = [[True] + [False] * 99, [True] * 100]
     counts = uniform(layers_of([[1.0] * 100] * 2, alive), 100)
-    assert list(counts.values()) == [1, 99]
+    assert counts == [1, 99]
 
 
 def test_a_layer_without_survivors_gets_none():
     alive = [[False] * 4, [True] * 4]
     for allocate in ALLOCATIONS.values():
-        assert list(allocate(layers_of([[9.0] * 4, [1.0] * 4], alive), 3).values()) == [0, 3]
+        assert counts_of(allocate, layers_of([[9.0] * 4, [1.0] * 4], alive), 3) == [0, 3]
 
 
 def test_lamp_counts_are_those_of_one_ranking_of_scores():
@@ -106,22 +119,22 @@ def test_lamp_counts_are_those_of_one_ranking_of_scores():
     order = [0, 1, 0, 1, 1, 0, 1]
     for num_kept in range(2, 8):
         expected = [order[:num_kept].count(layer) for layer in (0, 1)]
-        assert list(ALLOCATIONS["lamp"](layers, num_kept).values()) == expected
+        assert counts_of(ALLOCATIONS["lamp"], layers, num_kept) == expected
 
 
 @settings(deadline=None, max_examples=60)
 @given(LAYERS, st.data())
 def test_lamp_leaves_no_layer_without_a_weight(layers, data):
     num_kept = data.draw(st.integers(len(layers), sum(map(len, layers))))
-    counts = ALLOCATIONS["lamp"](layers_of(layers), num_kept)
-    assert min(counts.values()) >= 1
+    counts = counts_of(ALLOCATIONS["lamp"], layers_of(layers), num_kept)
+    assert min(counts) >= 1
 
 
 def test_lamp_does_not_depend_on_the_scale_of_a_layer():
     small, large = [1.0, 2.0, 3.0], [1000.0, 2000.0, 3000.0]
     for num_kept in range(2, 7):
-        first = ALLOCATIONS["lamp"](layers_of([small, small]), num_kept)
-        assert ALLOCATIONS["lamp"](layers_of([small, large]), num_kept) == first
+        first = counts_of(ALLOCATIONS["lamp"], layers_of([small, small]), num_kept)
+        assert counts_of(ALLOCATIONS["lamp"], layers_of([small, large]), num_kept) == first
 
 
 def test_shapes_decide_for_erk_and_living_weights_limit_it():
@@ -130,10 +143,10 @@ def test_shapes_decide_for_erk_and_living_weights_limit_it():
 
     def allocate(alive):
         layers = {
-            str(shape): Layer(magnitude_keys(w, torch.arange(len(w)) < num), shape)
+            str(shape): Layer(w.view(shape), (torch.arange(len(w)) < num).view(shape))
             for w, num, shape in zip(weights, alive, shapes, strict=True)
         }
-        return list(ALLOCATIONS["erk"](layers, 37).values())
+        return counts_of(ALLOCATIONS["erk"], layers, 37)
 
     assert allocate((8, 18, 48)) == [8, 12, 17]  # 8, 12.43, 16.57
     assert allocate((4, 18, 48)) == [4, 13, 20]  # 4 more for the others, by their room

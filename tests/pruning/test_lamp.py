@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sms_dist.pruning.lamp import lamp_keys
-from sms_dist.pruning.selection import magnitude_keys
+from sms_dist.pruning.layer import magnitude_keys
 
 
 def scores(weights, alive=None):

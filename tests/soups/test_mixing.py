@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sms_dist.distributed.candidate_shards import CandidateShards
 from sms_dist.distributed.topology import Axis, Topology
+from sms_dist.soups import mixing
 from sms_dist.soups.mixing import mix
 from sms_dist.soups.rules import average
 
@@ -43,6 +44,14 @@ def test_mixing_in_slices_is_mixing_whole(m, cuts, seed):
     stacked, coefficients = candidates(m, seed=seed), average(range(m), m)
     pieces = [mix(s, coefficients) for s in stacked.tensor_split(sorted(cuts), dim=1)]
     assert bits(torch.cat(pieces)) == bits(mix(stacked, coefficients))
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 50])
+def test_the_size_of_the_chunks_does_not_matter(monkeypatch, chunk):
+    stacked = candidates(3)
+    whole = bits(mix(stacked, [0.2, 0.5, 0.3]))
+    monkeypatch.setattr(mixing, "_CHUNK", chunk)
+    assert bits(mix(stacked, [0.2, 0.5, 0.3])) == whole
 
 
 def test_a_soup_is_the_weighted_sum():
@@ -87,4 +96,11 @@ def test_gathered_candidates_are_whole_and_in_order():
     shards = CandidateShards(
         {i: stacked[i] for i in (2, 0, 1)}, dict.fromkeys(range(3), 0), 50, HERE
     )
+    assert torch.equal(shards.whole(), stacked)
+
+
+def test_what_fills_a_packed_vector_up_does_not_count():
+    stacked = candidates(2)
+    own = {i: torch.cat([row, torch.full((7,), float("nan"))]) for i, row in enumerate(stacked)}
+    shards = CandidateShards(own, dict.fromkeys(range(2), 0), 50, HERE)
     assert torch.equal(shards.whole(), stacked)

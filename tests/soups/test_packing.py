@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sms_dist.soups.packing import pack, unpack
+from sms_dist.soups import packing
+from sms_dist.soups.packing import Packing
 
 SHAPES = {"conv": (3, 2, 2), "scale": (), "bias": (4,), "fc": (2, 5), "empty": (0,)}
 
@@ -29,7 +30,8 @@ def masked(values, mask):
 def test_unpacking_is_the_inverse_of_packing(seed, names):
     mask = masks(seed)
     before = masked(tensors(seed), mask)
-    after = unpack(pack(before, names, mask), before, names, mask)
+    travel = Packing(before, names, mask)
+    after = travel.unpack(travel.pack(before))
     assert list(after) == names
     for name in names:
         assert torch.equal(after[name], before[name])
@@ -39,36 +41,81 @@ def test_unpacking_is_the_inverse_of_packing(seed, names):
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 10**6))
 def test_packing_is_the_inverse_of_unpacking(seed):
-    mask, like, names = masks(seed), tensors(seed), list(SHAPES)
-    size = sum(int(mask[n].sum()) if n in mask else like[n].numel() for n in names)
+    mask, like = masks(seed), tensors(seed)
+    travel = Packing(like, list(SHAPES), mask)
+    size = sum(int(mask[n].sum()) if n in mask else like[n].numel() for n in SHAPES)
+    assert travel.num_values == size
     flat = torch.arange(1.0, size + 1)
-    assert torch.equal(pack(unpack(flat, like, names, mask), names, mask), flat)
+    assert torch.equal(travel.pack(travel.unpack(flat)), flat)
 
 
 def test_pruned_weights_do_not_travel_and_come_back_as_zero():
     mask = {"w": torch.tensor([[True, False], [False, True]])}
     values = {"w": torch.tensor([[1.0, float("nan")], [9.0, 2.0]]), "b": torch.tensor([3.0])}
-    flat = pack(values, ["b", "w"], mask)
+    travel = Packing(values, ["b", "w"], mask)
+    flat = travel.pack(values)
     assert flat.tolist() == [3.0, 1.0, 2.0]
-    assert unpack(flat, values, ["b", "w"], mask)["w"].tolist() == [[1.0, 0.0], [0.0, 2.0]]
+    assert travel.unpack(flat)["w"].tolist() == [[1.0, 0.0], [0.0, 2.0]]
+    assert travel.pack(values, multiple=4).tolist() == [3.0, 1.0, 2.0, 0.0]
+
+
+def test_shapes_alone_are_enough_of_a_template():
+    mask, like, names = masks(3), tensors(3), list(SHAPES)
+    flat = Packing(like, names, mask).pack(like)
+    shapes = {name: tensor.to("meta") for name, tensor in like.items()}
+    found = Packing(shapes, names, mask).unpack(flat)
+    assert all(torch.equal(found[n], masked(like, mask)[n]) for n in names)
+
+
+def test_values_come_in_the_order_of_their_indices_not_of_the_memory():
+    weight = torch.arange(24.0).view(2, 3, 2, 2)
+    kept = weight % 5 != 0
+    travel = Packing({"w": weight}, ["w"], {"w": kept})
+    other = {"w": weight.contiguous(memory_format=torch.channels_last)}
+    assert travel.pack(other).tolist() == weight[kept].tolist()
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 1000])
+def test_the_size_of_the_chunks_does_not_matter(monkeypatch, chunk):
+    mask, like, names = masks(4), tensors(4), list(SHAPES)
+    flat = Packing(like, names, mask).pack(like)
+    monkeypatch.setattr(packing, "_CHUNK", chunk)
+    chunked = Packing(like, names, mask)
+    assert torch.equal(chunked.pack(like), flat)
+    assert all(torch.equal(t, masked(like, mask)[n]) for n, t in chunked.unpack(flat).items())
 
 
 def test_types_are_those_of_the_template_and_nothing_is_shared():
     mask, like = masks(1), tensors(1, torch.bfloat16)
-    flat = pack(tensors(1), list(SHAPES), mask)
+    whole = Packing(tensors(1), list(SHAPES), mask)
+    flat = whole.pack(tensors(1))
     copy = flat.clone()
-    back = unpack(flat, like, list(SHAPES), mask)
+    back = Packing(like, list(SHAPES), mask).unpack(flat)
     assert {t.dtype for t in back.values()} == {torch.bfloat16}
-    like32 = unpack(flat, tensors(1), list(SHAPES), mask)
-    for tensor in like32.values():
-        tensor.fill_(7)
+    found = whole.unpack(flat)
+    for value, tensor in enumerate(found.values()):
+        tensor.fill_(value)
     assert torch.equal(flat, copy)
+    assert all(bool((t == value).all()) for value, t in enumerate(found.values()))
+
+
+def test_tensors_of_several_types_travel_as_the_widest_and_come_back_as_they_were():
+    mask, like = masks(5), tensors(5)
+    like["fc"] = like["fc"].bfloat16()
+    like["bias"] = like["bias"].half()
+    travel = Packing(like, list(SHAPES), mask)
+    back = travel.unpack(travel.pack(like))
+    assert travel.pack(like).dtype == torch.float32
+    assert list(back) == list(SHAPES)
+    for name, tensor in masked(like, mask).items():
+        assert back[name].dtype == tensor.dtype
+        assert torch.equal(back[name], tensor)
 
 
 @pytest.mark.parametrize("surplus", [1, -1])
 def test_a_vector_of_another_length_is_noticed(surplus):
     mask, like = masks(2), tensors(2)
-    flat = pack(like, ["fc", "conv"], mask)
-    wrong = torch.zeros(len(flat) + surplus)
-    with pytest.raises((AssertionError, RuntimeError)):
-        unpack(wrong, like, ["fc", "conv"], mask)
+    travel = Packing(like, ["fc", "conv"], mask)
+    wrong = torch.zeros(travel.num_values + surplus)
+    with pytest.raises(AssertionError):
+        travel.unpack(wrong)

@@ -13,7 +13,7 @@ from sms_dist.soups.rules import RULES, average
 from sms_dist.training.diagnostics import loss_barrier
 from sms_dist.training.evaluation import measured
 from sms_dist.training.merge import as_mixed, merge
-from sms_dist.training.mixer import Mixer
+from sms_dist.training.mixer import Mixer, template
 from sms_dist.training.oracle import SoupOracle
 from sms_dist.training.workbench import set_up
 
@@ -34,6 +34,10 @@ def workbench(**soup):
         ),
         HERE,
     )
+
+
+def mixer_of(bench, own, owners, mask):
+    return Mixer(bench.at, template(bench), own, owners, mask)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +102,7 @@ def whole():
 def test_the_gradient_by_the_coefficients_equals_finite_differences(
     whole, mask, candidates, teacher, is_distilled, view
 ):
-    mixer = Mixer(whole, candidates, OWNERS, mask)
+    mixer = mixer_of(whole, candidates, OWNERS, mask)
     oracle = SoupOracle(whole, mixer, view, teacher if is_distilled else None)
     gradient = oracle.objective(POINT)[1]
     here = sum(p * g for p, g in zip(POINT, gradient, strict=True))
@@ -113,14 +117,14 @@ def test_the_gradient_by_the_coefficients_equals_finite_differences(
 
 
 def test_the_learned_objective_is_the_validation_loss(bench, mask, candidates):
-    oracle = SoupOracle(bench, Mixer(bench, candidates, OWNERS, mask), as_mixed)
+    oracle = SoupOracle(bench, mixer_of(bench, candidates, OWNERS, mask), as_mixed)
     assert oracle.objective(POINT)[0] == pytest.approx(oracle.loss(POINT), rel=1e-6)
     assert oracle.metrics(POINT)["validation_loss"] == oracle.loss(POINT)
     assert oracle.metrics(POINT)["validation_accuracy"] == oracle.score(POINT)
 
 
 def test_the_divergence_of_the_teacher_from_itself_is_zero(bench, teacher):
-    mixer = Mixer(bench, {0: teacher}, {0: 0}, {})
+    mixer = mixer_of(bench, {0: teacher}, {0: 0}, {})
     value, gradient = SoupOracle(bench, mixer, as_mixed, teacher).objective([1.0])
     assert value == pytest.approx(0, abs=1e-6)
     assert gradient == pytest.approx([0], abs=1e-5)
@@ -130,7 +134,7 @@ def test_the_divergence_of_the_teacher_from_itself_is_zero(bench, teacher):
 def test_the_distilled_objective_is_the_mean_divergence_of_the_soup_from_the_teacher(
     bench, mask, candidates, teacher
 ):
-    mixer = Mixer(bench, candidates, OWNERS, mask)
+    mixer = mixer_of(bench, candidates, OWNERS, mask)
     states = [measured(bench, state, ALONE)[0] for state in (teacher, mixer.mixed(POINT))]
     inputs = torch.cat([batch.inputs[0] for batch in bench.loaders.validation.part(0, 1)])
     p, q = (bench.load(state).eval()(inputs).double().softmax(1) for state in states)
@@ -155,7 +159,7 @@ def test_a_learned_soup_is_never_worse_than_the_uniform_one_on_its_objective(
     prejudiced = candidates[2]["classifier.bias"] + 9 * (torch.arange(10) == 3)
     states = candidates | {2: candidates[2] | {"classifier.bias": prejudiced}}
     soup = merge(bench, name, SCORES, states, OWNERS, mask, teacher=teacher)
-    mixer = Mixer(bench, states, OWNERS, mask)
+    mixer = mixer_of(bench, states, OWNERS, mask)
     oracle = SoupOracle(bench, mixer, as_mixed, teacher if name == "distilled" else None)
     found = oracle.objective(list(soup.coefficients.values()))[0]
     assert found < oracle.objective(average(range(3), 3))[0]

@@ -18,6 +18,7 @@ from moments import START, TRAINING, progress_of, stage_of, training_of
 from patience import Patience, TrialError, happens, wait_until
 from processes import Processes, children
 
+from sms_dist.exit_status import DONE
 from sms_dist.paths import METRICS, RunPaths
 
 HANG_SECONDS = 60.0  # after which it counts as never granted
@@ -49,6 +50,11 @@ class Request:
     steps: int | None  # and of its recovery point afterwards
     is_durable: bool
 
+    @property
+    def came_too_late(self) -> bool:
+        """Nothing was left to train, and the run was finished before it could stop."""
+        return self.status == DONE and self.stage not in TRAINING
+
 
 class Run:
     """A run folder of one form."""
@@ -78,7 +84,7 @@ class Run:
         with self.launched() as launch:
             if moment is not None and self._works(launch, since, moment.random() * SPREAD_SECONDS):
                 self.requests.append(self._ask(launch, moment.choice(WAYS), since))
-                return False
+                return self.requests[-1].came_too_late
             wait_until(lambda: launch.process.poll() is not None, Patience(self.folder))
             if status := launch.process.wait():
                 raise TrialError(f"{self.folder}: status {status}, though nobody has asked for it")

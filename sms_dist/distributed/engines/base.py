@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -87,19 +86,6 @@ class Engine(Holder, Protocol):
 
         The losses of all ranks are summed and divided by `weight`.
         """
-
-
-def hold_mask(model: nn.Module, mask: Mask) -> None:
-    """Zero the pruned weights and let no gradient reach them; before the engine wraps the model."""
-    for name, parameter in model.named_parameters():
-        if name in mask:
-            pruned = ~mask[name]
-            parameter.data.masked_fill_(pruned, 0.0)
-            parameter.register_hook(partial(_without, pruned))  # type: ignore[no-untyped-call]
-
-
-def _without(pruned: Tensor, gradient: Tensor) -> Tensor:
-    return gradient.masked_fill(pruned, 0)
 
 
 def make_optimizer(job: Job) -> torch.optim.Optimizer:

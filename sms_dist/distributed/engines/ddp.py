@@ -15,11 +15,11 @@ from sms_dist.distributed.engines.base import (
     Inputs,
     Job,
     Loss,
-    hold_mask,
     make_optimizer,
     micro_batches,
 )
 from sms_dist.distributed.engines.latent import Latent
+from sms_dist.distributed.engines.masked_gradients import GradientMask
 from sms_dist.distributed.engines.named_tensors import copy_, joined, number, part
 from sms_dist.distributed.engines.optimizer_state import (
     check_restorable,
@@ -27,13 +27,13 @@ from sms_dist.distributed.engines.optimizer_state import (
     restore_optimizer_state_,
 )
 from sms_dist.distributed.engines.scaler_state import restore_torch_scaler_, torch_scaler_state
+from sms_dist.distributed.engines.surviving_gradients import SurvivingGradients
 
 
 class DdpEngine:
     def __init__(self, job: Job) -> None:
         self._latent = Latent(job.model, job.rule, tuple(job.mask)) if job.rule else None
-        if self._latent is None:
-            hold_mask(job.model, job.mask)
+        self._mask = GradientMask(job.model, {} if job.rule else job.mask)
         self._job = job
         self._model = self._wrapped()
         self._optimizer = make_optimizer(job)
@@ -127,14 +127,19 @@ class DdpEngine:
         with warnings.catch_warnings():
             # The name that replaces broadcast_buffers is not in every torch we support.
             warnings.simplefilter("ignore", FutureWarning)
-            return DistributedDataParallel(
+            model = DistributedDataParallel(
                 job.model,
                 process_group=job.axis.group,
                 broadcast_buffers=False,  # batch norm is recomputed before anybody looks at it
                 gradient_as_bucket_view=True,
             )
+        if job.engine.gradients == "surviving" and self._mask.prunes:
+            surviving = SurvivingGradients(job.model, job.mask, job.axis)
+            model.register_comm_hook(None, lambda _, bucket: surviving.mean(bucket))
+        return model
 
     def _apply(self, rate: float) -> None:
+        self._mask.gradients_()  # first: an overflow in what is pruned is none
         self._scaler.unscale_(self._optimizer)
         if self._latent:
             self._latent.gradients_()

@@ -18,7 +18,6 @@ from sms_dist.distributed.engines.base import (
     Inputs,
     Job,
     Loss,
-    hold_mask,
     make_optimizer,
     micro_batches,
 )
@@ -29,6 +28,7 @@ from sms_dist.distributed.engines.deepspeed_state import (
     masters,
     scaler,
 )
+from sms_dist.distributed.engines.masked_gradients import hold_mask
 from sms_dist.distributed.engines.named_tensors import copy_, joined, part
 from sms_dist.distributed.engines.optimizer_state import (
     check_restorable,

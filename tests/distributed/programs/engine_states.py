@@ -86,6 +86,10 @@ def cases() -> Iterator[Case]:
     for name in ("ddp", "zero_1"):
         yield Case(f"{name}_no_momentum", ENGINES[name], {"momentum": 0.0})
     yield Case("ddp_of_four_pieces", {**ENGINES["ddp"], "accumulation": 2}, is_of_all_ranks=True)
+    surviving = {**ENGINES["ddp"], "gradients": "surviving"}
+    yield Case("ddp_surviving_fp32_sgd", surviving)
+    yield Case("ddp_surviving_clipped_pieces", {**surviving, "accumulation": 2}, clip)
+    yield Case("ddp_surviving_of_four", surviving, is_of_all_ranks=True)
     bf16 = {"precision": "bf16", "deepspeed": ADDS_IN_FP32}
     yield Case("zero_1_bf16_adding_in_fp32", {**ENGINES["zero_1"], **bf16})
     for name in ("zero_0", "zero_1", "zero_3"):
@@ -205,6 +209,6 @@ for case in cases():
         dist.barrier(axis.group)  # the first rank's file is everybody's
     go_on(case, axis, candidate, place)
 
-topology.stop()
+topology.stop(at)
 sys.stdout.flush()
 os._exit(0)  # as launcher/main.py: the interpreter's teardown may abort

@@ -94,6 +94,6 @@ if at.world.is_first:  # one process with whole batches
         train("single", plain(), Axis(None, 0, 1), candidate, 0.1)
         train("unclipped", plain(), Axis(None, 0, 1), candidate, None)
 
-topology.stop()
+topology.stop(at)
 sys.stdout.flush()
 os._exit(0)  # as launcher/main.py: the interpreter's teardown may abort

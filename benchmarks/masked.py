@@ -1,0 +1,162 @@
+"""A pruned model with a batch in memory, and its training: as written by hand, and by an engine."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
+
+import data
+from data.loader import Batch, Loader
+from data.order import Step
+from sms_dist import models
+from sms_dist.config import (
+    DataConfig,
+    EngineConfig,
+    ModelConfig,
+    PretrainConfig,
+    RecordsConfig,
+    RetrainConfig,
+)
+from sms_dist.distributed.engines import make_engine
+from sms_dist.distributed.engines.base import Engine, Job
+from sms_dist.distributed.topology import Topology
+from sms_dist.pruning.mask import Mask, prunable_names
+from sms_dist.randomness import Stream
+from sms_dist.records.logbook import GroupWatcher
+from sms_dist.records.progress import ProgressWriter
+from sms_dist.records.recovery import RecoveryPoints
+from sms_dist.tasks.classification import Classification
+from sms_dist.training.averaging import Average
+from sms_dist.training.loop import Training, train
+from sms_dist.training.recovery import Keeper
+
+SHAPE, NUM_CLASSES, RATE = (3, 32, 32), 10, 0.05
+SGD = PretrainConfig(momentum=0.9, weight_decay=5e-4)  # Nesterov
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is trained, by the ranks of one group."""
+
+    model: str
+    batch: int  # of all ranks together
+    sparsity: float
+    steps: int  # of one call of what `by_hand` and `by_us` give
+    at: Topology
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def new(self) -> tuple[nn.Module, Mask]:
+        """The same bits at every call; which weights survive is drawn."""
+        config = ModelConfig(name=self.model, options=self.options)
+        model = models.build(config, SHAPE, NUM_CLASSES, seed=1, data_name="cifar10")
+        parameters, drawn = dict(model.named_parameters()), torch.Generator().manual_seed(2)
+        shapes = {name: parameters[name].shape for name in prunable_names(model)}
+        mask = {n: torch.rand(s, generator=drawn) >= self.sparsity for n, s in shapes.items()}
+        device = self.at.device
+        return model.to(device), {name: kept.to(device) for name, kept in mask.items()}
+
+    def share(self) -> tuple[Tensor, Tensor]:
+        """My part of the batch."""
+        axis, drawn = self.at.data, torch.Generator().manual_seed(3)
+        images = torch.randn(self.batch, *SHAPE, generator=drawn)
+        targets = torch.randint(NUM_CLASSES, (self.batch,), generator=drawn)
+        both = (t.tensor_split(axis.size)[axis.rank] for t in (images, targets))
+        images, targets = (tensor.to(self.at.device) for tensor in both)
+        return images, targets
+
+
+class InMemory(Loader):
+    """Every step has the same batch."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting.batch * setting.steps, setting.batch)
+        images, targets = setting.share()
+        self._batch = Batch((images,), targets, setting.batch, setting.batch)
+
+    def _order(self, order: Stream) -> Tensor:
+        return torch.arange(self.num_samples)
+
+    def _batches(self, steps: Iterable[Step], augmentation: Stream | None) -> Iterator[Batch]:
+        return (self._batch for _ in steps)
+
+
+def by_hand(setting: Setting) -> tuple[nn.Module, Callable[[], None]]:
+    """What one writes without us; DDP with the same settings as ours."""
+    model, mask = setting.new()
+    parameters = dict(model.named_parameters())
+    kept = [(parameters[name], kept.float()) for name, kept in mask.items()]
+    wrapped, (images, targets) = model, setting.share()
+    for parameter, ones in kept:
+        parameter.data.mul_(ones)
+    if setting.at.data.size > 1:
+        warnings.simplefilter("ignore", FutureWarning)  # not every torch has the newer name
+        wrapped = DistributedDataParallel(
+            model, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=RATE, momentum=0.9, weight_decay=5e-4, nesterov=True
+    )
+
+    def run() -> None:
+        for _ in range(setting.steps):
+            optimizer.zero_grad()
+            F.cross_entropy(wrapped(images), targets).backward()
+            for parameter, ones in kept:
+                parameter.grad.mul_(ones)
+            optimizer.step()
+        finish(setting)
+
+    return model, run
+
+
+def engine_of(setting: Setting, **engine: Any) -> tuple[nn.Module, Engine]:
+    model, mask = setting.new()
+    at, config = setting.at, EngineConfig(**engine)
+    return model, make_engine(Job(model, mask, at.data, at, config, SGD, setting.batch))
+
+
+def by_us(setting: Setting, engine: Engine) -> Callable[[], None]:
+    """An epoch in the training loop, with everything that is there in a run."""
+    at, steps, config = setting.at, setting.steps, DataConfig(name="digits")
+    training = Training(
+        loader=InMemory(setting),
+        rates=(RATE,) * steps,
+        seed=0,
+        purpose="retrain",
+        phase=1,
+        label_smoothing=0.0,
+        task=Classification(data.info(config), config),
+        device=at.device,
+    )
+
+    def run() -> None:
+        folder = Path(tempfile.mkdtemp())  # a new one: else it would go on from its end
+        points = RecoveryPoints(folder / "points", at.data.rank, {})
+        keeper = Keeper(points, at.data, at.control, RecordsConfig(), at.device)
+        progress = ProgressWriter(folder, 0) if at.is_leader else None
+        watcher = GroupWatcher(progress, None, 1, steps)
+        follower = Average(RetrainConfig(), engine.weights)
+        train(engine, training, at.data, watcher, keeper, follower)
+        finish(setting)
+        shutil.rmtree(folder)
+
+    return run
+
+
+def finish(setting: Setting) -> None:
+    """Wait for the device."""
+    if setting.at.device.type == "cuda":
+        torch.cuda.synchronize()

@@ -1,0 +1,153 @@
+"""The exact global threshold of a ResNet-50 and its mask: against one read pass, and torch's own.
+
+python benchmarks/threshold.py [--turns 7] [--json FILE]
+
+One thread. The mask is the result, and is not counted as extra memory. Takes half a minute.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import prune as torch_prune
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
+
+from benchmarks import resnet50
+from benchmarks.heap import give_back
+from benchmarks.rows import Row, Target, report
+from benchmarks.turns import in_turn, on_ranks, peak_memory
+from sms_dist.config import EngineConfig
+from sms_dist.distributed import topology
+from sms_dist.distributed.collectives import gather_json, sum_
+from sms_dist.pruning.allocation import ALLOCATIONS
+from sms_dist.pruning.apportion import num_kept
+from sms_dist.pruning.cut import Parts
+from sms_dist.pruning.layer import Layer
+from sms_dist.pruning.mask import Mask, full_mask, num_weights
+from sms_dist.pruning.prune import prune
+from sms_dist.pruning.selection import keep_largest
+
+SPARSITY = 0.9
+NAME = "threshold"
+MIB = 2**20
+
+
+def pruned(weights: dict[str, Tensor], mask: Mask, sparsity: float = SPARSITY) -> Mask:
+    """As a phase does it."""
+    return prune(weights, mask, num_kept(num_weights(mask), sparsity), ALLOCATIONS["global"])
+
+
+def against_reading(weights: dict[str, Tensor], turns: int) -> list[Row]:
+    whole = full_mask(weights, weights)
+    half = pruned(weights, whole, 0.5)
+    ways: dict[str, Callable[[], object]] = {
+        "mask": lambda: pruned(weights, whole),
+        "later": lambda: pruned(weights, half),
+        "magnitudes": lambda: [weight.abs().sum() for weight in weights.values()],
+        "sum": lambda: [weight.sum() for weight in weights.values()],
+    }
+    taken = in_turn(ways, turns)
+    what, limit = "25.5 M fp32 weights at 90 %", Target(at_most=2.5)
+    reading, adding = "one pass of abs().sum()", "one pass of sum()"
+    return [
+        Row(NAME, what, reading, "x its time", taken.times("mask", "magnitudes"), limit),
+        Row(NAME, what, adding, "x its time", taken.times("mask", "sum"), limit),
+        Row(
+            NAME,
+            "the same in a later phase, half of them gone",
+            reading,
+            "x its time",
+            taken.times("later", "magnitudes"),
+        ),
+    ]
+
+
+def memory(weights: dict[str, Tensor], turns: int) -> Row:
+    whole, extra = full_mask(weights, weights), []
+    for _ in range(turns):
+        give_back()
+        with peak_memory() as peak:
+            mask = pruned(weights, whole)
+        extra.append(peak() - num_weights(mask) / MIB)
+        del mask
+    note = "peak of the process above its start, less the bool mask that is the result"
+    return Row(NAME, "extra peak memory", "", "MiB", extra, Target(at_most=64), note)
+
+
+def against_torch(weights: dict[str, Tensor]) -> Row:
+    """`global_unstructured` on the same model; once, it takes seconds."""
+    whole, made = full_mask(weights, weights), []
+
+    def fresh() -> None:  # pruned modules keep what was done to them
+        made[:] = [(layer(weight.clone()), "weight") for weight in weights.values()]
+
+    def by_torch() -> None:
+        method = torch_prune.L1Unstructured
+        torch_prune.global_unstructured(made, pruning_method=method, amount=SPARSITY)
+
+    taken = in_turn({"ours": lambda: pruned(weights, whole), "torch": by_torch}, 1, fresh)
+    values, baseline = taken.faster("ours", "torch"), "torch.nn.utils.prune.global_unstructured"
+    return Row(NAME, "the same", baseline, "x as fast", values, Target(at_least=25))
+
+
+def layer(weight: Tensor) -> nn.Module:
+    """Something that has this weight."""
+    holder = nn.Module()
+    holder.weight = nn.Parameter(weight)
+    return holder
+
+
+def sharded(num_ranks: int) -> Row:
+    found = on_ranks(num_ranks, "threshold.py", "--worker")
+    assert found["is_same"], f"{num_ranks} ranks find another mask than one"
+    what = f"over {num_ranks} ranks: sent by each, and the mask is that of one"
+    return Row(NAME, what, "", "MiB", [found["sent"]], Target(at_most=1), found["note"])
+
+
+def worker() -> None:
+    """This rank's part of the ranking, compared with that of all weights."""
+    at = topology.start(EngineConfig(device="cpu"))
+    world, handed = at.world, [0]
+
+    def total(counts: Tensor) -> Tensor:
+        handed[0] += counts.numel() * counts.element_size()
+        return sum_(counts, world)
+
+    flat = torch.cat([w.flatten() for w in resnet50.prunable(resnet50.parameters(1)).values()])
+    num = num_kept(len(flat), SPARSITY)
+    mine = Layer(flat.tensor_split(world.size)[world.rank])
+    (kept,) = keep_largest([mine], num, Parts(total, world.rank, world.size))
+    (whole,) = keep_largest([Layer(flat)], num)
+    is_same = torch.equal(kept, whole.tensor_split(world.size)[world.rank])
+    everyone = gather_json(is_same, world, at.device)
+    sent = 2 * (world.size - 1) / world.size * handed[0] / MIB
+    note = f"{handed[0] / 1024:.0f} KiB summed in all; a ring sends 2 (n - 1) / n of that"
+    if world.is_first:
+        print(json.dumps({"is_same": all(everyone), "sent": sent, "note": note}))
+    topology.stop(at)
+
+
+@click.command()
+@click.option("--turns", default=7, show_default=True)
+@click.option("--ranks", default=[2, 4, 8], multiple=True, show_default=True)
+@click.option("--json", "file", type=Path, help="Where to keep the rows.")
+@click.option("--worker", "is_worker", is_flag=True, hidden=True)
+def main(turns: int, ranks: tuple[int, ...], file: Path | None, is_worker: bool) -> None:
+    torch.set_num_threads(1)
+    if is_worker:
+        worker()
+        return
+    weights = resnet50.prunable(resnet50.parameters(1))
+    rows = [*against_reading(weights, turns), memory(weights, 3), against_torch(weights)]
+    report([*rows, *map(sharded, ranks)], file)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How long a run will take and what it needs: plans and measured rates in, numbers out."""
