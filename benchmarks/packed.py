@@ -62,8 +62,8 @@ CASES = (
     Case("digits_cnn", (1, 8, 8), 32, count=3, steps=40),
     Case("digits_cnn", (1, 8, 8), 32, count=8, steps=15),
     Case("digits_cnn", (1, 8, 8), 128, count=3, steps=20),
-    Case("resnet20", (3, 32, 32), 32, count=3, steps=4),
-    Case("resnet20", (3, 32, 32), 32, count=8, steps=2),
+    Case("resnet20", (3, 32, 32), 32, count=3, steps=3),
+    Case("resnet20", (3, 32, 32), 16, count=8, steps=2),
 )
 
 

@@ -146,7 +146,7 @@ def test_a_model_with_dropout_is_trained_one_after_another(tmp_path):
     assert "phase_2/soup/weights.safetensors" in found
     (event,) = [e for e in read(tmp_path / "auto/journal.jsonl") if e["event"] == "packing"]
     assert event["packing"] == "loop"
-    assert "random" in event["reason"]
+    assert "random" in event["message"]
     with pytest.raises(ValueError, match="cannot take the steps of several candidates together"):
         started(tmp_path / "vmap", changes=changes, name="packed", packing="vmap")
 

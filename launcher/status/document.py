@@ -69,7 +69,8 @@ def _phase(seen: Seen, verdict: Verdict) -> Document | None:
     items = {item.index: item for item in seen.plan.phases}
     indices = list(items[k].steps_of) if k else []
     done = [i for i in indices if Place(k, i) in seen.stored]
-    busy = {group.candidate for group in seen.groups.values() if group.phase == k}
+    groups = [group for group in seen.groups.values() if group.phase == k]
+    busy = {i for group in groups for i in (group.together or (group.candidate,))}
     at_work = [i for i in indices if i in busy and i not in done and verdict.state == "running"]
     return {
         "index": k,

@@ -60,7 +60,8 @@ def _chosen(
             f"several candidates together ({trial.reason}); use auto, or engine.name=ddp"
         )
     packing = VMAP if wanted == VMAP or trial.is_worth_it else LOOP
-    book.event("packing", packing=packing, candidates=size, **asdict(trial))
+    seconds = {"together": trial.together, "one_by_one": trial.one_by_one}
+    book.event("packing", packing=packing, candidates=size, **seconds, message=trial.told)
     return packing
 
 

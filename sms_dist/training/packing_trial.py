@@ -30,6 +30,14 @@ class Trial:
     reason: str = ""
 
     @property
+    def told(self) -> str:
+        """In words."""
+        apart = f"one after another {1000 * self.one_by_one:.3g} ms"
+        if self.together is None:
+            return f"{apart}; together is impossible ({self.reason})"
+        return f"a step of all takes {1000 * self.together:.3g} ms together, {apart}"
+
+    @property
     def is_worth_it(self) -> bool:
         return self.together is not None and self.together < WORTH * self.one_by_one
 

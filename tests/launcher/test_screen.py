@@ -152,3 +152,12 @@ def test_durations_read_like_a_clock() -> None:
         "5:03",
         "2:05:03",
     ]
+
+
+@pytest.mark.parametrize(
+    ("together", "told"),
+    [((), "candidate 3 "), ((0, 1, 2), "candidate 0-2 "), ((0, 3), "candidate 2 of 0-3 ")],
+)
+def test_a_pack_is_one_line(together: tuple[int, ...], told: str) -> None:
+    progress = Progress(phase=1, num_phases=2, candidate=3, together=together, stage="retrain")
+    assert told in plain_line(0, progress)
