@@ -40,7 +40,7 @@ from sms_dist.records.progress import ProgressWriter
 from sms_dist.records.recovery import RecoveryPoints
 from sms_dist.tasks.classification import Classification
 from sms_dist.training.averaging import Average
-from sms_dist.training.loop import Training, train
+from sms_dist.training.loop import Run, Training, train
 from sms_dist.training.recovery import Keeper
 
 SHAPE, NUM_CLASSES, RATE = (3, 32, 32), 10, 0.05
@@ -149,7 +149,7 @@ def by_us(setting: Setting, engine: Engine) -> Callable[[], None]:
         progress = ProgressWriter(folder, 0) if at.is_leader else None
         watcher = GroupWatcher(progress, None, 1, steps)
         follower = Average(RetrainConfig(), engine.weights)
-        train(engine, training, at.data, watcher, keeper, follower)
+        train(Run(engine, training, at.data, watcher, keeper, follower))
         finish(setting)
         shutil.rmtree(folder)
 

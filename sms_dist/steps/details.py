@@ -8,7 +8,7 @@ from sms_dist.distributed.collectives import from_first
 from sms_dist.metrics.speedup import theoretical_speedup
 from sms_dist.paths import MASK
 from sms_dist.phases import Phase
-from sms_dist.pruning.mask import Mask, digest, num_surviving, sparsity
+from sms_dist.pruning.mask import Mask, digest, num_surviving, num_weights, sparsity
 from sms_dist.records import store
 from sms_dist.records.logbook import Logbook
 from sms_dist.soups.diversity import mask_overlap
@@ -23,7 +23,7 @@ Document = dict[str, Any]
 def details(bench: Workbench, merged: Soup, mask: Mask) -> Document:
     """What every soup has; `mask` is its own."""
     num_parameters = sum(merged.state[name].numel() for name in bench.parameters)
-    removed = sum(int((~kept).sum()) for kept in mask.values())
+    removed = num_weights(mask) - num_surviving(mask)
     return {
         "surviving_weights": num_surviving(mask),
         "global_sparsity": removed / num_parameters,  # over all parameters, not the prunable only
