@@ -8,6 +8,7 @@ from rich.table import Table
 
 from launcher.amounts import bytes_text
 from launcher.planned import Planned
+from sms_dist.packs import obstacle, pack_size
 from sms_dist.plan import PhasePlan
 
 
@@ -73,10 +74,23 @@ def _totals(planned: Planned) -> list[str]:
         return [*lines, f"method.name={name} has no phases: nothing is pruned or retrained"]
     return [
         *lines,
+        *_packs(planned),
         f"retraining   {_some(totals['retrain_epochs'], 'epoch')}, "
         f"{totals['retrain_steps']:,} steps of all candidates together, "
         f"{totals['retrain_steps_in_a_row']:,} one after another",
     ]
+
+
+def _packs(planned: Planned) -> list[str]:
+    """What the table's waves do not show."""
+    engine, phases = planned.config.engine, [item.phase for item in planned.plan.phases]
+    most = max(len(phase.candidates) for phase in phases)
+    size = pack_size(engine.pack_size, most, planned.plan.num_groups)
+    packed = any(obstacle(engine, phase) is None for phase in phases)
+    if engine.name != "packed" or engine.packing == "loop" or size == 1 or not packed:
+        return []
+    when = "at once" if engine.packing == "vmap" else "at once where a trial finds that faster"
+    return [f"packs        a group trains up to {size} candidates {when}; waves are those without"]
 
 
 def _some(num: int, thing: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import click
 
@@ -38,11 +40,30 @@ def measure(
     from launcher.measuring.measure import measure as measured
     from sms_dist.config_file import load
     from sms_dist.forecast.rates import text
+    from sms_dist.records.files import write_text
 
     config = load(config_file, settings)
+    _check(file)
     arguments = [] if config_file is None else ["--config", str(config_file)]
     arguments += [word for setting in settings for word in ("--set", setting)]
     rates = measured(arguments, nproc, seconds, steps, Path(config.records.root))
     words = " ".join(["sms-dist measure", *arguments, "--nproc", ",".join(map(str, nproc))])
-    file.write_text(text(rates, [words, "Seconds and bytes of a process; see docs/forecast.md."]))
+    comments = [words, "Seconds and bytes of a process; see docs/forecast.md."]
+    write_text(file, text(rates, comments))
     click.echo(f"rates: {file}")
+
+
+def _check(file: Path) -> None:
+    """That it can be written, before a minute of measuring; ValueError for people."""
+    from sms_dist.records.disk_errors import MEANINGS
+
+    try:
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}."):
+            pass
+    except OSError as error:
+        problem, _ = MEANINGS.get(error.errno or 0, (error.strerror or str(error), ""))
+        reason = problem.format(free="")
+        raise ValueError(f"--to {file}: {reason}; name another file") from None

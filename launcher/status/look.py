@@ -20,7 +20,7 @@ from launcher.status.seen import (
     Seen,
     kind,
 )
-from launcher.status.told import Environment, Job, Metrics, Plan, Point
+from launcher.status.told import Environment, Job, Metrics, Packs, Plan, Point
 from sms_dist import config_file
 from sms_dist.config import Config
 from sms_dist.paths import MANIFEST, METRICS, RunPaths
@@ -45,6 +45,7 @@ def look(folder: Path) -> Seen:
         paths=paths,
         config=_config(paths, reader),
         plan=reader.json(paths.plan, Plan),
+        packs=reader.json(paths.packing, Packs) if paths.packing.is_file() else None,
         events=[event for event in reader.json_lines(paths.journal) if kind(event)],
         groups=_groups(paths, reader),
         lock=_owner(paths, reader),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from statistics import mean, median
 from typing import NamedTuple
 
@@ -41,11 +42,12 @@ def left(seen: Seen, is_running: bool) -> Left:
     later = [item for item in plan.phases if item.index > k]
     if this is None or (rate is None and later):
         return Left(this, None)
-    return Left(this, this + sum(_whole(item, plan, rate or 0.0) + soup for item in later))
+    return Left(this, this + sum(_whole(seen, item, plan, rate or 0.0) + soup for item in later))
 
 
 def _seconds_per_step(seen: Seen, plan: Plan) -> float | None:
-    """Of candidates that are done, evaluation included; else of those at work."""
+    """Of candidates that are done, evaluation included; else of those at work. In a pack a step is
+    one of all that train in it."""
     steps = plan.sizes.steps_per_epoch
     found = [
         metrics.seconds / (len(metrics.epochs) * steps)
@@ -82,10 +84,20 @@ def _pretraining_left(seen: Seen, is_running: bool) -> float | None:
     return known[0] if is_running else None
 
 
-def _whole(item: PlannedPhase, plan: Plan, rate: float) -> float:
+def _whole(seen: Seen, item: PlannedPhase, plan: Plan, rate: float) -> float:
     """Seconds of a phase on which no work was done, until the busiest group has trained."""
-    steps = list(item.steps_of.values())
-    return rate * max(sum(deal(steps, plan.num_groups, g)) for g in range(plan.num_groups))
+    steps = item.steps_of
+    turns = [max(steps[i] for i in turn) for turn in _turns(seen, item, steps)]
+    return rate * max(sum(deal(turns, plan.num_groups, g)) for g in range(plan.num_groups))
+
+
+def _turns(seen: Seen, item: PlannedPhase, todo: Collection[int]) -> list[list[int]]:
+    """What a group does at a time: a candidate, or those of a pack that are not done yet."""
+    indices = list(item.steps_of)
+    size = max(1, seen.pack_size(len(indices)))
+    packs = [indices[i : i + size] for i in range(0, len(indices), size)]
+    turns = [[i for i in pack if i in todo] for pack in packs]
+    return [turn for turn in turns if turn]
 
 
 def _busiest(seen: Seen, item: PlannedPhase, plan: Plan, rate: float, is_running: bool) -> float:
@@ -94,18 +106,22 @@ def _busiest(seen: Seen, item: PlannedPhase, plan: Plan, rate: float, is_running
     steps = item.steps_of
     # As they were dealt when this start came to the phase: without those that were done by then.
     todo = [i for i in steps if seen.stored.get(Place(item.index, i), begun + 1) > begun]
-    sums = [
-        sum(_candidate_left(seen, Place(item.index, i), steps[i], rate, is_running) for i in own)
-        for own in (deal(todo, plan.num_groups, group) for group in range(plan.num_groups))
-    ]
-    return max(sums)
+
+    def seconds(turn: list[int]) -> float:
+        return max(
+            _candidate_left(seen, Place(item.index, i), steps[i], rate, is_running) for i in turn
+        )
+
+    turns = [seconds(turn) for turn in _turns(seen, item, todo)]
+    return max(sum(deal(turns, plan.num_groups, group)) for group in range(plan.num_groups))
 
 
 def _candidate_left(seen: Seen, place: Place, steps: int, rate: float, is_running: bool) -> float:
     if place in seen.stored:
         return 0.0
     for group in seen.groups.values() if is_running else ():
-        if (group.phase, group.candidate) == place and group.stage != "waiting":
+        is_here = place.candidate in (group.together or (group.candidate,))
+        if group.phase == place.phase and is_here and group.stage != "waiting":
             if group.stage != "retrain":  # it is being measured
                 return 0.0
             return rate * (_steps_left(group) if group.epoch else steps)

@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from launcher.status.files import Clock
-from launcher.status.told import Environment, Job, Metrics, Plan
+from launcher.status.told import Environment, Job, Metrics, Packs, Plan
 from sms_dist.config import Config
+from sms_dist.packs import pack_size
 from sms_dist.paths import RunPaths
 from sms_dist.records.lock_owner import Owner
 from sms_dist.records.progress import Progress
@@ -47,6 +48,7 @@ class Seen:
     clock: Clock
     config: Config | None
     plan: Plan | None
+    packs: Packs | None
     events: list[dict[str, Any]]
     groups: dict[int, Progress]
     lock: Owner | None
@@ -71,6 +73,12 @@ class Seen:
         """The events since the last start."""
         starts = [place for place, event in enumerate(self.events) if kind(event) == "start"]
         return self.events[starts[-1] :] if starts else []
+
+    def pack_size(self, num_candidates: int) -> int:
+        """Candidates that a group trains at once, of a phase that has so many."""
+        if self.config is None or self.packs is None or self.packs.packing != "vmap":
+            return 1
+        return pack_size(self.config.engine.pack_size, num_candidates, self.packs.num_groups)
 
     @property
     def is_starting(self) -> bool:

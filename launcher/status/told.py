@@ -51,6 +51,13 @@ class Plan(Told):
     phases: tuple[PlannedPhase, ...]
 
 
+class Packs(Told):
+    """packing.json; None: not decided yet."""
+
+    num_groups: Annotated[int, Field(ge=1)]
+    packing: Word | None = None
+
+
 class Start(Told):
     host: Word = ""
     world: dict[str, Word] = {}

@@ -61,13 +61,15 @@ class RunAtWork:
         known.write_text(json_text({"starts": starts}))
         self.event("start", ranks=2, groups=2, resumed=len(starts) > 1)
 
-    def work(self) -> None:
-        """This process works in the folder: group 0 retrains candidate 1, group 1 measures 2."""
+    def work(self, together: tuple[int, ...] = ()) -> None:
+        """This process works in the folder: group 0 retrains candidate 1, group 1 measures 2; or
+        group 0 retrains those of a pack, and group 1 has told nothing."""
         self.lock = acquire(self.paths.lock)
         places = [
             {"stage": "retrain", "candidate": 1, "epoch": 1, "num_epochs": 2, "step": 9},
             {"stage": "evaluate", "candidate": 2},
         ]
+        places = [places[0] | {"together": list(together)}] if together else places
         for group, place in enumerate(places):
             writer = ProgressWriter(self.paths.progress, group)
             writer.update(force=True, phase=2, num_phases=2, num_steps=STEPS, **place)

@@ -95,6 +95,22 @@ def test_mistakes_are_one_line(words, message, rates) -> None:
     assert result.stderr.count("\n") == 1
 
 
+def test_rates_go_to_a_place_that_can_be_written_or_nothing_is_measured(tmp_path) -> None:
+    (tmp_path / "file").touch()
+    for place, reason in ((tmp_path, "it is a folder"), (tmp_path / "file" / "x", "File exists")):
+        result = CliRunner().invoke(cli, ["measure", "--to", str(place)])
+        assert result.exit_code == 2
+        assert f"--to {place}: {reason}; name another file" in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+def test_a_plan_of_packs_says_what_its_waves_leave_out() -> None:
+    settings = ["--set", "engine.name=packed", "--ranks", "2"]
+    assert "trains up to 2 candidates at once where a trial finds" in plan(*settings).stdout
+    assert "packs" not in plan(*settings, "--set", "engine.packing=loop").stdout
+    assert "packs" not in plan("--ranks", "2").stdout
+
+
 @pytest.mark.parametrize("numbers", ["x", "1,,2", "0", "1...4", "-1", "4..x", "99999999"])
 def test_what_is_no_list_of_numbers_is_refused(numbers) -> None:
     assert plan("--ranks", numbers).exit_code == 2

@@ -221,6 +221,20 @@ def test_a_later_phase_counts_too(run) -> None:
     assert whole == pytest.approx(PER_STEP * 3 * 2 * STEPS, abs=1)
 
 
+def test_candidates_of_a_pack_take_the_time_of_the_longest(tmp_path) -> None:
+    """Packs of three: 0, 1, 2 and 3, 4. Group 0 has 1 and 2 of the first one left."""
+    run = RunAtWork(tmp_path / "run", "engine.name=packed", "engine.pack_size=3")
+    run.paths.packing.write_text('{"num_groups": 2, "packing": "vmap"}')
+    stopped = left(look(run.paths.root), is_running=False)
+    assert stopped.phase == pytest.approx(PER_STEP * 2 * STEPS, abs=1)
+    run.work(together=(1, 2))
+    working = left(look(run.paths.root), is_running=True)
+    assert working.phase == pytest.approx(PER_STEP * 2 * STEPS, abs=1)  # group 1 has all of 3 and 4
+    for index in (3, 4):
+        run.candidate(2, index)
+    assert left(look(run.paths.root), is_running=True).phase == pytest.approx(PER_STEP * 33, abs=1)
+
+
 def test_nothing_is_promised_before_anything_was_measured(run) -> None:
     for place in look(run.paths.root).stored:
         (run.paths.candidate(*place) / "metrics.json").unlink()
