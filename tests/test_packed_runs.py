@@ -139,6 +139,26 @@ def test_what_auto_has_found_holds_for_later_starts(tmp_path, packed):
         assert (found == packed[1]) is (packing == "vmap")
 
 
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ('{"num_groups": 1, "packing": "maybe"}', "packing='maybe' should be 'vmap' or 'loop'"),
+        ('{"num_groups": 0}', "num_groups=0 should be greater than or equal to 1"),
+        ('{"packing": "vmap"}', "num_groups"),
+        ("[]", "is not a JSON object"),
+        ('{"num_groups": 1, "pack": 3}', "pack is not a key"),
+    ],
+)
+def test_a_damaged_decision_is_named_and_kept(tmp_path, content, complaint):
+    file = tmp_path / "packing.json"
+    file.write_text(content)
+    with pytest.raises(ValueError, match=complaint) as caught:
+        started(tmp_path, name="packed")
+    assert "packing.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert file.read_text() == content
+
+
 def test_a_model_with_dropout_is_trained_one_after_another(tmp_path):
     """vmap cannot draw at each candidate's own address; asked for it, it says so."""
     changes = {"model": {"name": f"{__name__}:with_dropout"}}

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
 
 from sms_dist import plain_json
+from sms_dist.config_file import one_line
+from sms_dist.config_section import Count, Section
 from sms_dist.distributed.collectives import from_first
 from sms_dist.packs import obstacle, pack_size
 from sms_dist.phases import Phase
@@ -15,7 +20,16 @@ from sms_dist.training.packing_trial import Trial, try_packing
 from sms_dist.training.retrain import StartOf, prepare
 from sms_dist.training.workbench import Workbench
 
-VMAP, LOOP = "vmap", "loop"
+Packing = Literal["vmap", "loop"]
+VMAP: Packing = "vmap"
+LOOP: Packing = "loop"
+
+
+class Decision(Section):
+    """packing.json."""
+
+    num_groups: Count
+    packing: Packing | None = None
 
 
 def size_of_packs(bench: Workbench, book: Logbook, phase: Phase, start_of: StartOf) -> int:
@@ -26,21 +40,23 @@ def size_of_packs(bench: Workbench, book: Logbook, phase: Phase, start_of: Start
     engine, at = bench.config.engine, bench.at
     if engine.name != "packed":
         return 1
-    known = from_first(lambda: _read(book), at.world, at.device)
+    path = book.paths.packing
+    known = from_first(lambda: decided_before(path), at.world, at.device)
     # With other groups than at the first start the packs would be others, and so would the bits.
-    decided = {"num_groups": at.num_groups, "packing": None} | known
-    size = pack_size(engine.pack_size, len(phase.candidates), decided["num_groups"])
+    decided = Decision(**(known or {"num_groups": at.num_groups}))
+    size = pack_size(engine.pack_size, len(phase.candidates), decided.num_groups)
     can_pack = size > 1 and obstacle(engine, phase) is None
-    if can_pack and decided["packing"] is None:
-        decided["packing"] = _chosen(bench, book, phase, start_of, size)
-    if decided != known and book.is_main:
-        write_text(book.paths.packing, json_text(decided))
-    return size if can_pack and decided["packing"] == VMAP else 1
+    if can_pack and decided.packing is None:
+        chosen = _chosen(bench, book, phase, start_of, size)
+        decided = decided.model_copy(update={"packing": chosen})
+    if decided.model_dump() != known and book.is_main:
+        write_text(path, json_text(decided.model_dump()))
+    return size if can_pack and decided.packing == VMAP else 1
 
 
 def _chosen(
     bench: Workbench, book: Logbook, phase: Phase, start_of: StartOf, size: int
-) -> str | None:
+) -> Packing | None:
     """vmap or loop, the same on all ranks; None where no candidate is left to try it with."""
     wanted, at = bench.config.engine.packing, bench.at
     if wanted == LOOP:
@@ -59,12 +75,20 @@ def _chosen(
             f"engine.packing=vmap: model.name={bench.config.model.name} cannot take the steps of "
             f"several candidates together ({trial.reason}); use auto, or engine.name=ddp"
         )
-    packing = VMAP if wanted == VMAP or trial.is_worth_it else LOOP
+    packing: Packing = VMAP if wanted == VMAP or trial.is_worth_it else LOOP
     seconds = {"together": trial.together, "one_by_one": trial.one_by_one}
     book.event("packing", packing=packing, candidates=size, **seconds, message=trial.told)
     return packing
 
 
-def _read(book: Logbook) -> dict[str, Any]:
-    path = book.paths.packing
-    return plain_json.read_object(path) if path.is_file() else {}
+def decided_before(path: Path) -> dict[str, Any] | None:
+    """A Decision of an earlier start; None: there is none yet."""
+    if not path.is_file():
+        return None
+    try:
+        return Decision(**plain_json.read_object(path)).model_dump()
+    except ValidationError as error:
+        raise ValueError(
+            f"{path}: {one_line(error, Decision)}; it decides the bits of candidates: put it back "
+            "as it was, or start anew with another --run-dir"
+        ) from None

@@ -29,6 +29,7 @@ def prepare(scratch: Path) -> Callable[[Random], Read]:
     paths = RunPaths(_interrupted(scratch))
     jobs.record(paths, "7", "submitted", script="job.sbatch")
     jobs.record(paths, "7", "requeue", mark="0123456789abcdef")
+    paths.packing.write_text('{"num_groups": 1, "packing": "vmap"}')
     files = sorted({path for pattern in PATTERNS for path in paths.root.rglob(pattern)})
     good = {path: path.read_bytes() for path in files}
 
