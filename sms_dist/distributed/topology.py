@@ -16,6 +16,7 @@ from sms_dist.distributed.arrival import arrive
 from sms_dist.distributed.control import Control
 from sms_dist.distributed.handshake import compare
 from sms_dist.distributed.watch.watchdog import Watchdog
+from sms_dist.heap import keep_freed_memory
 from sms_dist.plan import groups_of
 
 # Groups meet only at the end of a phase, and candidates may differ in length by hours: waiting long
@@ -76,6 +77,8 @@ def start(engine: EngineConfig, facts: Mapping[str, str] | None = None) -> Topol
     rows = groups_of(world_size(), engine.ranks_per_candidate)
     device = _device(engine)
     torch.set_num_threads(engine.threads)
+    if device.type == "cpu":
+        keep_freed_memory()
     if engine.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         torch.use_deterministic_algorithms(True)
