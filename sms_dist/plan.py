@@ -12,6 +12,7 @@ from sms_dist.pruning.apportion import num_kept
 
 T = TypeVar("T")
 Survivors = Callable[[float], int]  # sparsity -> weights
+NUM_PARTS = 64  # into which measuring a model is cut, whatever the number of ranks
 FEW_SAMPLES = 4  # of a batch, below which a rank is not worth its communication
 
 
@@ -91,6 +92,15 @@ def pretrain_ranks(num_ranks: int, smallest_step: int, accumulation: int) -> int
 def deal(items: Sequence[T], num_groups: int, group: int) -> Sequence[T]:
     """The items of one group, in the order of its waves."""
     return items[group::num_groups]
+
+
+def parts_of(rank: int, num_ranks: int) -> range:
+    """The parts that a rank measures: a stretch.
+
+    Not every n-th one: where there are fewer batches than parts, those with something in them are
+    evenly spaced, and one rank might get them all.
+    """
+    return range(NUM_PARTS * rank // num_ranks, NUM_PARTS * (rank + 1) // num_ranks)
 
 
 def soup_bytes(num_values: int, num_candidates: int, num_groups: int, itemsize: int = 4) -> int:

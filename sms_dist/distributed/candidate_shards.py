@@ -33,11 +33,13 @@ class CandidateShards:
         self.num_values, self._at = num_values, at
         slices = at.num_groups * at.data.size
         self._length = -(-num_values // slices)
-        held = [[i for i, group in owners.items() if group == g] for g in range(at.num_groups)]
+        held: list[list[int]] = [[] for _ in range(at.num_groups)]
+        for i, group in owners.items():
+            held[group].append(i)
         mine = [self._column(own[i]) for i in held[at.group]]
         received = exchange(self._stacked(mine), [len(h) for h in held], at.candidate)
-        arrival = [i for group in held for i in group]
-        order = [arrival.index(i) for i in owners]
+        arrived = {i: place for place, i in enumerate(i for group in held for i in group)}
+        order = [arrived[i] for i in owners]
         self.shards = received if order == list(range(len(order))) else received[order]
 
     def mix(self, coefficients: Sequence[float]) -> Tensor:

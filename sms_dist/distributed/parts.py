@@ -9,14 +9,7 @@ from torch import Tensor
 
 from sms_dist.distributed.collectives import sum_
 from sms_dist.distributed.topology import Axis
-
-NUM_PARTS = 64
-
-
-def own_parts(axis: Axis) -> range:
-    """A stretch of parts for each rank. Not every n-th one: where there are fewer batches than
-    parts, those with something in them are evenly spaced, and one rank might get them all."""
-    return range(NUM_PARTS * axis.rank // axis.size, NUM_PARTS * (axis.rank + 1) // axis.size)
+from sms_dist.plan import NUM_PARTS, parts_of
 
 
 def sum_over_parts(
@@ -29,7 +22,7 @@ def sum_over_parts(
     zero on all ranks but one. Every rank of the axis must call.
     """
     table = torch.zeros(NUM_PARTS, num_values, dtype=torch.float64, device=device)
-    for part in own_parts(axis):
+    for part in parts_of(axis.rank, axis.size):
         table[part] = work(part)
         axis.moved()
     sum_(table, axis)

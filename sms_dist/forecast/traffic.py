@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from sms_dist.forecast.links import Layout, all_reduce_bytes
 from sms_dist.forecast.rates import Rates
-from sms_dist.forecast.work import DOUBLE, FLOAT, NUM_PARTS, Work
-from sms_dist.plan import PhasePlan, soup_bytes, travelling
+from sms_dist.forecast.work import DOUBLE, FLOAT, Work
+from sms_dist.plan import NUM_PARTS, PhasePlan, soup_bytes, travelling
 
 CONTROL_BYTES = 1000  # a second and rank: heartbeats, and wishes to stop; benchmarks/slow_links.py
 NUM_TOTALS = 8  # that an evaluation adds up, or a few more

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 
 import data
 from data.dataset import DatasetInfo
 from sms_dist.config import Config
-from sms_dist.plan import PhasePlan, Plan, pretrain_ranks
+from sms_dist.plan import NUM_PARTS, PhasePlan, Plan, parts_of, pretrain_ranks
 
-NUM_PARTS = 64  # into which measuring is cut, whatever the number of ranks (distributed.parts)
 FLOAT = 4  # bytes
 DOUBLE = 8
 
@@ -79,6 +77,6 @@ def work_of(config: Config, info: DatasetInfo, plan: Plan) -> Work:
 
 def busiest(num_batches: int, num_ranks: int) -> int:
     """Batches of the rank that has most: a stretch of parts each, a stretch of batches a part."""
-    ends = [NUM_PARTS * rank // num_ranks for rank in range(num_ranks + 1)]
-    starts = [num_batches * end // NUM_PARTS for end in ends]
-    return max(after - before for before, after in pairwise(starts))
+    parts = (parts_of(rank, num_ranks) for rank in range(num_ranks))
+    starts = [[num_batches * end // NUM_PARTS for end in (own.start, own.stop)] for own in parts]
+    return max(after - before for before, after in starts)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from data.loader import Loader
 from sms_dist.distributed.candidate_shards import CandidateShards
 from sms_dist.distributed.collectives import sum_
-from sms_dist.distributed.parts import NUM_PARTS, own_parts
 from sms_dist.distributed.topology import Axis
+from sms_dist.plan import NUM_PARTS, parts_of
 from sms_dist.soups.rules import average
 from sms_dist.tasks.base import Metrics
 from sms_dist.training.workbench import State, Workbench
@@ -61,7 +61,7 @@ def _one_below_the_other(
     work: Callable[[int], Tensor], num_columns: int, axis: Axis, device: torch.device
 ) -> Tensor:
     """The rows of work(0) ... work(NUM_PARTS - 1). Every rank of the axis must call."""
-    mine = {part: work(part) for part in own_parts(axis)}
+    mine = {part: work(part) for part in parts_of(axis.rank, axis.size)}
     counts = torch.zeros(NUM_PARTS, dtype=torch.int64, device=device)
     for part, rows in mine.items():
         counts[part] = len(rows)

@@ -10,8 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sms_dist.config import Config
-from sms_dist.distributed import parts
-from sms_dist.forecast import work as work_module
 from sms_dist.forecast.forecast import forecast, step_seconds
 from sms_dist.forecast.links import (
     Layout,
@@ -23,7 +21,7 @@ from sms_dist.forecast.links import (
 from sms_dist.forecast.rates import HostRates, Rates
 from sms_dist.forecast.work import Samples, Work, busiest
 from sms_dist.methods import recipe
-from sms_dist.plan import Sizes, make_plan
+from sms_dist.plan import NUM_PARTS, Sizes, make_plan, parts_of
 
 FREE = Link(1e30, 0.0)
 SAMPLES = Samples(train=640, validation=0, test=64)
@@ -120,17 +118,12 @@ def test_measuring_is_shared_among_the_ranks_as_far_as_it_has_parts() -> None:
 @settings(deadline=None)
 @given(st.integers(0, 500), st.integers(1, 200))
 def test_the_busiest_rank_has_as_many_batches_as_the_parts_that_it_gets(batches, ranks) -> None:
-    class Rank:
-        def __init__(self, rank):
-            self.rank, self.size = rank, ranks
-
-    bounds = [batches * part // parts.NUM_PARTS for part in range(parts.NUM_PARTS + 1)]
+    bounds = [batches * part // NUM_PARTS for part in range(NUM_PARTS + 1)]
     shares = [
-        sum(bounds[part + 1] - bounds[part] for part in parts.own_parts(Rank(rank)))
+        sum(bounds[part + 1] - bounds[part] for part in parts_of(rank, ranks))
         for rank in range(ranks)
     ]
     assert busiest(batches, ranks) == max(shares)
-    assert work_module.NUM_PARTS == parts.NUM_PARTS
 
 
 def test_gradients_and_soups_are_the_bytes_that_travel() -> None:

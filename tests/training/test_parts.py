@@ -3,13 +3,12 @@
 import pytest
 
 from data.order import part_indices
-from sms_dist.distributed.parts import NUM_PARTS, own_parts
-from sms_dist.distributed.topology import Axis
+from sms_dist.plan import NUM_PARTS, parts_of
 
 
 @pytest.mark.parametrize("num_ranks", [1, 2, 3, 7, 64, 100])
 def test_every_part_has_one_rank(num_ranks):
-    parts = [part for rank in range(num_ranks) for part in own_parts(Axis(None, rank, num_ranks))]
+    parts = [part for rank in range(num_ranks) for part in parts_of(rank, num_ranks)]
     assert parts == list(range(NUM_PARTS))
 
 
@@ -18,7 +17,7 @@ def test_two_ranks_get_nearly_the_same_number_of_batches(num_batches):
     work = [
         sum(
             len(list(part_indices(num_batches * 10, 10, part, NUM_PARTS)))
-            for part in own_parts(Axis(None, rank, 2))
+            for part in parts_of(rank, 2)
         )
         for rank in (0, 1)
     ]

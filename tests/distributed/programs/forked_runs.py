@@ -19,7 +19,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "records"))
 # What every run needs, and what torch and the digits import only when they are used.
-import sklearn.datasets  # noqa: F401
 import torch._dynamo  # noqa: F401
 from disk_trap import CRASHED, REAL_OPEN, Operation, Trap
 

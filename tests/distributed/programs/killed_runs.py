@@ -15,7 +15,6 @@ import sys
 import time
 from pathlib import Path
 
-import sklearn.datasets  # noqa: F401  (this and the next would be imported by every start)
 import torch._dynamo  # noqa: F401
 
 from launcher.session import Session
