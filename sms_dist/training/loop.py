@@ -121,7 +121,7 @@ class Run(Generic[AnyHolder]):
     def seed(self) -> None:
         """What the model draws in the next step, such as dropout, follows from its address."""
         job, address = self.job, (self.job.phase, len(self.epochs), self._step, self.axis.rank)
-        torch.manual_seed(stream(job.seed, f"{job.purpose} dropout", *address).key)
+        stream(job.seed, f"{job.purpose} dropout", *address).seed_layers(job.device)
 
     def draw(self) -> tuple[Batch, float]:
         """My share of the next step, and its rate."""
