@@ -15,8 +15,8 @@ from sms_dist.config import EngineConfig
 from sms_dist.distributed.arrival import arrive
 from sms_dist.distributed.control import Control
 from sms_dist.distributed.handshake import compare
+from sms_dist.distributed.heap import keep_freed_memory
 from sms_dist.distributed.watch.watchdog import Watchdog
-from sms_dist.heap import keep_freed_memory
 from sms_dist.plan import groups_of
 
 # Groups meet only at the end of a phase, and candidates may differ in length by hours: waiting long

@@ -112,6 +112,14 @@ def test_tensors_of_several_types_travel_as_the_widest_and_come_back_as_they_wer
         assert torch.equal(back[name], tensor)
 
 
+@pytest.mark.parametrize("period", [1, 2, 7, 8, 9, 100])
+def test_many_survivors_and_few_come_back_alike(period):
+    like = {"w": torch.arange(1.0, 1001.0)}
+    mask = {"w": torch.arange(1000) % period == 0}
+    travel = Packing(like, ["w"], mask)
+    assert torch.equal(travel.unpack(travel.pack(like))["w"], like["w"] * mask["w"])
+
+
 @pytest.mark.parametrize("surplus", [1, -1])
 def test_a_vector_of_another_length_is_noticed(surplus):
     mask, like = masks(2), tensors(2)

@@ -9,7 +9,7 @@ import pytest
 CODE = """
 import resource, sys
 import torch
-from sms_dist.heap import keep_freed_memory
+from sms_dist.distributed.heap import keep_freed_memory
 
 assert keep_freed_memory() is (sys.argv[1] == "kept")
 
