@@ -29,7 +29,14 @@ SCRIPTS = (
     "start",
 )
 # Those that want root and iproute2, or more than a minute or two.
-MORE = ("in_group_gradients", "slow_links", "forecast", "scale_algorithms", "scale_ranks")
+MORE = (
+    "in_group_gradients",
+    "slow_links",
+    "forecast",
+    "scale_algorithms",
+    "scale_ranks",
+    "compiled",
+)
 
 
 @click.command()

@@ -25,8 +25,8 @@ MOST_SHAPES = 64  # of one model; a step, the next smaller one, and the parts th
 LONGEST = 300  # characters of a complaint of the compiler
 
 
-def compile_(model: nn.Module, engine: EngineConfig, device: torch.device) -> None:
-    """From now on a call of the model runs compiled code, which is made when it is first needed."""
+def compiled(model: nn.Module, engine: EngineConfig, device: torch.device) -> nn.Module:
+    """The model, with the same tensors, as code that is made when it is first needed."""
     import torch._dynamo.config as dynamo  # seconds, for those who compile
     from torch._inductor import list_mode_options
 
@@ -37,7 +37,10 @@ def compile_(model: nn.Module, engine: EngineConfig, device: torch.device) -> No
     # Else kernels are chosen by the clock, and with them the order in which they add.
     options["deterministic"] = engine.deterministic or device.type == "cpu"
     # Else the second shape would be compiled for all that follow, the first one included.
-    model.compile(dynamic=False, options=options)
+    # (Not model.compile(): that passes over models whose forward is one of torch's own.)
+    found = torch.compile(model, dynamic=False, options=options)
+    assert isinstance(found, nn.Module)
+    return found
 
 
 def replays_graphs(engine: EngineConfig) -> bool:

@@ -20,7 +20,7 @@ from sms_dist.distributed.engines.base import (
     micro_batches,
 )
 from sms_dist.distributed.engines.compiled import (
-    compile_,
+    compiled,
     explained,
     hold_gradients_,
     replays_graphs,
@@ -43,8 +43,6 @@ class DdpEngine:
         self._mask = GradientMask(job.model, {} if job.rule else job.mask)
         self._job = job
         self._is_compiled = job.engine.compile != "eager"
-        if self._is_compiled:
-            compile_(job.model, job.engine, job.at.device)
         self._model = self._wrapped()
         self._optimizer = make_optimizer(job)
         self._replays_graphs = replays_graphs(job.engine)
@@ -143,13 +141,16 @@ class DdpEngine:
 
     def _wrapped(self) -> nn.Module:
         job = self._job
+        bare = job.model
+        if self._is_compiled:
+            bare = compiled(bare, job.engine, job.at.device)
         if job.axis.size == 1:
-            return job.model
+            return bare
         with warnings.catch_warnings():
             # The name that replaces broadcast_buffers is not in every torch we support.
             warnings.simplefilter("ignore", FutureWarning)
             model = DistributedDataParallel(
-                job.model,
+                bare,
                 process_group=job.axis.group,
                 broadcast_buffers=False,  # batch norm is recomputed before anybody looks at it
                 gradient_as_bucket_view=True,
