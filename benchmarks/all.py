@@ -29,7 +29,10 @@ SCRIPTS = (
     "start",
 )
 # Those that want root and iproute2, or more than a minute or two.
-MORE = ("in_group_gradients", "slow_links", "forecast", "scale_algorithms", "scale_ranks")
+MORE = (
+    *("freed_memory", "in_group_gradients", "slow_links", "forecast"),
+    *("scale_algorithms", "scale_ranks"),
+)
 
 
 @click.command()
