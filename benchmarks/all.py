@@ -30,12 +30,8 @@ SCRIPTS = (
 )
 # Those that want root and iproute2, or more than a minute or two.
 MORE = (
-    "in_group_gradients",
-    "slow_links",
-    "forecast",
-    "scale_algorithms",
-    "scale_ranks",
-    "compiled",
+    *("freed_memory", "in_group_gradients", "slow_links", "forecast"),
+    *("scale_algorithms", "scale_ranks", "compiled"),
 )
 
 

@@ -130,7 +130,7 @@ def rows(retraining: dict[str, object], epochs: int, whole: list[dict[int, float
 @click.command()
 @click.option("--epochs", default=6, show_default=True, help="Of a candidate, retraining alone.")
 @click.option("--turns", default=3, show_default=True, help="Of retraining alone.")
-@click.option("--run-epochs", default=30, show_default=True, help="Of a candidate, whole runs.")
+@click.option("--run-epochs", default=12, show_default=True, help="Of a candidate, whole runs.")
 @click.option("--run-turns", default=1, show_default=True, help="Of whole runs.")
 @click.option("--worker", is_flag=True, hidden=True)
 @click.option("--json", "file", type=Path, help="File to write.")

@@ -1,6 +1,6 @@
 """Candidates that train together in one process, against the same ones one after another.
 
-python benchmarks/packed.py [--turns 5] [--json FILE]
+python benchmarks/packed.py [--turns 3] [--json FILE]
 
 `loop` is the engine's way where packs do not pay: the code of the baseline, so its ratio shows the
 noise. `auto` is whichever of the two its trial has chosen. What the trial takes, once in a run, is
@@ -155,7 +155,7 @@ def _row(
 
 
 @click.command()
-@click.option("--turns", default=5, show_default=True)
+@click.option("--turns", default=3, show_default=True)
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
 @click.option("--threads", default=1, show_default=True, help="Of the process, on a CPU.")
 @click.option("--json", "file", type=Path, help="Keep the rows in this file.")

@@ -206,7 +206,7 @@ def _told(found: Found) -> str:
 @click.option("--train", "num_train", default=1024, show_default=True, help="Training images.")
 @click.option("--test", "num_test", default=256, show_default=True, help="Test images.")
 @click.option("--width", default=8, show_default=True, help="Of the ResNet-20.")
-@click.option("--epochs", default=4, show_default=True, help="Of a candidate.")
+@click.option("--epochs", default=3, show_default=True, help="Of a candidate.")
 @click.option("--turns", default=1, show_default=True)
 @click.option("--json", "file", type=Path, help="File to write.")
 def main(

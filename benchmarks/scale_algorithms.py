@@ -15,33 +15,39 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
 from benchmarks.heap import give_back
 from benchmarks.rows import Row, Target, report
 from benchmarks.turns import peak_memory
+from data.loader import Batch, Loader
+from data.order import Step
 from sms_dist.distributed.candidate_shards import CandidateShards
 from sms_dist.distributed.topology import Axis, Topology
 from sms_dist.pruning.allocation import ALLOCATIONS
 from sms_dist.pruning.mask import Mask, apply_, digest, full_mask, sparsity
 from sms_dist.pruning.prune import prune
+from sms_dist.randomness import Stream
 from sms_dist.records import store
 from sms_dist.soups.diversity import gram
 from sms_dist.soups.packing import Packing
+from sms_dist.training.batch_norm import recompute_
 
 MIB = 2**20
 LAYER = 4_000_000  # weights of a layer, fewer in a smaller model
 DRAWN = 1_000_000  # of which a file repeats these, each time in another scale
 SIZES = (1_000_000, 10_000_000, 100_000_000, 1_000_000_000)
 ENOUGH = 0.3  # seconds of repetitions
+SAMPLES = 16  # of a batch
 ALONE = Axis(None, 0, 1)
 CPU = torch.device("cpu")
 HERE = Topology(ALONE, ALONE, ALONE, None, CPU)
@@ -104,6 +110,7 @@ def costs(folder: Path, num: int) -> list[Cost]:
     found.append(cost("digest of a mask", num, lambda: digest(mask)))
     found.append(cost("sparsity", num, lambda: sparsity(mask)))
     found += soup_costs(weights, mask, num)
+    found.append(batch_norm_cost(weights, num))
     found += store_costs(folder / "stored", weights, mask, num)
     found.append(cost("mask applied", num, lambda: apply_(weights, mask)))
     return found
@@ -121,6 +128,40 @@ def soup_costs(weights: dict[str, Tensor], mask: Mask, num: int) -> list[Cost]:
     pair = torch.stack([Packing(weights, list(weights), mask).pack(weights)] * 2)
     distances = cost("inner products of two", num, lambda: gram(pair))
     return [cost("soup of two", num, merged, 2 * num), distances]
+
+
+class Stack(nn.Module):
+    """The weights as a network: each layer's outputs are normalised, and averaged to be the next
+    one's inputs."""
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.weights = list(weights.values())
+        self.norms = nn.ModuleList(nn.BatchNorm1d(len(weight)) for weight in self.weights)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for weight, norm in zip(self.weights, self.norms, strict=True):
+            x = norm(F.linear(x, weight)).view(len(x), -1, x.shape[1]).mean(1)
+        return x
+
+
+class Noise(Loader):
+    """The same batch, drawn once, wherever it is asked for."""
+
+    def __init__(self, num_samples: int, width: int) -> None:
+        super().__init__(num_samples, SAMPLES)
+        self._inputs = torch.randn(SAMPLES, width, dtype=torch.bfloat16)
+
+    def _batches(self, steps: Iterable[Step], augmentation: Stream | None) -> Iterator[Batch]:
+        targets = torch.zeros(SAMPLES, dtype=torch.int64)
+        return (Batch((self._inputs,), targets, SAMPLES, SAMPLES) for _ in steps)
+
+
+def batch_norm_cost(weights: dict[str, Tensor], num: int) -> Cost:
+    """Of one batch; a statistic for each row of a weight, one for a thousand weights."""
+    model = Stack(weights)
+    loader = Noise(SAMPLES, next(iter(weights.values())).shape[1])
+    return cost("batch norm of a batch", num, lambda: recompute_(model, loader, ALONE, CPU))
 
 
 def store_costs(folder: Path, weights: dict[str, Tensor], mask: Mask, num: int) -> list[Cost]:

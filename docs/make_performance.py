@@ -15,7 +15,8 @@ TARGET = HERE / "performance.md"
 RESULTS = HERE.parent / "results" / "bench"
 START, END = "<!-- table: written by make docs -->", "<!-- end of the table -->"
 ORDER = (
-    *("threshold", "soup", "step", "in_group_gradients", "loader", "batch_norm", "groups"),
+    *("threshold", "soup", "step", "freed_memory", "in_group_gradients", "loader"),
+    *("batch_norm", "groups"),
     *("phase", "start", "packed", "slow_links", "forecast", "scale_algorithms", "scale_ranks"),
 )
 HEAD = """\

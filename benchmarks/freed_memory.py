@@ -1,0 +1,96 @@
+"""What a training step gains where its process keeps the memory that it frees.
+
+python benchmarks/freed_memory.py [--model resnet20] [--json FILE]                 (about 90 s)
+
+The bare loop on one rank, in processes of its own: as our ranks are set up, and with the C
+library's heap as it is by default. The same mathematics, and the same bits.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import time
+from pathlib import Path
+
+import click
+from masked import Setting, by_hand
+from rows import Row, report
+from turns import Turns, on_ranks
+
+from sms_dist.config import EngineConfig
+from sms_dist.distributed import topology
+
+NAME = "freed memory"
+# Whoever sets this variable, if only to nothing, has the heap left alone.
+WAYS = {"kept": {}, "default": {"GLIBC_TUNABLES": ""}}
+
+
+def worker(model: str, batch: int, steps: int) -> None:
+    """Seconds and page faults of a step."""
+    at = topology.start(EngineConfig())
+    _, run = by_hand(Setting(model, batch, 0.9, steps, at))
+    run()
+    before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    run()
+    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
+    faults = after.ru_minflt - before.ru_minflt
+    found = {"seconds": seconds / steps, "faults": faults / steps, "peak": after.ru_maxrss / 1024}
+    print(json.dumps(found), flush=True)
+    topology.stop(at)
+
+
+def measured(way: str, *arguments: object) -> dict[str, float]:
+    """Of a process of its own."""
+    os.environ.update(WAYS[way])
+    try:
+        found: dict[str, float] = on_ranks(1, "freed_memory.py", "--worker", *arguments)
+    finally:
+        for name in WAYS[way]:
+            del os.environ[name]
+    return found
+
+
+def row(what: str, found: dict[str, list[dict[str, float]]]) -> Row:
+    taken = Turns({way: [each["seconds"] for each in found[way]] for way in WAYS})
+
+    def middle(way: str, name: str) -> float:
+        values = sorted(each[name] for each in found[way])
+        return values[len(values) // 2]
+
+    note = "; ".join(
+        f"{way}: {middle(way, 'faults'):,.0f} page faults a step, peak {middle(way, 'peak'):.0f} "
+        "MiB" for way in WAYS
+    )  # fmt: skip
+    return Row(
+        NAME, what, "glibc's default", "x its time", taken.times("kept", "default"), None, note
+    )
+
+
+@click.command()
+@click.option("--model", "names", default=("resnet20", "resnet18"), multiple=True)
+@click.option("--batch", default=32, show_default=True)
+@click.option("--steps", default=3, show_default=True, help="That are timed together.")
+@click.option("--turns", default=5, show_default=True)
+@click.option("--json", "file", type=Path, help="Write the rows here as well.")
+@click.option("--worker", "is_worker", is_flag=True, hidden=True)
+def main(
+    names: tuple[str, ...], batch: int, steps: int, turns: int, file: Path | None, is_worker: bool
+) -> None:
+    if is_worker:
+        worker(names[0], batch, steps)
+        return
+    rows = []
+    for name in names:
+        arguments = ("--model", name, "--batch", batch, "--steps", steps)
+        found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+        for turn in range(turns):
+            for way in list(WAYS)[:: 1 if turn % 2 else -1]:
+                found[way].append(measured(way, *arguments))
+        rows.append(row(f"bare training step, {name}, batch {batch}, 1 rank", found))
+    report(rows, file)
+
+
+if __name__ == "__main__":
+    main()
