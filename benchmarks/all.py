@@ -31,7 +31,7 @@ SCRIPTS = (
 # Those that want root and iproute2, or more than a minute or two.
 MORE = (
     *("freed_memory", "in_group_gradients", "slow_links", "forecast"),
-    *("scale_algorithms", "scale_ranks"),
+    *("scale_algorithms", "scale_ranks", "compiled"),
 )
 
 

@@ -19,6 +19,7 @@ from sms_dist.config import Config
 from sms_dist.distributed import topology
 from sms_dist.distributed.collectives import from_first, together
 from sms_dist.distributed.control import Stopped
+from sms_dist.distributed.engines.compiled import check_compiler
 from sms_dist.distributed.facts import facts
 from sms_dist.distributed.topology import Topology
 from sms_dist.paths import WEIGHTS, RunPaths
@@ -111,6 +112,7 @@ class Session:
 
     @classmethod
     def _opened(cls, config: Config, folder: Path, recipe: Recipe, at: Topology) -> Session:
+        together(lambda: check_compiler(config.engine.compile, at.device), at.world, at.device)
         bench = set_up(config, at)
         count = survivors(config, bench.info)
         plan = make_plan(recipe, at.num_groups, sizes(config, bench.info), count)

@@ -6,6 +6,7 @@ import data
 from sms_dist.config import Config
 from sms_dist.config_engine import EngineConfig
 from sms_dist.distributed.engines import ENGINES
+from sms_dist.distributed.engines.compilable import shape_obstacle
 from sms_dist.lookup import lookup
 from sms_dist.methods import recipe, starts_from_dense
 from sms_dist.metrics.scores import COMPARABLE
@@ -82,6 +83,8 @@ def _check_engine(config: Config, requested: tuple[Phase, ...]) -> None:
             f"engine.gradients={engine.gradients}: engine.name={engine.name} exchanges gradients "
             "in its own way; use dense, or engine.name=ddp"
         )
+    if engine.compile != "eager":
+        _check_compile(config)
     if engine.name == "packed":
         _check_packing(engine, requested)
     if engine.name == "deepspeed" and not all(phase.has_fixed_mask for phase in requested):
@@ -89,6 +92,18 @@ def _check_engine(config: Config, requested: tuple[Phase, ...]) -> None:
             f"engine.name={engine.name}: method.name={config.method.name} changes the "
             "training step itself, which only engine.name=ddp can do"
         )
+
+
+def _check_compile(config: Config) -> None:
+    engine = config.engine
+    if engine.name != "ddp":
+        raise ValueError(
+            f"engine.compile={engine.compile}: engine.name={engine.name} takes its steps in its "
+            "own way; use eager, or engine.name=ddp"
+        )
+    reason = shape_obstacle(data.described(config.data).task)
+    if reason and engine.compile != "auto":  # which finds that nothing can be won
+        raise ValueError(f"engine.compile={engine.compile}: {reason}; use eager")
 
 
 def _check_packing(engine: EngineConfig, requested: tuple[Phase, ...]) -> None:

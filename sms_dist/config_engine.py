@@ -25,6 +25,9 @@ class EngineConfig(Section):
     """of forward and backward; masters stay fp32 (fp16: cuda only)"""
     deterministic: bool = False
     """cuda: only algorithms that give the same bits every time, slower (a CPU always does)"""
+    compile: Literal["eager", "default", "reduce-overhead", "max-autotune", "auto"] = "eager"
+    """ddp: eager (not at all), a mode of torch.compile for forward and backward, or auto: what is
+    faster, as measured once and kept in the run folder; compiled steps have bits of their own"""
     channels_last: bool = False
     """memory layout of images and convolutions, faster on many devices"""
     gradients: Literal["dense", "surviving"] = "dense"

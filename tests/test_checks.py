@@ -65,6 +65,12 @@ def test_a_good_configuration_gives_the_recipe_of_its_method(method: str) -> Non
             "engine.gradients=surviving: engine.name=deepspeed exchanges gradients in its own way; "
             "use dense, or engine.name=ddp",
         ),
+        (
+            "engine.name=deepspeed engine.compile=default",
+            "engine.compile=default: engine.name=deepspeed takes its steps in its own way; "
+            "use eager, or engine.name=ddp",
+        ),
+        ("engine.name=packed engine.compile=auto", "engine.name=packed takes its steps in its"),
         ("method.name=dpf engine.name=deepspeed", "which only engine.name=ddp can do"),
         ("engine.name=packed engine.ranks_per_candidate=2", "several candidates on one rank"),
         ("engine.name=packed engine.packing=vmap method.name=dpf", "changes the step of each"),

@@ -92,6 +92,7 @@ OTHERS = {
     "engine.device": "cpu",
     "engine.threads": 2,
     "engine.precision": "bf16",
+    "engine.compile": "reduce-overhead",
     "engine.channels_last": True,
     "engine.gradients": "surviving",
     "engine.accumulation": 2,

@@ -143,6 +143,8 @@ def dangers(source: str, allowed: Collection[str] = ()) -> Iterator[str]:
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
         names = imported(node)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            continue  # a key of a section that happens to be called `compile`
         if isinstance(node, ast.Name | ast.Attribute):
             names = [full_name(node, known)]
             if names == ["torch.load"] and names[0] in allowed and id(node) not in called:

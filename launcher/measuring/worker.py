@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from sms_dist.exit_status import BAD_INPUT, DONE
 from sms_dist.forecast.memory import training_bytes
 from sms_dist.forecast.rates import HostRates, Rates, decisive
 from sms_dist.forecast.work import work_of
+from sms_dist.methods import recipe
 from sms_dist.printable import printable
 from sms_dist.records.files import json_text, write_text
+from sms_dist.steps.compiling import tried
 from sms_dist.training.workbench import Workbench
 
 FOUND = "rates.json"
@@ -50,7 +53,8 @@ def main(
         config = load(config_file, settings)
         session = Session.open(short_run(config, world_size()), folder / "run")
         config = config.model_copy(update={"engine": session.bench.config.engine})
-        rates = _rates(session, config, Speeds(session.bench, config, folder, seconds), steps)
+        decided = _decided(session.bench, config)
+        rates = _rates(session, config, Speeds(session.bench, decided, folder, seconds), steps)
         session = with_few_samples(session)
         session.run()
     except ValueError as error:
@@ -62,6 +66,15 @@ def main(
         write_text(folder / FOUND, json_text({"ended": ended, "rates": known.model_dump()}))
     sys.stdout.flush()
     os._exit(DONE)
+
+
+def _decided(bench: Workbench, config: Config) -> Config:
+    """engine.compile=auto as a run of it would choose here. Every rank must call."""
+    if config.engine.compile != "auto":
+        return config
+    mode, _ = tried(replace(bench, config=config, recipe=recipe(config)))
+    engine = config.engine.model_copy(update={"compile": mode})
+    return config.model_copy(update={"engine": engine})
 
 
 def _rates(session: Session, config: Config, speeds: Speeds, steps: int) -> Rates:

@@ -29,6 +29,7 @@ DECISIVE = (
     "engine.device",
     "engine.threads",
     "engine.precision",
+    "engine.compile",
     "engine.channels_last",
     "engine.accumulation",
 )

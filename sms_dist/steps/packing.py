@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import ValidationError
-
-from sms_dist import plain_json
-from sms_dist.config_file import one_line
 from sms_dist.config_section import Count, Section
 from sms_dist.distributed.collectives import from_first
 from sms_dist.packs import obstacle, pack_size
 from sms_dist.phases import Phase
 from sms_dist.records.files import json_text, write_text
 from sms_dist.records.logbook import Logbook
+from sms_dist.steps.decision import decided_before
 from sms_dist.training.packing_trial import Trial, try_packing
 from sms_dist.training.retrain import StartOf, prepare
 from sms_dist.training.workbench import Workbench
@@ -41,7 +37,7 @@ def size_of_packs(bench: Workbench, book: Logbook, phase: Phase, start_of: Start
     if engine.name != "packed":
         return 1
     path = book.paths.packing
-    known = from_first(lambda: decided_before(path), at.world, at.device)
+    known = from_first(lambda: decided_before(path, Decision), at.world, at.device)
     # With other groups than at the first start the packs would be others, and so would the bits.
     decided = Decision(**(known or {"num_groups": at.num_groups}))
     size = pack_size(engine.pack_size, len(phase.candidates), decided.num_groups)
@@ -79,16 +75,3 @@ def _chosen(
     seconds = {"together": trial.together, "one_by_one": trial.one_by_one}
     book.event("packing", packing=packing, candidates=size, **seconds, message=trial.told)
     return packing
-
-
-def decided_before(path: Path) -> dict[str, Any] | None:
-    """A Decision of an earlier start; None: there is none yet."""
-    if not path.is_file():
-        return None
-    try:
-        return Decision(**plain_json.read_object(path)).model_dump()
-    except ValidationError as error:
-        raise ValueError(
-            f"{path}: {one_line(error, Decision)}; it decides the bits of candidates: put it back "
-            "as it was, or start anew with another --run-dir"
-        ) from None

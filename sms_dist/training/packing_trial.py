@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
-from data.loader import Batch
 from sms_dist.distributed.engines import make_engine
 from sms_dist.distributed.engines.base import Job
 from sms_dist.distributed.engines.packed import PackedEngine, Share
-from sms_dist.randomness import stream
 from sms_dist.training.loop import Training
 from sms_dist.training.meter import Meter
-
-TURNS = 7  # of each way, after one that does not count
-SECONDS = 10.0  # after which there is no further turn
-WORTH = 0.95  # of the time one after another, below which it is done together
+from sms_dist.training.trial import WORTH, first_batch, seconds_of
 
 
 @dataclass(frozen=True)
@@ -44,7 +36,7 @@ class Trial:
 
 def try_packing(members: Sequence[tuple[Job, Training]]) -> Trial:
     """Take some steps of these candidates at rate 0; they are of no use after. In no collective."""
-    batches = [_first_batch(training) for _, training in members]
+    batches = [first_batch(t.loader, t.seed, t.phase, job.axis) for job, t in members]
     jobs, (_, training) = [job for job, _ in members], members[0]
     meter = Meter(training.task, training.label_smoothing, training.device)
     pack = PackedEngine(jobs, [1] * len(jobs))
@@ -62,37 +54,10 @@ def try_packing(members: Sequence[tuple[Job, Training]]) -> Trial:
     try:
         together()
     except RuntimeError as error:  # what the model does cannot be mapped over weights
-        (taken,) = _seconds([one_by_one], training.device)
+        (taken,) = seconds_of([one_by_one], training.device)
         return Trial(None, min(taken), _first_sentence(error))
-    first, second = _seconds([together, one_by_one], training.device)
+    first, second = seconds_of([together, one_by_one], training.device)
     return Trial(min(first), min(second))
-
-
-def _seconds(ways: Sequence[Callable[[], None]], device: torch.device) -> list[list[float]]:
-    """Of each way, several times in turn."""
-    taken: list[list[float]] = [[] for _ in ways]
-    begin = time.perf_counter()
-    for turn in range(TURNS + 1):
-        for seconds, way in zip(taken, ways, strict=True):
-            _wait(device)
-            start = time.perf_counter()
-            way()
-            _wait(device)
-            seconds.append(time.perf_counter() - start)
-        if turn and time.perf_counter() - begin > SECONDS:
-            break
-    return [seconds[1:] for seconds in taken]
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _first_batch(training: Training) -> Batch:
-    address = (training.seed, "packing trial", training.phase)
-    order, augmentation = stream(*address, 0), stream(*address, 1)
-    return next(training.loader.epoch(order, augmentation))
 
 
 def _first_sentence(error: RuntimeError) -> str:

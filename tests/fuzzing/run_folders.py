@@ -31,7 +31,8 @@ from sms_dist.records import journal, progress, store
 from sms_dist.records.run_folder import open_run
 from sms_dist.reports.paper_tables import make as make_table
 from sms_dist.reports.terminal import text
-from sms_dist.steps.packing import decided_before
+from sms_dist.steps import compiling, packing
+from sms_dist.steps.decision import decided_before
 from sms_dist.training.dense_file import load_dense
 from sms_dist.training.workbench import set_up
 
@@ -57,6 +58,7 @@ def prepare_documents(scratch: Path, run: Path) -> Callable[[Random], Read]:
     paths = RunPaths(scratch / "documents")
     shutil.copytree(run, paths.root)
     paths.packing.write_text('{"num_groups": 1, "packing": "vmap"}')
+    paths.compile.write_text('{"compile": "default"}')
     names = ("*.json", "*.jsonl", "*.yaml")
     files = sorted(path for name in names for path in paths.root.rglob(name))
     good = {path: path.read_bytes() for path in paths.root.rglob("*") if path.is_file()}
@@ -170,7 +172,8 @@ def _resumed(paths: RunPaths, bench: Any) -> None:
 
 def _loaded(paths: RunPaths, bench: Any, file: Path) -> None:
     journal.read(paths.journal)
-    decided_before(paths.packing)
+    decided_before(paths.packing, packing.Decision)
+    decided_before(paths.compile, compiling.Decision)
     for group in progress.read_all(paths.progress).values():
         assert group.fraction is None or group.fraction <= 1
     with suppress(ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,12 @@ from sms_dist.distributed.engines.base import (
     Loss,
     make_optimizer,
     micro_batches,
+)
+from sms_dist.distributed.engines.compiled import (
+    compiled,
+    explained,
+    hold_gradients_,
+    replays_graphs,
 )
 from sms_dist.distributed.engines.latent import Latent
 from sms_dist.distributed.engines.masked_gradients import GradientMask
@@ -35,18 +42,24 @@ class DdpEngine:
         self._latent = Latent(job.model, job.rule, tuple(job.mask)) if job.rule else None
         self._mask = GradientMask(job.model, {} if job.rule else job.mask)
         self._job = job
+        self._is_compiled = job.engine.compile != "eager"
         self._model = self._wrapped()
         self._optimizer = make_optimizer(job)
+        self._replays_graphs = replays_graphs(job.engine)
+        self._holds_gradients = self._replays_graphs and job.engine.accumulation > 1
+        if self._holds_gradients:
+            hold_gradients_(self._trained())
         self._scaler = torch.amp.GradScaler(enabled=job.dtype is torch.float16)
         self._num_steps = 0
         self._missed_first_backward = False
 
     def step(self, inputs: Inputs, targets: Tensor, weight: float, rate: float, loss: Loss) -> None:
-        if self._missed_first_backward:
-            self._repeat_first_backward(inputs, targets)
-        self._optimizer.zero_grad(set_to_none=True)
-        with self._latent.viewed() if self._latent else nullcontext():
-            self._backward(inputs, targets, weight, loss)
+        with explained(self._job.engine.compile) if self._is_compiled else nullcontext():
+            if self._missed_first_backward:
+                self._repeat_first_backward(inputs, targets)
+            self._optimizer.zero_grad(set_to_none=not self._holds_gradients)
+            with self._latent.viewed() if self._latent else nullcontext():
+                self._backward(inputs, targets, weight, loss)
         self._apply(rate)
         self._num_steps += 1
 
@@ -57,8 +70,14 @@ class DdpEngine:
         for piece, wanted, is_last in pieces:
             with self._silent_unless(is_last):
                 with self._autocast():
-                    value = loss(self._model(*piece), wanted)
+                    value = loss(self._outputs(piece), wanted)
                 self._scaler.scale(value * scale).backward()  # type: ignore[no-untyped-call]
+
+    def _outputs(self, inputs: Inputs) -> Any:
+        if self._replays_graphs:
+            # nobody needs the last outputs any more
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        return self._model(*inputs)
 
     def weights(self) -> dict[str, Tensor]:
         return {name: p.detach().clone() for name, p in self._job.model.named_parameters()}
@@ -115,20 +134,23 @@ class DdpEngine:
         before = {name: buffer.clone() for name, buffer in buffers.items()}
         *_, (piece, _, _) = micro_batches(inputs, targets, self._job.engine.accumulation)
         with torch.random.fork_rng([device] if device.type == "cuda" else []), self._autocast():
-            outputs = self._model(*piece)
+            outputs = self._outputs(piece)
         tensors = outputs if isinstance(outputs, tuple) else (outputs,)
         torch.autograd.backward(tensors, [torch.zeros_like(tensor) for tensor in tensors])
         copy_(buffers, before)
 
     def _wrapped(self) -> nn.Module:
         job = self._job
+        bare = job.model
+        if self._is_compiled:
+            bare = compiled(bare, job.engine, job.at.device)
         if job.axis.size == 1:
-            return job.model
+            return bare
         with warnings.catch_warnings():
             # The name that replaces broadcast_buffers is not in every torch we support.
             warnings.simplefilter("ignore", FutureWarning)
             model = DistributedDataParallel(
-                job.model,
+                bare,
                 process_group=job.axis.group,
                 broadcast_buffers=False,  # batch norm is recomputed before anybody looks at it
                 gradient_as_bucket_view=True,
