@@ -9,7 +9,11 @@ from sms_dist.forecast.rates import Rates
 from sms_dist.forecast.work import DOUBLE, FLOAT, Work
 from sms_dist.plan import NUM_PARTS, PhasePlan, soup_bytes, travelling
 
-CONTROL_BYTES = 1000  # a second and rank: heartbeats, and wishes to stop; benchmarks/slow_links.py
+# What a rank and the store tell each other in a second, as counted at the network card by
+# benchmarks/slow_links.py: its own beat, asking twice whether to stop, and the headers of frames;
+CONTROL_BYTES = 1500
+BEAT_BYTES = 425  # each beat that it reads: that of rank 0, and of all ranks of its host
+MOST_RANKS = 1000  # that the store serves in a second; where there are more, each asks less often
 NUM_TOTALS = 8  # that an evaluation adds up, or a few more
 
 
@@ -45,8 +49,15 @@ def phase_traffic(
         gradients=sum(item.steps) * all_reduce_bytes(work.gradient_bytes(item), ranks),
         measuring=measuring + _ensemble(work, layout, num),
         soup=item.soup_bytes + _told_in_groups(work, layout, item),
-        control=int(CONTROL_BYTES * layout.num_ranks * seconds) if layout.num_ranks > 1 else 0,
+        control=control_bytes(layout, seconds),
     )
+
+
+def control_bytes(layout: Layout, seconds: float) -> int:
+    """Heartbeats and wishes to stop; rank 0 has the store on its own host."""
+    others = min(layout.num_ranks - 1, MOST_RANKS)
+    beats = 1 + min(layout.ranks_per_host, layout.num_ranks)
+    return int(others * seconds * (CONTROL_BYTES + BEAT_BYTES * beats))
 
 
 def _measured(work: Work, rates: Rates, num_ranks: int) -> int:
