@@ -14,7 +14,8 @@ from sms_dist.plan import NUM_PARTS, PhasePlan, soup_bytes, travelling
 CONTROL_BYTES = 1500
 BEAT_BYTES = 425  # each beat that it reads: that of rank 0, and of all ranks of its host
 MOST_RANKS = 1000  # that the store serves in a second; where there are more, each asks less often
-NUM_TOTALS = 8  # that an evaluation adds up, or a few more
+# What the groups tell each other of a candidate, when all are done, as its metrics.json has it.
+DOCUMENT_BYTES, EPOCH_BYTES = 1000, 105
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Traffic:
     """Bytes."""
 
     gradients: int  # inside groups, in every step
-    measuring: int  # inside groups, and by all ranks for the soup: batch norm, evaluation, ensemble
+    measuring: int  # inside groups, and by all ranks: batch norm, evaluation, ensemble, results
     soup: int  # between groups
     control: int  # between the store and every rank
 
@@ -45,9 +46,10 @@ def phase_traffic(
     """Of a phase that lasts so long."""
     num, ranks = len(item.phase.candidates), layout.ranks_per_candidate
     measuring = num * _measured(work, rates, ranks) + _measured(work, rates, layout.num_ranks)
+    measuring += _ensemble(work, layout, num) + _documents(layout, item)
     return Traffic(
         gradients=sum(item.steps) * all_reduce_bytes(work.gradient_bytes(item), ranks),
-        measuring=measuring + _ensemble(work, layout, num),
+        measuring=measuring,
         soup=item.soup_bytes + _told_in_groups(work, layout, item),
         control=control_bytes(layout, seconds),
     )
@@ -63,7 +65,14 @@ def control_bytes(layout: Layout, seconds: float) -> int:
 def _measured(work: Work, rates: Rates, num_ranks: int) -> int:
     evaluations = 2 if work.samples.validation else 1
     table = measuring_bytes(rates) if rates.batch_norm_values else 0
-    return all_reduce_bytes(table + evaluations * NUM_PARTS * NUM_TOTALS * DOUBLE, num_ranks)
+    return all_reduce_bytes(table + evaluations * NUM_PARTS * work.num_totals * DOUBLE, num_ranks)
+
+
+def _documents(layout: Layout, item: PhasePlan) -> int:
+    """Each rank writes its own at their place in the whole, and all of it is added up."""
+    epochs = [candidate.retrain.epochs for candidate in item.phase.candidates]
+    together = len(epochs) * DOCUMENT_BYTES + sum(epochs) * EPOCH_BYTES
+    return all_reduce_bytes(together, layout.num_ranks)
 
 
 def _told_in_groups(work: Work, layout: Layout, item: PhasePlan) -> int:
