@@ -11,7 +11,6 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field
 
 from launcher.cluster import ClusterConfig
-from launcher.finished import check_run
 from launcher.layout import layout
 from launcher.number_list import MOST
 from launcher.planned import planned
@@ -25,6 +24,7 @@ from sms_dist.forecast.recorded import NOT_TOLD, Recorded, Trained, recorded_rat
 from sms_dist.forecast.work import Work, work_of
 from sms_dist.paths import METRICS, RunPaths
 from sms_dist.plan import Plan
+from sms_dist.small_files import is_file
 
 Event = Mapping[str, Any]
 Model = TypeVar("Model", bound=Told)
@@ -61,7 +61,6 @@ def rates_of_run(folder: Path, cluster: ClusterConfig | None) -> tuple[Rates, tu
     """
     place = f"{OPTION} {folder}"
     paths, reader = RunPaths(folder), Reader(folder)
-    check_run(paths)
     config = _config(paths, place)
     sizes = _needed(reader, paths.plan, Measured, place).sizes
     start = _needed(reader, paths.environment, Environment, place).starts[-1]
@@ -98,6 +97,8 @@ def _check(paths: RunPaths, reader: Reader, trained: Sequence[Trained], place: s
 
 
 def _config(paths: RunPaths, place: str) -> Config:
+    if not is_file(paths.config):
+        raise ValueError(f"{place} is neither a file nor a run folder with {paths.config.name}")
     try:
         return config_file.load(paths.config)
     except (OSError, ValueError) as error:
@@ -118,11 +119,11 @@ def _trained(
 ) -> Iterator[Trained]:
     """What has been trained to its end: dense, then the candidates phase by phase."""
     places = [(p.phase.index, c.index) for p in plan.phases for c in p.phase.candidates]
-    candidates = [(phase, paths.candidate(phase, index)) for phase, index in places]
-    for phase, folder in [(0, paths.dense), *candidates]:
+    folders = [paths.dense, *(paths.candidate(*place) for place in places)]
+    for (phase, index), folder in zip([(0, 0), *places], folders, strict=True):
         found = reader.json(folder / METRICS, Taken)
         if found is not None and found.seconds and found.epochs:
-            yield Trained(phase, len(found.epochs) * steps_per_epoch, found.seconds)
+            yield Trained(phase, index, len(found.epochs) * steps_per_epoch, found.seconds)
 
 
 def _num_ranks(events: Sequence[Event], place: str) -> int:

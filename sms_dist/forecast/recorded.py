@@ -18,6 +18,7 @@ class Trained:
     """A training from its beginning to the end of its evaluation."""
 
     phase: int  # 0: pretraining
+    index: int  # of the candidate
     steps: int
     seconds: float
 
@@ -48,13 +49,16 @@ def recorded_rates(recorded: Recorded, work: Work, layout: Layout) -> Rates:
 
     `work` and `layout` are those of the run. At least one candidate.
     """
-    at_work = _at_work(work, layout, recorded.candidates)
-    per_sample = {at_work: _sample_seconds(work, layout, recorded.candidates)}
+    crowds: dict[int, list[Trained]] = {}
+    for each in recorded.candidates:
+        crowds.setdefault(_at_work(work, layout, each), []).append(each)
     dense = [each for each in recorded.trained if each.phase == 0]
     if dense:  # by another number of ranks, mostly
-        alone = layout.at_work(work.pretrain_ranks(layout.num_ranks))
-        per_sample.setdefault(alone, _sample_seconds(work, layout, dense))
-    hosts = tuple(HostRates(processes=n, sample_seconds=found) for n, found in per_sample.items())
+        crowds.setdefault(layout.at_work(work.pretrain_ranks(layout.num_ranks)), dense)
+    hosts = tuple(
+        HostRates(processes=number, sample_seconds=_sample_seconds(work, layout, trained))
+        for number, trained in crowds.items()
+    )
     rates = Rates(configuration=decisive(work.config), device=recorded.device, hosts=hosts)
     return _with_what_is_around(rates, recorded, work, layout)
 
@@ -83,11 +87,11 @@ def _computing(step: float, sending: float, layout: Layout) -> float:
     return max(0.0, step - sending) / (1 - layout.overlap) if layout.overlap < 1 else 0.0
 
 
-def _at_work(work: Work, layout: Layout, candidates: Iterable[Trained]) -> int:
-    """Processes on a host while most candidates trained."""
-    phases = {item.phase.index: item for item in work.plan.phases}
-    waves = [len(wave) for each in candidates for wave in phases[each.phase].waves]
-    return layout.at_work(max(waves) * layout.ranks_per_candidate)
+def _at_work(work: Work, layout: Layout, trained: Trained) -> int:
+    """Processes on a host while a candidate trained: a last wave may leave some without work."""
+    waves = next(item.waves for item in work.plan.phases if item.phase.index == trained.phase)
+    wave = next(wave for wave in waves if trained.index in wave)
+    return layout.at_work(len(wave) * layout.ranks_per_candidate)
 
 
 def _with_what_is_around(rates: Rates, recorded: Recorded, work: Work, layout: Layout) -> Rates:
