@@ -149,11 +149,11 @@ def run(case: Case, settings: Sequence[str], folder: Path) -> Run:
 def rows_of(what: str, found: Sequence[Forecast], done: Run) -> list[Row]:
     """`found`: with the rates of before the run, and of after it."""
     before, after = (each.seconds for each in found)
-    times = f"forecast {before:.1f} s before and {after:.1f} s after, took {done.seconds:.1f} s, {done.others}"
+    times = f"forecast {before:.1f} s before and {after:.1f} s after, took {done.seconds:.1f} s"
     told = mean(each.memory_bytes for each in found)
     bytes_ = f"forecast {told / 2**20:.0f} MiB, took {done.memory / 2**20:.0f} MiB"
     return [
-        _row(f"time, {what}", mean((before, after)) / done.seconds, times),
+        _row(f"time, {what}", mean((before, after)) / done.seconds, f"{times}, {done.others}"),
         _row(f"memory, {what}", told / done.memory, bytes_),
     ]
 
