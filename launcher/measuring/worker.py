@@ -50,7 +50,9 @@ def main(
         config = load(config_file, settings)
         session = Session.open(short_run(config, world_size()), folder / "run")
         config = config.model_copy(update={"engine": session.bench.config.engine})
+        opened = time.time()
         rates = _rates(session, config, Speeds(session.bench, config, folder, seconds), steps)
+        begun += time.time() - opened  # a run does not measure on its way to the first step
         session = with_few_samples(session)
         session.run()
     except ValueError as error:
