@@ -40,6 +40,7 @@ from sms_dist.forecast.rates import text
 from sms_dist.records import journal
 
 OFF = Target(at_most=0.2)
+STEPS = 12  # of an epoch that is measured, at most
 IMAGES = {"train": 1000, "test": 300}
 
 
@@ -207,7 +208,7 @@ def compared(
 
     def measured(when: str) -> Path:
         rates = root / f"{model}_{when}.yaml"
-        rates.write_text(text(measure(_words(base), processes, seconds, 50, root), ()))
+        rates.write_text(text(measure(_words(base), processes, seconds, STEPS, root), ()))
         return rates
 
     begun = Clock.now()
