@@ -6,8 +6,8 @@ Rates are measured as `sms-dist measure` does, with one process and with two; th
 started, and rates are measured again. A forecast knows nothing of what else works on the machine,
 so each run is compared to the mean of the forecasts with the rates of before and of after it; both
 are told, and what other work took of the cores meanwhile: with more than a few percent the figures
-say nothing. One run is also forecast from what another one has recorded. Three minutes on two idle
-cores.
+say nothing. One run is also forecast from what another one has recorded. Three and a half minutes
+on two idle cores.
 """
 
 from __future__ import annotations
@@ -204,7 +204,8 @@ def compared(
 ) -> Iterator[Row]:
     """The runs of a model between two measurements."""
     model = load(None, base).model.name
-    processes = range(1, max(case.num_ranks for case in cases) + 1)
+    numbers = [case.num_ranks for case in cases]
+    processes = range(min(numbers), max(numbers) + 1)
 
     def measured(when: str) -> Path:
         rates = root / f"{model}_{when}.yaml"
