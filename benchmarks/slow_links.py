@@ -1,26 +1,26 @@
-"""Four hosts with a candidate each and a slow network between them: how fast they train.
+"""Four groups on four hosts with a slow network between them, against four that are isolated.
 
 python benchmarks/slow_links.py            (as root, with iproute2; Linux network namespaces)
 
-One run on four hosts of this machine. In every other phase all frames between them are 50 ms late
-and leave with 10 Mbit/s, in the others they pass at once: so both ways have turns in the same
-processes. Steps a second are those of the training of a phase; bytes are counted between the hosts
-while all four train. A minute and a half on two cores.
+One run of four groups, a rank each on a host of its own; all frames between them are 50 ms late and
+leave with 10 Mbit/s. On the same hosts four runs of a candidate each, that know nothing of each
+other. While both train the same, they have turns: those of the other side are stopped meanwhile.
+Each of the isolated tells of its progress and holds a lock, of the run only the first rank does;
+so the run has turns with fast links as well. In the phases after that it is left alone, and the
+bytes between its hosts are counted. Less than three minutes on two cores.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,146 +29,181 @@ import click
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
 from benchmarks.rows import ROOT, Row, Target, report
+from benchmarks.slow_hosts import LOOK, Team, team
 from benchmarks.slow_switch import Switch, address, switched
+from launcher.planned import planned
+from sms_dist.config_file import load
+from sms_dist.forecast.links import Layout, Link
+from sms_dist.forecast.rates import HostRates, Rates
+from sms_dist.forecast.traffic import Traffic, control_bytes, phase_traffic
+from sms_dist.forecast.work import work_of
 from sms_dist.records import journal
-from sms_dist.records.progress import read_all
 
 HOSTS = 4
 PORT = 29600
+NUM_PHASES = 3  # turns are taken in the first one, bytes counted in the others
 DELAY, RATE = 0.05, 10e6  # seconds, bits a second
-LOOK = 0.2  # seconds
-GRADIENTS = 4 * (23_824 + 234)  # bytes of digits_cnn's
+NORM_VALUES = 2 * (16 + 32 + 64)  # batch norm of digits_cnn
 SETTINGS = (
     "data.name=digits",
     "data.batch_size=64",
     "pretrain.epochs=1",
     "pretrain.ranks=1",
     "pruning.goal_sparsity=0.9",
-    f"candidates.count={HOSTS}",
     "records.tensorboard=false",
 )
+LINK = Link(RATE / 8, DELAY)
+OFF = Target(at_most=0.2)
+Commands = list[tuple[list[str], dict[str, str]]]  # words and variables of each rank
+AT = Layout(HOSTS, 1, 1, LINK, LINK)
 
 
 @dataclass
-class Watched:
-    """A run under way, and what was counted while all its groups trained."""
+class Counted:
+    """The bytes that all hosts had sent, at every look."""
 
-    folder: Path
-    rates: dict[int, list[float]] = field(default_factory=dict)  # phase -> bytes a second in all
-    last: tuple[int, float, int] | None = None  # phase, time, bytes
+    looks: list[tuple[float, int, int | None]] = field(default_factory=list)
 
-    def events(self, name: str) -> list[Mapping[str, Any]]:
-        found = journal.read(self.folder / "journal.jsonl")
-        return [event for event in found if event["event"] == name]
+    def look(self, num_bytes: int, phase: int | None) -> None:
+        """`phase`: that which all groups train, if they do."""
+        self.looks.append((time.time(), num_bytes, phase))
 
-    def phase_to_come(self) -> int:
-        return len(self.events("dense")) + len(self.events("soup"))
+    def a_second(self, phase: int) -> float:
+        """While all groups were in the middle of their training."""
+        own = [(when, count) for when, count, at in self.looks if at == phase]
+        return (own[-1][1] - own[0][1]) / (own[-1][0] - own[0][0])
 
-    def look(self, num_bytes: int) -> None:
-        """Count between two looks at which all groups are in the middle of the same training."""
-        phase, last = self._phase(), self.last
-        self.last = now = None if phase is None else (phase, time.monotonic(), num_bytes)
-        if now and last and now[0] == last[0]:
-            rate = (now[2] - last[2]) / (now[1] - last[1])
-            self.rates.setdefault(now[0], []).append(rate)
-
-    def _phase(self) -> int | None:
-        busy = [
-            group.phase
-            for group in read_all(self.folder / "progress").values()
-            if group.stage == "retrain" and 0 < group.epoch < group.num_epochs
-        ]
-        return busy[0] if len(busy) == HOSTS and len(set(busy)) == 1 else None
+    def between(self, begin: float, end: float) -> int:
+        """From one time to another."""
+        before, after = (max(n for when, n, _ in self.looks if when <= t) for t in (begin, end))
+        return after - before
 
 
-def start(names: Sequence[str], folder: Path, words: Sequence[str], stack: ExitStack) -> None:
-    """A launcher on each host; all that they have started ends with the stack."""
-    own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "eth0"}
-    for node, name in enumerate(names):
-        torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={HOSTS}"]
-        place = [f"--node-rank={node}", f"--master-addr={address(0)}", f"--master-port={PORT}"]
-        run = [str(ROOT / "launcher" / "main.py"), *words, "--run-dir", str(folder / "run")]
-        with (folder / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(
-                ["ip", "netns", "exec", name, *torchrun, *place, "--nproc-per-node=1", *run],
-                env=os.environ | own | {"CUDA_VISIBLE_DEVICES": ""},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        stack.callback(_end, process)
+def joined(folder: Path, settings: Sequence[str]) -> Commands:
+    """What starts the ranks of one run, with a host for each."""
+    variables = {"MASTER_ADDR": address(0), "MASTER_PORT": str(PORT), "GLOO_SOCKET_IFNAME": "eth0"}
+    variables |= {"WORLD_SIZE": str(HOSTS), "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    command = _command(folder, [*settings, f"candidates.count={HOSTS}"])
+    return [(command, variables | {"RANK": str(rank)}) for rank in range(HOSTS)]
 
 
-def watched(switch: Switch, folder: Path, patience: float) -> Watched:
-    """Look on until the run is done; the links change before each phase."""
-    run, end = Watched(folder / "run"), time.monotonic() + patience
-    while not (folder / "run" / "summary.json").exists():
-        if time.monotonic() > end:
-            logs = "\n".join(log.read_text()[-2000:] for log in folder.glob("*.log"))
-            raise SystemExit(f"{logs}\nnot done after {patience:.0f} s")
-        is_slow = _is_slow(run.phase_to_come())
-        switch.delay, switch.rate = (DELAY, RATE) if is_slow else (0.0, None)
-        run.look(sum(switch.sent))
+def isolated(folders: Sequence[Path], settings: Sequence[str]) -> Commands:
+    """What starts a run of one candidate in each folder."""
+    return [
+        (_command(each, [*settings, "candidates.count=1", f"seed={i}"]), {})
+        for i, each in enumerate(folders)
+    ]
+
+
+def in_turn(
+    run: Team, alone: Team, switch: Switch, seconds: float, end: float
+) -> dict[str, list[float]]:
+    """Speeds of the run against those of the isolated before and after it, and against its own
+    while the links are fast; all rest afterwards."""
+    ratios: dict[str, list[float]] = {"isolated groups": [], "the same run with fast links": []}
+    before = alone.steps_per_second(seconds)
+    while before is not None:
+        run.check(end)
+        switch.delay, switch.rate = 0.0, None
+        fast = run.steps_per_second(seconds)
+        switch.delay, switch.rate = DELAY, RATE
+        own = run.steps_per_second(seconds)
+        after = alone.steps_per_second(seconds)
+        if fast is None or own is None or after is None:
+            break
+        isolated_speed = statistics.mean((before, after))
+        for found, other in zip(ratios.values(), (isolated_speed, fast), strict=True):
+            found.append(own / other)
+        before = after
+    return ratios
+
+
+def counted(run: Team, switch: Switch, end: float) -> Counted:
+    """Look on until the run is done."""
+    found = Counted()
+    while not (run.folders[0] / "summary.json").exists():
+        run.check(end)
+        found.look(sum(switch.sent), run.phase)
         time.sleep(LOOK)
-    return run
+    return found
 
 
-def rows_of(run: Watched, num_steps: int) -> list[Row]:
-    speeds: dict[int, float] = {}  # phase -> steps a second of all groups, on the average
-    for phase in {event["phase"] for event in run.events("candidate")}:
-        own = [event["seconds"] for event in run.events("candidate") if event["phase"] == phase]
-        speeds[phase] = num_steps / statistics.mean(own)
-    slow = [phase for phase in speeds if _is_slow(phase) and phase + 1 in speeds]
-    ratios = [speeds[k] / statistics.mean((speeds[k - 1], speeds[k + 1])) for k in slow]
-    moved = [statistics.mean(run.rates[phase]) / HOSTS / 1000 for phase in slow]
-    fast = [statistics.mean(run.rates[phase]) / HOSTS / 1000 for phase in (1, 3)]
-    steps = statistics.median(speeds[phase] for phase in slow)
-    note = (
-        f"with fast links {statistics.mean(fast):.2g} kB/s; {steps:.0f} steps/s of each group, "
-        f"whose gradients would be {2 * steps * GRADIENTS / 1e6:.0f} MB/s"
-    )
+def forecast_of(settings: Sequence[str], phase: int, seconds: float) -> Traffic:
+    """The bytes that a plan counts with for a phase that lasts so long."""
+    plan = planned(load(None, [*settings, f"candidates.count={HOSTS}"]), HOSTS)
+    work = work_of(plan.config, plan.info, plan.plan)
+    rates = Rates(batch_norm_values=NORM_VALUES, hosts=(HostRates(processes=1, sample_seconds=0),))
+    return phase_traffic(work, rates, AT, plan.plan.phases[phase - 1], seconds)
+
+
+def rows_of(
+    ratios: Mapping[str, Sequence[float]], found: Counted, folder: Path, settings: Sequence[str]
+) -> list[Row]:
+    events = journal.read(folder / "journal.jsonl")
+    ends = {event["phase"]: _time(event) for event in events if event["event"] == "soup"}
+    rates, offs, notes = [], [], []
+    for k in range(2, NUM_PHASES + 1):
+        seconds, sent = ends[k] - ends[k - 1], found.between(ends[k - 1], ends[k])
+        told = forecast_of(settings, k, seconds)
+        all_told = told.soup + told.measuring + told.control
+        rates.append(found.a_second(k) / 1000)
+        offs.append(abs(all_told / sent - 1))
+        notes.append(
+            f"phase {k}, {seconds:.1f} s: sent {_kb(sent)}, forecast {_kb(all_told)}: soup "
+            f"{_kb(told.soup)}, measures {_kb(told.measuring)}, control {_kb(told.control)}"
+        )
+    beats = control_bytes(AT, 1.0) / 1000
     what = f"four groups, {1000 * DELAY:.0f} ms and {RATE / 1e6:.0f} Mbit/s between their hosts"
-    speed = Row("slow links", f"steps/s, {what}", "fast links", "x", ratios, Target(at_least=0.97))
-    sent = "sent by each host while all of them train"
-    return [speed, Row("slow links", sent, "", "kB/s", moved, Target(at_most=2), note)]
+    training = "sent between all hosts while their groups train"
+    against = f"heartbeats alone are {beats:.1f} kB/s by the forecast"
+    name, slow = "slow links", Target(at_least=0.97)
+    return [
+        *(Row(name, f"steps/s, {what}", other, "x", own, slow) for other, own in ratios.items()),
+        Row(name, training, "", "kB/s", rates, Target(at_most=1.2 * beats), against),
+        Row(name, "bytes of a phase", "the forecast", "off", offs, OFF, "; ".join(notes)),
+    ]
 
 
 @click.command()
-@click.option("--phases", default=7, show_default=True, help="Odd; every other one is slow.")
-@click.option("--epochs", default=80, show_default=True, help="Of a candidate in each phase.")
-@click.option("--patience", default=600.0, show_default=True, help="Seconds, for all of it.")
+@click.option("--epochs", default=120, show_default=True, help="Of a candidate in each phase.")
+@click.option("--seconds", default=2.0, show_default=True, help="Of a turn.")
+@click.option("--patience", default=300.0, show_default=True, help="Seconds, for all of it.")
 @click.option("--json", "file", type=Path, help="Write the rows there.")
-def main(phases: int, epochs: int, patience: float, file: Path | None) -> None:
-    settings = (*SETTINGS, f"pruning.phases={phases}", f"retrain.epochs={epochs}")
-    words = [word for setting in settings for word in ("--set", setting)]
+def main(epochs: int, seconds: float, patience: float, file: Path | None) -> None:
+    settings = [*SETTINGS, f"pruning.phases={NUM_PHASES}", f"retrain.epochs={epochs}"]
+    end = time.monotonic() + patience
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # nothing is left behind
     with tempfile.TemporaryDirectory(prefix="slow_links_") as name, ExitStack() as stack:
-        folder = Path(name)
+        folder, alone_in = Path(name) / "run", [Path(name) / f"alone_{i}" for i in range(HOSTS)]
         try:
-            switch, names = stack.enter_context(switched("sms_slow_", HOSTS))
+            switch, hosts = stack.enter_context(switched("sms_slow_", HOSTS))
         except OSError as error:
             click.echo(f"slow links: skipped, {error}")
             return
-        start(names, folder, words, stack)
-        run = watched(switch, folder, patience)
-        plan = json.loads((folder / "run" / "plan.json").read_text())
-        rows = rows_of(run, epochs * plan["sizes"]["steps_per_epoch"])
+        switch.delay, switch.rate = DELAY, RATE
+        with team(hosts, isolated(alone_in, settings), alone_in) as alone:
+            alone.wait_until_all_train(end)
+            alone.rest()
+            run = stack.enter_context(team(hosts, joined(folder, settings), [folder]))
+            run.wait_until_all_train(end)
+            run.rest()
+            ratios = in_turn(run, alone, switch, seconds, end)
+        run.work()
+        rows = rows_of(ratios, counted(run, switch, end), folder, settings)
     report(rows, file)
 
 
-def _is_slow(phase: int) -> bool:
-    return phase % 2 == 0 and phase > 0
+def _command(folder: Path, settings: Sequence[str]) -> list[str]:
+    words = [word for setting in settings for word in ("--set", setting)]
+    return [str(ROOT / "launcher" / "main.py"), *words, "--run-dir", str(folder)]
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """The launcher, and its ranks, which have its session."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def _time(event: Mapping[str, Any]) -> float:
+    return datetime.fromisoformat(event["time"]).timestamp()
+
+
+def _kb(num_bytes: float) -> str:
+    return f"{num_bytes / 1000:,.0f} kB"
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def _totals(found: Forecasts) -> list[str]:
     planned, each = found.rows[0]
     idle = remark(planned)
     return [
-        f"forecast     {duration(each.seconds)} on {each.num_ranks:,} ranks, of which "
+        f"forecast     {duration(each.seconds)} on {_ranks(each)}, of which "
         f"{duration(each.start_seconds)} to start; {each.rank_hours:,.2f} {_hours(found)}; "
         f"{bytes_text(each.memory_bytes)} a rank" + (f"; {idle}" if idle else "")
     ]
@@ -78,13 +78,17 @@ def _totals(found: Forecasts) -> list[str]:
 def _words(found: Forecasts) -> list[str]:
     best = found.sensible
     lines = [
-        f"sensible     {best.num_ranks:,} ranks: {duration(best.seconds)}, efficiency "
+        f"sensible     {_ranks(best)}: {duration(best.seconds)}, efficiency "
         f"{found.efficiency(best):.0%}"
     ]
     if found.left_out:
         numbers = ", ".join(map(str, found.left_out))
         lines.append(f"left out     {numbers}: no whole number of groups")
     return [*lines, *(f"note         {note}" for note in found.notes)]
+
+
+def _ranks(found: Forecast) -> str:
+    return f"{found.num_ranks:,} rank{'s' if found.num_ranks > 1 else ''}"
 
 
 def _hours(found: Forecasts) -> str:

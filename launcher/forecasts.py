@@ -10,6 +10,7 @@ from typing import Any
 from launcher.cluster import ClusterConfig
 from launcher.layout import layout
 from launcher.planned import Planned, planner
+from launcher.recorded_run import rates_of_run
 from sms_dist.config import Config
 from sms_dist.forecast.forecast import Forecast, forecast
 from sms_dist.forecast.rates import OPTION, Rates, check_rates, load_rates
@@ -46,8 +47,11 @@ class Forecasts:
 def forecasts(
     config: Config, ranks: Sequence[int], file: Path, cluster: ClusterConfig | None
 ) -> Forecasts:
-    """Rows for these numbers of ranks (none: those of the cluster, or one group)."""
-    rates = load_rates(file)
+    """Rows for these numbers of ranks (none: those of the cluster, or one group).
+
+    `file`: rates, or the folder of a run that tells them.
+    """
+    rates, told = rates_of_run(file, cluster) if file.is_dir() else (load_rates(file), ())
     check_rates(rates, config, f"{OPTION} {file}")
     plan, group = planner(config), config.engine.ranks_per_candidate
 
@@ -65,7 +69,7 @@ def forecasts(
     enough = [each for each in even if found.efficiency(each) >= WORTH]
     sensible = min(enough, key=lambda each: (each.seconds, each.num_ranks))
     notes = _notes(rates, [planned for planned, _ in rows], cluster)
-    return Forecasts(found.rows, left_out, even[0], sensible, rates, notes)
+    return Forecasts(found.rows, left_out, even[0], sensible, rates, (*told, *notes))
 
 
 def remark(planned: Planned) -> str:

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 @click.option("--ranks", metavar="NUMBERS", callback=numbers,
               help="Ranks to plan for: 4; of a forecast also 1,2,4 or 1..4096 "
               "(default: those of the cluster, else one group).")  # fmt: skip
-@click.option("--rates", type=Path, metavar="FILE",
-              help="Forecast time, memory, bytes with a file of `sms-dist measure`.")  # fmt: skip
+@click.option("--rates", type=Path, metavar="FILE|RUN",
+              help="Forecast time, memory, bytes: with a file of `sms-dist measure`, or from what "
+              "a run folder has recorded.")  # fmt: skip
 @click.option("--cluster", "cluster_file", type=Path,
               help="YAML file of the cluster: hosts, and the links between them.")  # fmt: skip
 @click.option("--json", "is_json", is_flag=True, help="Print JSON.")

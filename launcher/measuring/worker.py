@@ -53,8 +53,10 @@ def main(
         config = load(config_file, settings)
         session = Session.open(short_run(config, world_size()), folder / "run")
         config = config.model_copy(update={"engine": session.bench.config.engine})
+        opened = time.time()
         decided = _decided(session.bench, config)
         rates = _rates(session, config, Speeds(session.bench, decided, folder, seconds), steps)
+        begun += time.time() - opened  # a run does not measure on its way to the first step
         session = with_few_samples(session)
         session.run()
     except ValueError as error:

@@ -9,8 +9,13 @@ from sms_dist.forecast.rates import Rates
 from sms_dist.forecast.work import DOUBLE, FLOAT, Work
 from sms_dist.plan import NUM_PARTS, PhasePlan, soup_bytes, travelling
 
-CONTROL_BYTES = 1000  # a second and rank: heartbeats, and wishes to stop; benchmarks/slow_links.py
-NUM_TOTALS = 8  # that an evaluation adds up, or a few more
+# What a rank and the store tell each other in a second, as counted at the network card by
+# benchmarks/slow_links.py: its own beat, asking twice whether to stop, and the headers of frames;
+CONTROL_BYTES = 1150
+BEAT_BYTES = 425  # each beat that it reads: that of rank 0, and of all ranks of its host
+MOST_RANKS = 1000  # that the store serves in a second; where there are more, each asks less often
+# What the groups tell each other of a candidate, when all are done, as its metrics.json has it.
+DOCUMENT_BYTES, EPOCH_BYTES = 1000, 105
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,7 @@ class Traffic:
     """Bytes."""
 
     gradients: int  # inside groups, in every step
-    measuring: int  # inside groups, and by all ranks for the soup: batch norm, evaluation, ensemble
+    measuring: int  # inside groups, and by all ranks: batch norm, evaluation, ensemble, results
     soup: int  # between groups
     control: int  # between the store and every rank
 
@@ -41,18 +46,33 @@ def phase_traffic(
     """Of a phase that lasts so long."""
     num, ranks = len(item.phase.candidates), layout.ranks_per_candidate
     measuring = num * _measured(work, rates, ranks) + _measured(work, rates, layout.num_ranks)
+    measuring += _ensemble(work, layout, num) + _documents(layout, item)
     return Traffic(
         gradients=sum(item.steps) * all_reduce_bytes(work.gradient_bytes(item), ranks),
-        measuring=measuring + _ensemble(work, layout, num),
+        measuring=measuring,
         soup=item.soup_bytes + _told_in_groups(work, layout, item),
-        control=int(CONTROL_BYTES * layout.num_ranks * seconds) if layout.num_ranks > 1 else 0,
+        control=control_bytes(layout, seconds),
     )
+
+
+def control_bytes(layout: Layout, seconds: float) -> int:
+    """Heartbeats and wishes to stop; rank 0 has the store on its own host."""
+    others = min(layout.num_ranks - 1, MOST_RANKS)
+    beats = 1 + min(layout.ranks_per_host, layout.num_ranks)
+    return int(others * seconds * (CONTROL_BYTES + BEAT_BYTES * beats))
 
 
 def _measured(work: Work, rates: Rates, num_ranks: int) -> int:
     evaluations = 2 if work.samples.validation else 1
     table = measuring_bytes(rates) if rates.batch_norm_values else 0
-    return all_reduce_bytes(table + evaluations * NUM_PARTS * NUM_TOTALS * DOUBLE, num_ranks)
+    return all_reduce_bytes(table + evaluations * NUM_PARTS * work.num_totals * DOUBLE, num_ranks)
+
+
+def _documents(layout: Layout, item: PhasePlan) -> int:
+    """Each rank writes its own at their place in the whole, and all of it is added up."""
+    epochs = [candidate.retrain.epochs for candidate in item.phase.candidates]
+    together = len(epochs) * DOCUMENT_BYTES + sum(epochs) * EPOCH_BYTES
+    return all_reduce_bytes(together, layout.num_ranks)
 
 
 def _told_in_groups(work: Work, layout: Layout, item: PhasePlan) -> int:

@@ -12,6 +12,7 @@ from sms_dist.plan import NUM_PARTS, PhasePlan, Plan, parts_of, pretrain_ranks
 
 FLOAT = 4  # bytes
 DOUBLE = 8
+TOTALS, CLASS_TOTALS = 49, 2  # that an evaluation adds up: metrics/classification.py
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class Work:
             return wanted
         smallest = self.samples.train // self.plan.sizes.steps_per_epoch
         return pretrain_ranks(num_ranks, smallest, self.config.engine.accumulation)
+
+    @property
+    def num_totals(self) -> int:
+        """Values that an evaluation adds up; of other tasks about as many."""
+        return TOTALS + CLASS_TOTALS * self.num_classes
 
     @property
     def has_ensemble(self) -> bool:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sms_dist.config import Config
+from sms_dist.distributed.watch.watchdog import MOST_RANKS_A_SECOND
 from sms_dist.forecast.forecast import forecast, step_seconds
 from sms_dist.forecast.links import (
     Layout,
@@ -19,8 +20,16 @@ from sms_dist.forecast.links import (
     measured_link,
 )
 from sms_dist.forecast.rates import HostRates, Rates
+from sms_dist.forecast.traffic import (
+    BEAT_BYTES,
+    CONTROL_BYTES,
+    EPOCH_BYTES,
+    MOST_RANKS,
+    control_bytes,
+)
 from sms_dist.forecast.work import Samples, Work, busiest
 from sms_dist.methods import recipe
+from sms_dist.metrics.classification import num_totals
 from sms_dist.plan import NUM_PARTS, Sizes, make_plan, parts_of
 
 FREE = Link(1e30, 0.0)
@@ -194,3 +203,24 @@ def test_a_forecast_is_plain_data_and_quick_for_4096_ranks() -> None:
     document = json.loads(json.dumps(found.as_json()))
     assert (document["num_ranks"], document["num_hosts"]) == (4096, 512)
     assert document["phases"][1]["traffic"]["soup"] > 0
+
+
+def test_an_evaluation_adds_up_as_many_values_as_a_classifier_has_scores() -> None:
+    assert work_of().num_totals == num_totals(num_classes=10)
+
+
+def test_heartbeats_grow_with_the_ranks_until_the_store_has_enough_to_do() -> None:
+    alone, crowded = on(4, per_host=1), on(4, per_host=4)
+    assert control_bytes(on(1), 100.0) == 0
+    assert control_bytes(alone, 100.0) == 3 * 100 * (CONTROL_BYTES + 2 * BEAT_BYTES)
+    assert control_bytes(crowded, 100.0) == 3 * 100 * (CONTROL_BYTES + 5 * BEAT_BYTES)
+    assert MOST_RANKS == MOST_RANKS_A_SECOND
+    assert control_bytes(on(4096, per_host=8), 1.0) == control_bytes(on(1001, per_host=8), 1.0)
+
+
+def test_groups_tell_each_other_of_the_epochs_of_their_candidates() -> None:
+    def told(epochs):
+        work = work_of(4, retrain={"epochs": epochs}, candidates={"count": 2})
+        return forecast(work, Rates(hosts=(HOST,)), on(4)).phases[1].traffic.measuring
+
+    assert told(30) - told(20) == all_reduce_bytes(2 * 10 * EPOCH_BYTES, 4)
