@@ -1,6 +1,6 @@
 """What a training step gains where its process keeps the memory that it frees.
 
-python benchmarks/freed_memory.py [--model resnet20] [--json FILE]                 (about 90 s)
+python benchmarks/freed_memory.py [--model resnet20] [--json FILE]                 (about 3 minutes)
 
 The bare loop on one rank, in processes of its own: as our ranks are set up, and with the C
 library's heap as it is by default. The same mathematics, and the same bits.

@@ -9,11 +9,17 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+_CHUNK = 1 << 20  # weights looked at together: bounds the extra memory
+
 
 def gram(candidates: Tensor) -> Tensor:
     """Inner products [m, m] of candidates [m, n], float64; those of slices add up to the whole."""
-    wide = candidates.double()
-    return wide @ wide.T
+    m = len(candidates)
+    products = torch.zeros(m, m, dtype=torch.float64, device=candidates.device)
+    for some in torch.split(candidates, _CHUNK, dim=1):
+        wide = some.double()
+        products += wide @ wide.T
+    return products
 
 
 def distances(gram: Tensor) -> dict[str, float]:

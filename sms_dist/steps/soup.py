@@ -14,6 +14,7 @@ from sms_dist.records import store
 from sms_dist.records.logbook import Logbook
 from sms_dist.reports.summary import phase_summary, test_scores
 from sms_dist.soups.alarm import warnings
+from sms_dist.soups.packing import Packing
 from sms_dist.steps.candidates import Candidates
 from sms_dist.steps.damaged import tell_damaged
 from sms_dist.steps.dense import DenseModel
@@ -21,6 +22,7 @@ from sms_dist.steps.details import comparisons, details
 from sms_dist.steps.start import Standing
 from sms_dist.training.evaluation import measured
 from sms_dist.training.merge import Soup, merge
+from sms_dist.training.mixer import packing_of
 from sms_dist.training.retrain import Start, assert_masked
 from sms_dist.training.settle import keeps_latent, settled, union
 from sms_dist.training.workbench import State, Workbench
@@ -71,7 +73,8 @@ def soup(
     everything = start.mask
     if phase.has_own_masks:
         everything = union(bench, phase, [held.mask for held in candidates.own.values()])
-    merged = _merged(bench, phase, candidates, everything, dense)
+    packing = start.packing or packing_of(bench, everything)
+    merged = _merged(bench, phase, candidates, packing, everything, dense)
     weights, mask = settled(bench, phase, merged.state, everything)
     state, metrics = measured(bench, weights, at.world, book.at)
     assert_masked(state, mask)
@@ -104,6 +107,7 @@ def _merged(
     bench: Workbench,
     phase: Phase,
     candidates: Candidates,
+    packing: Packing,
     everything: Mask,
     dense: DenseModel,
 ) -> Soup:
@@ -114,7 +118,7 @@ def _merged(
         scores={i: bench.comparable(documents[i]) for i in candidates.finite},
         own={i: held.trained for i, held in candidates.own.items()},
         owners=candidates.finite_owners,
-        mask=everything,
+        packing=packing,
         view=lambda state: settled(bench, phase, state, everything)[0],
         teacher=dense.state,
         test_scores={i: documents[i][f"test_{bench.task.score}"] for i in candidates.finite},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sms_dist.paths import MASK, METRICS, WEIGHTS
 from sms_dist.phases import Candidate, Phase
@@ -13,6 +13,7 @@ from sms_dist.records import store
 from sms_dist.records.logbook import Logbook
 from sms_dist.schedules.retraining import relative_distance
 from sms_dist.steps.dense import DenseModel
+from sms_dist.training.mixer import packing_of
 from sms_dist.training.retrain import Start
 from sms_dist.training.settle import held_with
 from sms_dist.training.workbench import State, Workbench
@@ -32,10 +33,15 @@ def common_start(bench: Workbench, phase: Phase, standing: Standing, dense: Dens
     if not phase.has_fixed_mask:  # the rule does the pruning
         mask = full_mask(standing.state, bench.prunable)
         return Start(phase, standing.state, mask, mask, dense.history, distance=1.0)
-    if phase.begin != "rewind":
-        return _pruned(bench, phase, standing.state, standing, dense)
-    assert dense.kept is not None
-    return _pruned(bench, phase, dense.kept, standing, dense)
+    state = standing.state
+    if phase.begin == "rewind":
+        assert dense.kept is not None
+        state = dense.kept
+    start = _pruned(bench, phase, state, standing, dense)
+    if phase.has_own_masks:
+        return start
+    # Found here, before groups go their own ways: in the end all of them would wait for it.
+    return replace(start, packing=packing_of(bench, start.mask))
 
 
 def own_start(

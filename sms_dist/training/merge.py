@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sms_dist.pruning.mask import Mask
 from sms_dist.soups.diversity import distances
+from sms_dist.soups.packing import Packing
 from sms_dist.soups.rules import rule
 from sms_dist.training.diagnostics import loss_barrier, pair_soups
-from sms_dist.training.mixer import Mixer, template
+from sms_dist.training.mixer import Mixer
 from sms_dist.training.oracle import SoupOracle, View
 from sms_dist.training.workbench import State, Workbench
 
@@ -36,7 +36,7 @@ def merge(
     scores: Mapping[int, float],
     own: Mapping[int, State],
     owners: Mapping[int, int],
-    mask: Mask,
+    packing: Packing,
     *,
     view: View = as_mixed,
     teacher: State | None = None,
@@ -45,15 +45,15 @@ def merge(
     """The soup of the candidates in `scores` (comparable, by index). All ranks must call.
 
     `own` are the states of those that my group holds, `owners` the group of each, in index order.
-    Weights outside `mask` do not travel. `view` makes a model of a mixture before it is measured:
-    it keeps a weight or makes it zero, in a new state; the soup itself is returned unviewed.
+    `packing` says what travels. `view` makes a model of a mixture before it is measured: it keeps a
+    weight or makes it zero, in a new state; the soup itself is returned unviewed.
     `teacher` is the dense model, `test_scores` those of the candidates: for rules and
     diagnostics that need them.
     """
     chosen, config, num = rule(rule_name), bench.config.soup, len(scores)
     assert list(scores) == list(owners), (scores, owners)
     assert teacher is not None or not chosen.needs_teacher, rule_name
-    mixer = Mixer(bench.at, template(bench), own, owners, mask)
+    mixer = Mixer(bench.at, packing, own, owners)
     needs_teacher = chosen.needs_teacher and num > 1
     oracle = SoupOracle(bench, mixer, view, teacher if needs_teacher else None)
     coefficients = chosen.choose(list(scores.values()), oracle, config)

@@ -29,20 +29,25 @@ def template(bench: Workbench) -> State:
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
+def packing_of(bench: Workbench, mask: Mask) -> Packing:
+    """Where the parameters lie that travel when candidates with this mask are merged."""
+    like = template(bench)
+    return Packing(like, list(like), mask)
+
+
 class Mixer:
     """The candidates of a phase, packed and spread over all ranks."""
 
     def __init__(
         self,
         at: Topology,
-        like: State,
+        packing: Packing,
         own: Mapping[int, State],
         owners: Mapping[int, int],
-        mask: Mask,
     ) -> None:
-        """`like` has the shapes of what is mixed, `own` are the states of the candidates that my
-        group holds, `owners` the group of each, in index order. Every rank must call."""
-        self._packing = packing = Packing(like, list(like), mask)
+        """`packing` says what is mixed, `own` are the states of the candidates that my group holds,
+        `owners` the group of each, in index order. Every rank must call."""
+        self._packing = packing
         ranks = at.world.size
         packed = {i: packing.pack(state, ranks) for i, state in own.items() if i in owners}
         self._shards = CandidateShards(packed, owners, packing.num_values, at)

@@ -18,6 +18,7 @@ from sms_dist.phases import Candidate, Phase
 from sms_dist.pruning.apportion import num_kept
 from sms_dist.pruning.mask import Mask, num_weights
 from sms_dist.schedules.retraining import History
+from sms_dist.soups.packing import Packing
 from sms_dist.sparse_rules import make_rule
 from sms_dist.sparse_rules.base import Rule, Setup
 from sms_dist.training.averaging import Average
@@ -40,6 +41,7 @@ class Start:
     held: Mask  # the mask, and what else is zero with it (biases of dead filters)
     history: History | None
     distance: float  # how far pruning moved the weights (ALLR)
+    packing: Packing | None = None  # of the mask, if all candidates have it: ready to be merged
 
 
 StartOf = Callable[[Candidate], Start | None]  # None: it diverged in an earlier phase

@@ -13,7 +13,7 @@ from sms_dist.soups.rules import RULES, average
 from sms_dist.training.diagnostics import loss_barrier
 from sms_dist.training.evaluation import measured
 from sms_dist.training.merge import as_mixed, merge
-from sms_dist.training.mixer import Mixer, template
+from sms_dist.training.mixer import Mixer, packing_of
 from sms_dist.training.oracle import SoupOracle
 from sms_dist.training.workbench import set_up
 
@@ -37,7 +37,11 @@ def workbench(**soup):
 
 
 def mixer_of(bench, own, owners, mask):
-    return Mixer(bench.at, template(bench), own, owners, mask)
+    return Mixer(bench.at, packing_of(bench, mask), own, owners)
+
+
+def merged(bench, name, scores, own, owners, mask, **more):
+    return merge(bench, name, scores, own, owners, packing_of(bench, mask), **more)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +151,7 @@ def test_the_distilled_objective_is_the_mean_divergence_of_the_soup_from_the_tea
 def test_distilled_prefers_the_candidate_that_is_the_teacher(bench, candidates, teacher):
     states = {0: candidates[0], 1: teacher, 2: candidates[2]}
     scores, owners = dict.fromkeys(states, 0.5), dict.fromkeys(states, 0)
-    soup = merge(bench, "distilled", scores, states, owners, {}, teacher=teacher)
+    soup = merged(bench, "distilled", scores, states, owners, {}, teacher=teacher)
     assert soup.coefficients[1] > 0.4
     assert sum(soup.coefficients.values()) == pytest.approx(1)
 
@@ -158,7 +162,7 @@ def test_a_learned_soup_is_never_worse_than_the_uniform_one_on_its_objective(
 ):
     prejudiced = candidates[2]["classifier.bias"] + 9 * (torch.arange(10) == 3)
     states = candidates | {2: candidates[2] | {"classifier.bias": prejudiced}}
-    soup = merge(bench, name, SCORES, states, OWNERS, mask, teacher=teacher)
+    soup = merged(bench, name, SCORES, states, OWNERS, mask, teacher=teacher)
     mixer = mixer_of(bench, states, OWNERS, mask)
     oracle = SoupOracle(bench, mixer, as_mixed, teacher if name == "distilled" else None)
     found = oracle.objective(list(soup.coefficients.values()))[0]
@@ -170,7 +174,7 @@ def test_a_learned_soup_is_never_worse_than_the_uniform_one_on_its_objective(
 
 @pytest.mark.parametrize("name", RULES)
 def test_a_soup_is_its_coefficients_times_its_candidates(bench, mask, candidates, teacher, name):
-    soup = merge(bench, name, SCORES, candidates, OWNERS, mask, teacher=teacher)
+    soup = merged(bench, name, SCORES, candidates, OWNERS, mask, teacher=teacher)
     assert list(soup.coefficients) == list(INDICES)
     assert list(soup.state) == list(bench.parameters)
     for parameter, tensor in soup.state.items():
@@ -181,7 +185,7 @@ def test_a_soup_is_its_coefficients_times_its_candidates(bench, mask, candidates
 
 @pytest.mark.parametrize("name", RULES)
 def test_a_single_candidate_is_its_soup(bench, mask, candidates, teacher, name):
-    soup = merge(bench, name, {2: 0.1}, candidates, {2: 0}, mask, teacher=teacher)
+    soup = merged(bench, name, {2: 0.1}, candidates, {2: 0}, mask, teacher=teacher)
     assert soup.coefficients == {2: 1.0}
     assert all(torch.equal(tensor, candidates[2][n]) for n, tensor in soup.state.items())
 
@@ -194,17 +198,17 @@ def test_what_is_measured_is_the_view_and_what_is_returned_is_not(bench, mask, c
         return {name: torch.zeros_like(tensor) for name, tensor in state.items()}
 
     scores = dict.fromkeys(INDICES, 0.0)  # models of zeros are as good: all may join
-    soup = merge(bench, "greedy", scores, candidates, OWNERS, mask, view=nothing)
+    soup = merged(bench, "greedy", scores, candidates, OWNERS, mask, view=nothing)
     assert list(soup.coefficients.values()) == pytest.approx([1 / 3] * 3)
     assert len(seen) == 2
     assert all((tensor != 0).any() for tensor in soup.state.values())
-    best = merge(bench, "greedy", dict.fromkeys(INDICES, 0.9), candidates, OWNERS, mask)
+    best = merged(bench, "greedy", dict.fromkeys(INDICES, 0.9), candidates, OWNERS, mask)
     assert list(best.coefficients.values()) == [1.0, 0.0, 0.0]  # nobody reaches 90 %
 
 
 def test_soups_of_pairs_are_measured_and_compared_with_the_better_candidate(mask, candidates):
     bench, accuracies = workbench(pairs=True), {0: 0.1, 2: 0.3, 5: 0.2}
-    soup = merge(bench, "uniform", SCORES, candidates, OWNERS, mask, test_scores=accuracies)
+    soup = merged(bench, "uniform", SCORES, candidates, OWNERS, mask, test_scores=accuracies)
     assert [pair["candidates"] for pair in soup.pairs] == [[0, 2], [0, 5], [2, 5]]
     assert [pair["better_candidate"] for pair in soup.pairs] == [0.3, 0.2, 0.3]
     for (i, j), pair in zip(combinations(INDICES, 2), soup.pairs, strict=True):
@@ -214,7 +218,7 @@ def test_soups_of_pairs_are_measured_and_compared_with_the_better_candidate(mask
 
 
 def test_pairs_and_barrier_are_left_out_unless_asked_for(bench, mask, candidates):
-    soup = merge(bench, "uniform", SCORES, candidates, OWNERS, mask)
+    soup = merged(bench, "uniform", SCORES, candidates, OWNERS, mask)
     assert soup.pairs == []
     assert "loss_barrier_max" not in soup.distances
     assert soup.distances["l2_mean"] > 0
@@ -222,7 +226,7 @@ def test_pairs_and_barrier_are_left_out_unless_asked_for(bench, mask, candidates
 
 def test_between_equal_candidates_there_is_no_barrier(mask, candidates):
     bench, equal = workbench(loss_barrier=True), dict.fromkeys(INDICES, candidates[0])
-    soup = merge(bench, "uniform", SCORES, equal, OWNERS, mask)
+    soup = merged(bench, "uniform", SCORES, equal, OWNERS, mask)
     assert soup.distances["loss_barrier_max"] == pytest.approx(0, abs=1e-6)
 
 
@@ -244,4 +248,4 @@ def test_a_barrier_is_what_stands_above_the_line_between_two_candidates(height, 
 
 def test_distilled_without_a_teacher_is_our_own_mistake(bench, mask, candidates):
     with pytest.raises(AssertionError, match="distilled"):
-        merge(bench, "distilled", SCORES, candidates, OWNERS, mask)
+        merged(bench, "distilled", SCORES, candidates, OWNERS, mask)

@@ -25,6 +25,7 @@ from sms_dist.soups.rules import RULES
 from sms_dist.training.ensemble import ensemble
 from sms_dist.training.evaluation import measured
 from sms_dist.training.merge import merge
+from sms_dist.training.mixer import packing_of
 from sms_dist.training.workbench import State, Workbench, set_up
 
 CONFIG = Config(
@@ -86,7 +87,7 @@ def findings(bench: Workbench) -> dict[str, object]:
         apply_(state, mask)
         states[i], _ = measured(here, state, single)
     own = {i: state for i, state in states.items() if owners[i] == bench.at.group}
-    arguments = (SCORES, own, owners, mask)
+    arguments = (SCORES, own, owners, packing_of(bench, mask))
     found: dict[str, object] = {"ensemble": ensemble(bench, own, owners)}
     for name in RULES:
         soup = merge(bench, name, *arguments, view=half, teacher=candidate(here, 3))
