@@ -33,7 +33,7 @@ venv: $(VENV)/.dev ## a virtual environment in .venv with all that users and dev
 
 demo: $(VENV)/.installed ## a Sparse Model Soup on handwritten digits: two candidate groups, no download
 	@OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node=2 launcher/main.py \
-		--run-dir "$(RUN_DIR)"
+		--config configs/demo.yaml --run-dir "$(RUN_DIR)"
 
 # Two files at a time: most of a test with real processes is their start, which leaves a core idle.
 test: $(VENV)/.dev ## all tests

@@ -35,7 +35,8 @@ SLOW = {  # seconds
     "optimizer": ("-c", "import torch, torch._dynamo"),  # which the first of torch.optim imports
     "plan": (*CLI, "plan", "--config", "configs/digits_sms.yaml"),
 }
-DEMO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", MAIN)  # as make demo
+LAUNCH = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", MAIN)
+DEMO = (*LAUNCH, "--config", "configs/demo.yaml")  # as make demo
 
 
 def run(*words: str) -> None:

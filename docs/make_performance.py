@@ -17,7 +17,8 @@ START, END = "<!-- table: written by make docs -->", "<!-- end of the table -->"
 ORDER = (
     *("threshold", "soup", "step", "freed_memory", "in_group_gradients", "loader"),
     *("batch_norm", "groups"),
-    *("phase", "start", "packed", "slow_links", "forecast", "scale_algorithms", "scale_ranks"),
+    *("phase", "start", "packed", "compiled", "slow_links", "forecast"),
+    *("scale_algorithms", "scale_ranks"),
 )
 HEAD = """\
 | benchmark | what | against | measured: median (range) | target | |
