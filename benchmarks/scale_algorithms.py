@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import click
 import torch
@@ -81,7 +82,7 @@ def layers_of(file: Path, num: int) -> dict[str, Tensor]:
 
 
 def cost(part: str, num: int, work: Callable[[], object], result: float = 0) -> Cost:
-    """The least time and the least memory of some repetitions; `result` in bytes."""
+    """The least time and the usual memory of some repetitions; `result` in bytes."""
     seconds, extra = [], []
     # The first time may pay for more than the work: libraries, or a disk that is busy.
     while len(seconds) < 20 and (sum(seconds) < ENOUGH or (len(seconds) < 3 and sum(seconds) < 5)):
@@ -92,7 +93,7 @@ def cost(part: str, num: int, work: Callable[[], object], result: float = 0) -> 
             seconds.append(time.perf_counter() - start)
         extra.append(peak() - result / MIB)
         del made
-    return Cost(part, num, min(seconds) / num * 1e9, max(min(extra), 0.0))
+    return Cost(part, num, min(seconds) / num * 1e9, max(median(extra), 0.0))
 
 
 def costs(folder: Path, num: int) -> list[Cost]:

@@ -167,7 +167,7 @@ def plot(found: Found, file: Path) -> None:
         canvas = Figure(figsize=(8.0, 3.6), layout="constrained")
         for at, (label, series) in zip(canvas.subplots(1, 2), shown.items(), strict=True):
             for (name, words), color, marker in zip(series.items(), COLORS, MARKERS, strict=False):
-                points = found[name]
+                points = {ranks: value for ranks, value in found[name].items() if value}
                 at.plot(list(points), list(points.values()), label=words, color=color,
                         marker=marker, ms=5, lw=1.5)  # fmt: skip
             at.set_xscale("log", base=2)

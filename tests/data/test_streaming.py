@@ -223,7 +223,7 @@ def test_workers_go_on_when_they_are_sent_a_signal(folder, number):
     before = set(children(os.getpid()))
     loader = streamed(folder, workers=2).train
     batches = loader.epoch(ORDER, AUGMENTATION)
-    found = [next(batches)]
+    found = [next(batches), next(batches)]  # one of each: both have begun their work
     workers = set(children(os.getpid())) - before
     assert len(workers) == 2
     for worker in workers:  # from elsewhere, as Slurm and torchrun send them to all processes
