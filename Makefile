@@ -36,8 +36,10 @@ demo: $(VENV)/.installed ## a Sparse Model Soup on handwritten digits: two candi
 		--config configs/demo.yaml --run-dir "$(RUN_DIR)"
 
 # Two files at a time: most of a test with real processes is their start, which leaves a core idle.
+# In the order of the folders, so that those with real processes do not come last, one after another.
 test: $(VENV)/.dev ## all tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_FLAGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+		$(PYTEST_FLAGS)
 
 bench: $(VENV)/.dev ## what is fast and what is not: ratios to what else one could run, under 10 minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/all.py $(FLAGS)
