@@ -15,7 +15,7 @@ from sms_dist.records.logbook import Logbook
 from sms_dist.records.recovery import forget
 from sms_dist.reports.summary import run_summary
 from sms_dist.steps.candidates import retrained
-from sms_dist.steps.compiling import settled
+from sms_dist.steps.compiling import choose_compiling
 from sms_dist.steps.corruptions import measure_corrupted
 from sms_dist.steps.dense import DenseModel, dense_model
 from sms_dist.steps.soup import is_stored, soup, stored_soup
@@ -31,7 +31,7 @@ def run(bench: Workbench, book: Logbook) -> Document:
 
     Every rank must call. Between two soups the groups do not wait for each other.
     """
-    bench = settled(bench, book)
+    bench = choose_compiling(bench, book)
     dense = dense_model(bench, book)
     standing = Standing(dense.state, full_mask(dense.state, bench.prunable))
     done: list[Document] = []

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sms_dist.config import EngineConfig
 from sms_dist.phases import Candidate, Phase
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -14,7 +17,7 @@ class Turn:
     """What a group does at a time: one candidate by itself, or some of a pack."""
 
     candidates: tuple[Candidate, ...]
-    pack: tuple[Candidate, ...] = ()  # all of it, also those that are done; empty: none
+    pack: Sequence[Candidate] = ()  # all of it, also those that are done; empty: none
 
 
 def turns(phase: Phase, todo: Sequence[Candidate], again: Collection[int], size: int) -> list[Turn]:
@@ -24,14 +27,18 @@ def turns(phase: Phase, todo: Sequence[Candidate], again: Collection[int], size:
     in a pack shows in the bits.
     """
     found = []
-    for i in range(0, len(phase.candidates), size):
-        pack = phase.candidates[i : i + size]
+    for pack in cut(phase.candidates, size):
         own = [candidate for candidate in pack if candidate in todo]
         together = [c for c in own if c.index not in again] if len(pack) > 1 else []
         if together:
             found.append(Turn(tuple(together), pack))
         found += [Turn((candidate,)) for candidate in own if candidate not in together]
     return found
+
+
+def cut(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    """Of all candidates of a phase, those that belong together."""
+    return [items[i : i + size] for i in range(0, len(items), size)]
 
 
 def pack_size(wanted: int | None, num_candidates: int, num_groups: int) -> int:

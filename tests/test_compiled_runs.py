@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
 
 import pytest
 import torch
+import whole_run
 from safetensors.torch import load_file
 
-from sms_dist.config import Config
-from sms_dist.distributed.control import Control, Stopped
 from sms_dist.distributed.engines import compiled as compiled_engine
-from sms_dist.distributed.topology import Axis, Topology
-from sms_dist.experiment import run
-from sms_dist.paths import RunPaths
 from sms_dist.records.journal import read
-from sms_dist.records.logbook import Logbook
 from sms_dist.training import recovery
 from sms_dist.training.compile_trial import Trial
-from sms_dist.training.workbench import set_up
 
-ALONE, CPU = Axis(None, 0, 1), torch.device("cpu")
 SETTINGS = {  # 4 steps an epoch, of 27 and of 28 samples: code of two shapes
     "data": {"name": "digits", "train_samples": 122, "batch_size": 28},
     "model": {"options": {"width": 2}},
@@ -39,42 +31,11 @@ needs_compiler = pytest.mark.skipif(
 )
 
 
-class StopsAfter(Control):
-    """Asks to stop after so many steps."""
-
-    def __init__(self, steps):
-        super().__init__(None, 0, 1)
-        self.steps = steps
-
-    def moved(self, step=None):
-        self.steps -= step is not None
-        if self.steps == 0:
-            self.request("test")
-
-
 def started(folder, steps=-1, changes=None, **engine):
     """One start, as in a process that has compiled nothing yet: hashes by file; None: stopped."""
     torch.compiler.reset()
-    config = Config(**{**SETTINGS, **(changes or {}), "engine": engine})
-    bench = set_up(config, Topology(ALONE, ALONE, ALONE, None, CPU, StopsAfter(steps)))
-    folder.mkdir(exist_ok=True)
-    book = Logbook(
-        RunPaths(folder),
-        is_main=True,
-        group=0,
-        is_leader=True,
-        num_phases=1,
-        tensorboard=False,
-        score="accuracy",
-    )
-    try:
-        run(bench, book)
-    except Stopped:
-        return None
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*.safetensors")
-    }
+    settings = {**SETTINGS, **(changes or {}), "engine": engine}
+    return whole_run.started(settings, folder, steps)[0]
 
 
 @pytest.fixture(autouse=True)

@@ -60,6 +60,8 @@ def _check(file: Path) -> None:
     try:
         if file.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        if file.parent.exists() and not file.parent.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{file.parent} is no folder")
         file.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}."):
             pass

@@ -28,7 +28,7 @@ from sms_dist.forecast.work import work_of
 from sms_dist.methods import recipe
 from sms_dist.printable import printable
 from sms_dist.records.files import json_text, write_text
-from sms_dist.steps.compiling import tried
+from sms_dist.steps.compiling import compiled_as, tried
 from sms_dist.training.workbench import Workbench
 
 FOUND = "rates.json"
@@ -75,8 +75,7 @@ def _decided(bench: Workbench, config: Config) -> Config:
     if config.engine.compile != "auto":
         return config
     mode, _ = tried(replace(bench, config=config, recipe=recipe(config)))
-    engine = config.engine.model_copy(update={"compile": mode})
-    return config.model_copy(update={"engine": engine})
+    return compiled_as(config, mode)
 
 
 def _rates(session: Session, config: Config, speeds: Speeds, steps: int) -> Rates:

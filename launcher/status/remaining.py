@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from launcher.status.seen import ENVIRONMENT, Place, Seen
 from launcher.status.told import Plan, PlannedPhase
+from sms_dist.packs import cut
 from sms_dist.plan import deal
 from sms_dist.records.progress import Progress
 
@@ -95,8 +96,7 @@ def _turns(seen: Seen, item: PlannedPhase, todo: Collection[int]) -> list[list[i
     """What a group does at a time: a candidate, or those of a pack that are not done yet."""
     indices = list(item.steps_of)
     size = max(1, seen.pack_size(len(indices)))
-    packs = [indices[i : i + size] for i in range(0, len(indices), size)]
-    turns = [[i for i in pack if i in todo] for pack in packs]
+    turns = [[i for i in pack if i in todo] for pack in cut(indices, size)]
     return [turn for turn in turns if turn]
 
 

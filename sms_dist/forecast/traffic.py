@@ -9,10 +9,10 @@ from sms_dist.forecast.rates import Rates
 from sms_dist.forecast.work import DOUBLE, FLOAT, Work
 from sms_dist.plan import NUM_PARTS, PhasePlan, soup_bytes, travelling
 
-# What a rank and the store tell each other in a second, as counted at the network card by
-# benchmarks/slow_links.py: its own beat, asking twice whether to stop, and the headers of frames;
+# What a rank and the store tell each other in a second: its own beat, asking twice whether to stop,
+# and the headers of frames. Fitted to what benchmarks/slow_links.py counts at the network card.
 CONTROL_BYTES = 1150
-BEAT_BYTES = 425  # each beat that it reads: that of rank 0, and of all ranks of its host
+BEAT_BYTES = 425  # more for each beat that it reads: that of rank 0, and of all ranks of its host
 MOST_RANKS = 1000  # that the store serves in a second; where there are more, each asks less often
 # What the groups tell each other of a candidate, when all are done, as its metrics.json has it.
 DOCUMENT_BYTES, EPOCH_BYTES = 1000, 105

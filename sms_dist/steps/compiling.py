@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Literal
 
+from sms_dist.config import Config
 from sms_dist.config_section import Section
 from sms_dist.distributed.collectives import from_first, gather_json, together
 from sms_dist.distributed.engines.compilable import shape_obstacle
@@ -26,7 +27,7 @@ class Decision(Section):
     compile: Literal["eager", "default", "reduce-overhead"]
 
 
-def settled(bench: Workbench, book: Logbook) -> Workbench:
+def choose_compiling(bench: Workbench, book: Logbook) -> Workbench:
     """With engine.compile as it is in this run: auto is replaced by what was decided.
 
     Every rank must call, before anything is trained.
@@ -36,12 +37,13 @@ def settled(bench: Workbench, book: Logbook) -> Workbench:
     if mode == "auto":
         mode = _decided(bench, book)
     together(lambda: check_compiler(mode, at.device), at.world, at.device)
-    return compiled_as(bench, mode)
+    return replace(bench, config=compiled_as(bench.config, mode))
 
 
-def compiled_as(bench: Workbench, mode: str) -> Workbench:
-    engine = bench.config.engine.model_copy(update={"compile": mode})
-    return replace(bench, config=bench.config.model_copy(update={"engine": engine}))
+def compiled_as(config: Config, mode: str) -> Config:
+    """The configuration with this mode in place of its own."""
+    engine = config.engine.model_copy(update={"compile": mode})
+    return config.model_copy(update={"engine": engine})
 
 
 def tried(bench: Workbench) -> tuple[str, Trial]:

@@ -96,8 +96,9 @@ def test_mistakes_are_one_line(words, message, rates) -> None:
 
 
 def test_rates_go_to_a_place_that_can_be_written_or_nothing_is_measured(tmp_path) -> None:
-    (tmp_path / "file").touch()
-    for place, reason in ((tmp_path, "it is a folder"), (tmp_path / "file" / "x", "File exists")):
+    file = tmp_path / "file"
+    file.touch()
+    for place, reason in ((tmp_path, "it is a folder"), (file / "x", f"{file} is no folder")):
         result = CliRunner().invoke(cli, ["measure", "--to", str(place)])
         assert result.exit_code == 2
         assert f"--to {place}: {reason}; name another file" in result.stderr

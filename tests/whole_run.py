@@ -1,0 +1,66 @@
+"""Whole runs in this process, stopped after so many steps if wanted."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import torch
+
+from sms_dist.config import Config
+from sms_dist.distributed.control import Control, Stopped
+from sms_dist.distributed.topology import Axis, Topology
+from sms_dist.experiment import run
+from sms_dist.paths import RunPaths
+from sms_dist.records.logbook import Logbook
+from sms_dist.training.workbench import set_up
+
+ALONE, CPU = Axis(None, 0, 1), torch.device("cpu")
+
+
+@dataclass
+class StopsAfter(Control):
+    """Asks to stop after so many steps, and remembers where the run has been."""
+
+    steps: int
+    marks: list[str] = field(default_factory=list)
+
+    def __post_init__(self):
+        super().__init__(None, 0, 1)
+
+    def moved(self, step=None):
+        self.steps -= step is not None
+        if self.steps == 0:
+            self.request("test")
+
+    def at(self, place):
+        self.marks.append(place)
+
+
+def started(settings, folder, steps=-1):
+    """(weights by file, control) of one start; the weights are None where it was stopped."""
+    control, config = StopsAfter(steps), Config(**settings)
+    bench = set_up(config, Topology(ALONE, ALONE, ALONE, None, CPU, control))
+    folder.mkdir(exist_ok=True)
+    book = Logbook(
+        RunPaths(folder),
+        is_main=True,
+        group=0,
+        is_leader=True,
+        num_phases=config.pruning.phases,
+        tensorboard=False,
+        score="accuracy",
+    )
+    try:
+        run(bench, book)
+    except Stopped:
+        return None, control
+    return weights(folder), control
+
+
+def weights(folder):
+    """The hash of each file of tensors."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*.safetensors")
+    }
