@@ -12,6 +12,7 @@ from pathlib import Path
 
 from launcher import jobs
 from sms_dist import plain_json
+from sms_dist.folders import entries
 from sms_dist.paths import MANIFEST, RunPaths
 
 IDLE_STARTS = 3  # as many in a row, and the job is not started again
@@ -46,13 +47,14 @@ def mark(paths: RunPaths) -> str:
     The journal does not count, since each start has a line there.
     """
     root = paths.root
-    finished = [*root.glob(f"*/{MANIFEST}"), *root.glob(f"*/*/{MANIFEST}")]
-    finished += root.glob("corruptions/*.json")
+    folders = entries(root)
+    folders += [deeper for folder in folders for deeper in entries(folder)]
+    finished = [folder / MANIFEST for folder in folders if (folder / MANIFEST).is_file()]
+    finished += entries(root / "corruptions", "*.json")
     facts = [str(path.relative_to(root)) for path in finished]
-    for training in paths.recoveries.glob("*"):
-        facts.append(
-            f"{training.name}: {max(map(_steps, training.glob('*/rank_*.json')), default=0)}"
-        )
+    for training in entries(paths.recoveries):
+        points = [point for slot in entries(training) for point in entries(slot, "rank_*.json")]
+        facts.append(f"{training.name}: {max(map(_steps, points), default=0)}")
     return hashlib.sha256("\n".join(sorted(facts)).encode()).hexdigest()[:16]
 
 

@@ -18,6 +18,7 @@ LAYERS = [
         "config_data",
         "config_engine",
         "exit_status",
+        "folders",
         "config_file",
         "config_compare",
         "lookup",

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from sms_dist import plain_json
 from sms_dist.config_file import one_line
+from sms_dist.folders import entries
 from sms_dist.small_files import is_file, read
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -71,6 +72,14 @@ class Reader:
         except OSError:
             return None
 
+    def entries(self, folder: Path, pattern: str = "*") -> list[Path]:
+        """What is in a folder, sorted; nothing where it is not there, or cannot be listed."""
+        try:
+            return entries(folder, pattern)
+        except OSError as error:
+            self.tell(folder, f"cannot be listed: {error.strerror or error}")
+            return []
+
     def tell(self, path: Path, problem: str) -> None:
         self.damaged.append(f"{path.relative_to(self.root)}: {problem}")
 
@@ -80,7 +89,8 @@ class Reader:
         try:
             return read(path, MAX_BYTES, "a file of a run", place="it")
         except ValueError as error:
-            self.tell(path, str(error))
+            if is_file(path):  # else it went away after it was seen
+                self.tell(path, str(error))
             return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -90,7 +89,7 @@ def _groups(paths: RunPaths, reader: Reader) -> dict[int, Progress]:
     except (OSError, RecursionError) as error:
         reader.tell(paths.progress, str(error))
         return {}
-    for path in sorted(paths.progress.glob("group_*.json")):
+    for path in reader.entries(paths.progress, "group_*.json"):
         name = path.stem.removeprefix("group_")
         if not name.isdecimal():
             continue
@@ -104,10 +103,11 @@ def _groups(paths: RunPaths, reader: Reader) -> dict[int, Progress]:
 def _stored(paths: RunPaths, reader: Reader) -> tuple[dict[Place, float], dict[int, float]]:
     """The candidates and soups that are complete, with the times at which they became so."""
     candidates, soups = {}, {}
-    for manifest in sorted(paths.root.glob(f"phase_*/*/{MANIFEST}")):
-        phase, name = manifest.parent.parent.name, manifest.parent.name
+    phases = reader.entries(paths.root, "phase_*")
+    for folder in (folder for phase in phases for folder in reader.entries(phase)):
+        phase, name = folder.parent.name, folder.name
         match = CANDIDATE.fullmatch(f"{phase}_{name}")
-        time = reader.time(manifest)
+        time = reader.time(folder / MANIFEST)
         if time is None:
             continue
         if match:
@@ -124,8 +124,9 @@ def _measured(paths: RunPaths, reader: Reader, place: Place) -> Metrics | None:
 def _points(paths: RunPaths, reader: Reader) -> list[RecoveryPoint]:
     """The newest of each training."""
     found = []
-    for folder in sorted(paths.recovery("x").parent.glob("*")):
-        both = [_point(path, folder.name, reader) for path in folder.glob(f"*/{FIRST_RANK}")]
+    for folder in reader.entries(paths.recoveries):
+        slots = reader.entries(folder)
+        both = [_point(slot / FIRST_RANK, folder.name, reader) for slot in slots]
         there = [point for point in both if point is not None]
         if there:
             found.append(max(there, key=lambda point: point.steps))
@@ -143,8 +144,7 @@ def _times(
     paths: RunPaths, reader: Reader, stored: Iterable[float], points: Iterable[RecoveryPoint]
 ) -> dict[str, float]:
     names = [JOURNAL, ENVIRONMENT, LOCK, JOBS]
-    if paths.progress.is_dir():
-        names += [f"{paths.progress.name}/{name}" for name in os.listdir(paths.progress)]
+    names += [f"{path.parent.name}/{path.name}" for path in reader.entries(paths.progress)]
     found = {name: reader.time(paths.root / name) for name in names}
     found["a finished model"] = max(stored, default=None)
     found["a recovery point"] = max((point.time for point in points), default=None)

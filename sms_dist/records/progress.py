@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, TypeAdapter
 
 from sms_dist import plain_json
+from sms_dist.folders import entries
 from sms_dist.records.disk_errors import Dispensable
 from sms_dist.records.files import json_text
 
@@ -103,10 +104,8 @@ _PROGRESS = TypeAdapter(Progress)
 
 def read_all(folder: Path) -> dict[int, Progress]:
     """Group -> its progress, in order, for the groups that have written any that can be read."""
-    if not folder.is_dir():
-        return {}
     found = {}
-    for path in folder.iterdir():
+    for path in entries(folder):
         match = _FILE.fullmatch(path.name)
         progress = _read(path) if match else None
         if match and progress is not None:

@@ -11,6 +11,7 @@ from typing import Any
 from launching import all_weights, read_json, sha256
 
 from launcher.run_folders import read_run
+from sms_dist.folders import entries
 from sms_dist.paths import MANIFEST, MASK, WEIGHTS, RunPaths
 
 MODELS = ("dense", "phase_*/candidate_*", "phase_*/soup")
@@ -31,7 +32,7 @@ def damages(folder: Path) -> list[str]:
 
 def newest_point(folder: Path, training: str) -> tuple[int, float] | None:
     """The steps of the last recovery point that is whole, and when it was written."""
-    points = [_whole(slot) for slot in sorted((folder / "recovery" / training).glob("*"))]
+    points = [_whole(slot) for slot in entries(folder / "recovery" / training)]
     return max((point for point in points if point is not None), default=None)
 
 

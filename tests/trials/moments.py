@@ -7,10 +7,10 @@ import re
 import statistics
 import time
 from collections import defaultdict
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sms_dist.folders import entries
 from sms_dist.paths import RunPaths
 from sms_dist.records.progress import Progress
 from sms_dist.records.store import is_complete
@@ -56,9 +56,9 @@ def training_of(progress: Progress) -> str:
 def writers(folder: Path, kind: str) -> set[int]:
     """The processes that are saving a model (SAVE) or a recovery point (POINT)."""
     if kind == SAVE:
-        return _matches([folder, *_entries(folder, "phase_")], _SAVE)
-    trainings = _entries(folder / "recovery")
-    return _matches([slot for training in trainings for slot in _entries(training)], _POINT)
+        return _matches([folder, *entries(folder, "phase_*")], _SAVE)
+    trainings = entries(folder / "recovery")
+    return _matches([slot for training in trainings for slot in entries(training)], _POINT)
 
 
 @dataclass
@@ -100,14 +100,7 @@ def _matches(folders: list[Path], pattern: re.Pattern[str]) -> set[int]:
     """The process numbers in the names of temporary files."""
     found = set()
     for folder in folders:
-        for entry in _entries(folder):
+        for entry in entries(folder):
             if match := pattern.fullmatch(entry.name):
                 found.add(int(match[1]))
     return found
-
-
-def _entries(folder: Path, prefix: str = "") -> list[Path]:
-    """None where the folder is not there, or no more."""
-    with suppress(OSError):
-        return [path for path in folder.iterdir() if path.name.startswith(prefix)]
-    return []

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from sms_dist.folders import below
+
 QUIET_SECONDS = 120.0  # without a change in the run folder: the run hangs
 LOOK_SECONDS = 1.0  # between two looks at whether it changed
 
@@ -36,7 +38,7 @@ class Patience:
 
     def _newest_change(self) -> int:
         times = []
-        for path in [self._folder, *self._folder.rglob("*")]:
+        for path in [self._folder, *below(self._folder)]:
             try:
                 times.append(path.stat().st_mtime_ns)
             except OSError:  # it went away meanwhile

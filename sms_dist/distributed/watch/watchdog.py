@@ -53,8 +53,10 @@ class Watchdog:
     ) -> None:
         """`store` is that of the default process group; a connection of its own is made."""
         self.place = ""
-        self._rank, self._on_fault, self._grace = rank, on_fault, grace_seconds
+        self._rank, self._on_fault = rank, on_fault
         self._seconds = seconds_between_beats(silence_seconds, size)
+        # Who finds a fault is still there when the others find it, or they would tell it again.
+        self._grace = max(grace_seconds, 3 * self._seconds)
         self._limits = judge.Limits(
             silence_seconds,
             min(4 * self._seconds, silence_seconds),
@@ -71,7 +73,7 @@ class Watchdog:
         self._wake, self._known, self._is_leaving = (threading.Event() for _ in range(3))
         self._store: Store = store.clone()  # type: ignore[attr-defined]  # its stub lacks it
         self._talker = threading.Thread(target=self._talk, daemon=True, name="watchdog talks")
-        self._reaper = Reaper(rank, self._seconds, silence_seconds, grace_seconds, self._unheard)
+        self._reaper = Reaper(rank, self._seconds, silence_seconds, self._grace, self._unheard)
         self._talker.start()
 
     # What the main thread calls.
