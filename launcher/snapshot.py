@@ -11,8 +11,9 @@ import sms_dist
 from sms_dist import config_file
 from sms_dist.config import Config
 from sms_dist.config_compare import all_differences, differences
+from sms_dist.file_pieces import write
 from sms_dist.paths import RunPaths
-from sms_dist.records.files import json_text, sync, write_bytes
+from sms_dist.records.files import json_text, sync
 from sms_dist.records.run_folder import SNAPSHOT_ORIGIN, commit_of
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -73,11 +74,11 @@ def _sibling(folder: Path, kind: str) -> Path:
 def _write(folder: Path, config: Config | None, has_code: bool) -> None:
     folder.mkdir(parents=True)
     if config is not None:
-        write_bytes(folder / CONFIG, config_file.dump(config).encode())
+        write(folder / CONFIG, [config_file.dump(config).encode()])
     if has_code:
         for name in PACKAGES:
             _copy(REPOSITORY / name, folder / name)
-        write_bytes(folder / SNAPSHOT_ORIGIN, json_text(_origin()).encode())
+        write(folder / SNAPSHOT_ORIGIN, [json_text(_origin()).encode()])
     sync(folder)
 
 

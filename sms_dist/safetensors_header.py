@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sms_dist import plain_json
 
@@ -26,16 +26,25 @@ BYTES = {  # of a number
 }
 
 
-def check(source: Path | bytes, place: str | None = None) -> None:
-    """ValueError unless the header tells of tensors that fill the file exactly.
+class Place(NamedTuple):
+    """Where a tensor is; in the order of places empty tensors come before others."""
 
-    `source` is a file, of which only the header is read, or the content of one; `place` names it in
-    the error.
+    first: int  # byte, counted from the end of the header
+    last: int  # the byte after the last one
+    name: str
+    dtype: str
+    shape: list[int]
+
+
+def check(path: Path, place: str | None = None) -> list[Place]:
+    """The tensors, in the order of their bytes; ValueError unless they fill the file exactly.
+
+    Only the header is read. `place` names the file in the error (None: its path).
     """
-    place = place or (str(source) if isinstance(source, Path) else "the content")
+    place = place or str(path)
     try:
-        header, num_bytes = _parts(source)
-        _check_tensors(plain_json.parse_object(header, "the header", MAX_HEADER), num_bytes)
+        header, num_bytes = _parts(path)
+        return _places(plain_json.parse_object(header, "the header", MAX_HEADER), num_bytes)
     except OSError as error:
         raise ValueError(f"{place} cannot be read: {error.strerror or error}") from None
     except ValueError as error:
@@ -45,12 +54,9 @@ def check(source: Path | bytes, place: str | None = None) -> None:
         ) from None
 
 
-def _parts(source: Path | bytes) -> tuple[bytes, int]:
+def _parts(path: Path) -> tuple[bytes, int]:
     """The header, and how many bytes follow it."""
-    if isinstance(source, bytes):
-        length = _header_length(source[:8], len(source))
-        return source[8 : 8 + length], len(source) - 8 - length
-    with source.open("rb") as file:
+    with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         length = _header_length(file.read(8), size)
         return file.read(length), size - 8 - length
@@ -67,24 +73,24 @@ def _header_length(start: bytes, size: int) -> int:
     return length
 
 
-def _check_tensors(header: dict[str, Any], num_bytes: int) -> None:
+def _places(header: dict[str, Any], num_bytes: int) -> list[Place]:
     """Every byte behind the header belongs to one tensor, and every tensor has its bytes."""
     notes = header.pop(METADATA, {})
     if not isinstance(notes, dict) or not all(isinstance(text, str) for text in notes.values()):
         raise ValueError(f"{METADATA} is not a mapping of names to texts")
     places = sorted(_place(name, facts) for name, facts in header.items())
     end = 0
-    for first, last, name in places:
+    for first, last, name, *_ in places:
         if first != end:
             what = "overlaps the tensor before it" if first < end else "leaves bytes unused"
             raise ValueError(f"{name[:80]!r} begins at byte {first} and {what}")
         end = last
     if end != num_bytes:
         raise ValueError(f"its tensors take {end} bytes, and it has {num_bytes}")
+    return places
 
 
-def _place(name: str, facts: Any) -> tuple[int, int, str]:
-    """First byte, the byte after the last, name; the sort is by place, empty tensors first."""
+def _place(name: str, facts: Any) -> Place:
     quoted = repr(name[:80])
     if len(name) > LONGEST_NAME:
         raise ValueError(f"the name {quoted} ... has {len(name)} characters")
@@ -102,7 +108,7 @@ def _place(name: str, facts: Any) -> tuple[int, int, str]:
     first, last = offsets
     if last - first != math.prod(shape) * BYTES[dtype]:
         raise ValueError(f"{quoted} has a shape that does not take the bytes it is given")
-    return first, last, name
+    return Place(first, last, name, dtype, shape)
 
 
 def _are_sizes(values: Any) -> bool:

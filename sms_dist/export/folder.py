@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import safetensors.torch
 from pydantic import Field, ValidationError
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from sms_dist import models, safetensors_header
+from sms_dist import models, safetensors_file
 from sms_dist.config import ModelConfig
 from sms_dist.config_section import Section
 from sms_dist.export.shrink import resize_
+from sms_dist.file_pieces import sha256_of
+from sms_dist.file_pieces import write as write_file
 from sms_dist.models.state import assign_, bare_state
 from sms_dist.paths import WEIGHTS
 from sms_dist.small_files import read
@@ -48,16 +47,12 @@ def write(folder: Path, description: Description, state: Mapping[str, Tensor]) -
     """Make the folder, whole or not at all; ValueError where something is there already."""
     folder = folder.absolute()
     check_empty(folder)
-    # safetensors refuses views and tensors that share memory, so each gets its own.
-    own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
-    content = safetensors.torch.save(own, metadata={"format": "pt"})
-    facts = {
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "shapes": {name: tuple(tensor.shape) for name, tensor in own.items()},
-    }
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     temporary.mkdir(parents=True)
-    (temporary / WEIGHTS).write_bytes(content)
+    facts = {
+        "sha256": write_file(temporary / WEIGHTS, safetensors_file.pieces(state)).sha256,
+        "shapes": {name: tuple(tensor.shape) for name, tensor in state.items()},
+    }
     text = description.model_copy(update=facts).model_dump_json(indent=2)
     (temporary / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
     os.replace(temporary, folder)
@@ -108,14 +103,9 @@ def _description(path: Path) -> Description:
 def _weights(path: Path, description: Description) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"{path} is missing; export it again")
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != description.sha256:
+    if sha256_of(path) != description.sha256:
         raise ValueError(f"{path} differs from its checksum in {DESCRIPTION}; export it again")
-    safetensors_header.check(content, str(path))
-    try:
-        return dict(safetensors.torch.load(content))
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file: {error}") from None
+    return safetensors_file.read(path)[0]
 
 
 def _check_fits(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import math
 import os
@@ -12,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from sms_dist.file_pieces import Content, Written, write
 from sms_dist.records.disk_errors import telling
 
 
@@ -31,40 +31,24 @@ def json_text(value: Any) -> str:
     return json.dumps(finite(value), indent=2, allow_nan=False) + "\n"
 
 
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
 def write_text(path: Path, text: str) -> None:
     """Make or replace a file; a crash leaves the old text or the new one. ValueError for people."""
     with telling(path):
-        write_atomic(path, text.encode())
+        write_atomic(path, [text.encode()])
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: Content) -> Written:
     """Make or replace a file; a crash leaves the old bytes or the new ones, an OSError the old."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        write_bytes(temporary, content)
+        written = write(temporary, content)
         os.replace(temporary, path)
     except OSError:
         with suppress(OSError):  # what was written would eat the space that is left
             temporary.unlink()
         raise
     sync(path.parent)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file and wait until the disk has it (not atomic: for files with a temporary name)."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    return written
 
 
 def make_folder(folder: Path) -> None:

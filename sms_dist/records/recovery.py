@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import threading
@@ -12,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from torch import Tensor
 
-from sms_dist import plain_json, safetensors_header
+from sms_dist import plain_json, safetensors_file
+from sms_dist.file_pieces import sha256_of
 from sms_dist.records.disk_errors import told
-from sms_dist.records.files import json_text, make_folder, sha256_of, write_atomic
+from sms_dist.records.files import json_text, make_folder, write_atomic
 
 SLOTS = ("a", "b")
 Tensors = Mapping[str, Tensor]
@@ -62,8 +61,7 @@ class RecoveryPoints:
 
     def load(self, found: Found) -> dict[str, Tensor]:
         """The tensors of a file that was found, on the CPU."""
-        safetensors_header.check(found.path)
-        return safetensors.torch.load_file(found.path)
+        return safetensors_file.read(found.path)[0]
 
     def go_on_from(self, found: Found) -> None:
         """The next point is written over the other folder than the one that is gone on from."""
@@ -98,18 +96,13 @@ class RecoveryPoints:
     def _write(self, slot: str, tensors: Tensors, document: Mapping[str, Any]) -> None:
         start = time.monotonic()
         try:
-            content = safetensors.torch.save(dict(tensors), metadata={"format": "pt"})
-            manifest = {
-                "identity": self._identity,
-                "sha256": hashlib.sha256(content).hexdigest(),
-                "document": document,
-            }
             path = self._file(slot, self._rank)
             make_folder(path.parent)
             for remains in path.parent.glob(f".{path.stem}.*.tmp"):  # of starts that were killed
                 remains.unlink()
-            write_atomic(path, content)
-            write_atomic(path.with_suffix(".json"), json_text(manifest).encode())
+            sha256 = write_atomic(path, safetensors_file.pieces(tensors)).sha256
+            manifest = {"identity": self._identity, "sha256": sha256, "document": document}
+            write_atomic(path.with_suffix(".json"), [json_text(manifest).encode()])
         except OSError as error:  # told by `finish`, in the thread that trains
             self._error = error
         self.seconds = time.monotonic() - start

@@ -10,21 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from sms_dist import plain_json, safetensors_header
+from sms_dist import plain_json, safetensors_file
+from sms_dist.file_pieces import Content, Written, sha256_of, write
 from sms_dist.paths import MANIFEST
 from sms_dist.printable import printable
 from sms_dist.records.disk_errors import telling
 from sms_dist.records.files import (
     json_text,
     make_folder,
-    sha256_of,
     sync,
-    write_bytes,
     write_text,
 )
 
@@ -51,10 +47,10 @@ def save(
     ValueError where the disk cannot take it.
     """
     assert not is_complete(folder), f"{folder} is there already"
-    contents = {name: _tensor_bytes(named) for name, named in tensors.items()}
-    contents |= {name: json_text(value).encode() for name, value in documents.items()}
-    manifest = {name: _description(content) for name, content in contents.items()}
-    contents[MANIFEST] = json_text(manifest).encode()
+    contents: dict[str, Content] = {
+        name: safetensors_file.pieces(named) for name, named in tensors.items()
+    }
+    contents |= {name: [json_text(value).encode()] for name, value in documents.items()}
     with telling(folder):
         make_folder(folder.parent)
         _remove_remains(folder)
@@ -78,46 +74,57 @@ def discard(folder: Path) -> None:
 
 def load_tensors(folder: Path, file: str) -> dict[str, Tensor]:
     """The named tensors of a saved file, on the CPU; ValueError where a byte of it changed."""
-    content = _verified(folder, file)
+    path, entry = folder / file, _entry(folder, file)
+    _check_is_there(folder, path)
     try:
-        safetensors_header.check(content, "it")
-        return safetensors.torch.load(content)
-    except (SafetensorError, ValueError) as error:
-        reason = str(error).partition(";")[0]
-        raise _damaged(folder, folder / file, f"is no safetensors file ({reason})") from None
+        written, found = _read(path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if _told(written) != entry:
+        raise _changed(folder, path)
+    if isinstance(found, str):
+        raise _damaged(folder, path, found)
+    return found
 
 
 def load_document(folder: Path, file: str) -> Any:
     """The JSON value of a saved file; ValueError where a byte of it changed."""
-    return _parsed(folder, folder / file, _verified(folder, file))
+    path, entry = folder / file, _entry(folder, file)
+    content = _content(folder, path)
+    if _told(Written(hashlib.sha256(content).hexdigest(), len(content))) != entry:
+        raise _changed(folder, path)
+    return _parsed(folder, path, content)
 
 
-def _write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """All files or, after an OSError, none."""
+def _write_folder(folder: Path, contents: Mapping[str, Content]) -> None:
+    """All files and, last, their manifest; or, after an error, none."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir()
-        for name, content in contents.items():
-            write_bytes(temporary / name, content)
+        written = {name: write(temporary / name, each) for name, each in contents.items()}
+        manifest = {name: _told(each) for name, each in written.items()}
+        write(temporary / MANIFEST, [json_text(manifest).encode()])
         sync(temporary)
         os.replace(temporary, folder)
-    except OSError:
+    except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)  # it would eat the space that is left
         raise
     sync(folder.parent)
 
 
-def _tensor_bytes(named: Mapping[str, Tensor]) -> bytes:
-    # safetensors refuses tensors that share memory (tied weights, views), so each gets its own.
-    own = {
-        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, tensor in named.items()
-    }
-    return safetensors.torch.save(own, metadata={"format": "pt"})
+def _told(written: Written) -> dict[str, str | int]:
+    """In the manifest."""
+    return {"sha256": written.sha256, "bytes": written.num_bytes}
 
 
-def _description(content: bytes) -> dict[str, str | int]:
-    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+def _read(path: Path) -> tuple[Written, dict[str, Tensor] | str]:
+    """What is in a file, and its tensors, or why it has none."""
+    try:
+        tensors, sha256 = safetensors_file.read(path)
+        return Written(sha256, path.stat().st_size), tensors
+    except ValueError as error:
+        reason = str(error).partition(";")[0].removeprefix(f"{path} ")
+        return Written(sha256_of(path), path.stat().st_size), reason
 
 
 def _remove_remains(folder: Path) -> None:
@@ -128,19 +135,15 @@ def _remove_remains(folder: Path) -> None:
             shutil.rmtree(sibling)
 
 
-def _verified(folder: Path, file: str) -> bytes:
-    """The bytes of a file, after a look at the manifest."""
+def _entry(folder: Path, file: str) -> Any:
+    """What the manifest says of a file."""
     assert Path(file).name == file, f"{file} is no name of a file in the folder"
     manifest = _manifest(folder)
     if file not in manifest:
         raise ValueError(
             f"{folder} has no {file}; it has {printable(', '.join(sorted(manifest)), 200)}"
         )
-    path = folder / file
-    content = _content(folder, path)
-    if _description(content) != manifest[file]:
-        raise _damaged(folder, path, f"differs from its checksum in {MANIFEST}")
-    return content
+    return manifest[file]
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -159,12 +162,24 @@ def _parsed(folder: Path, path: Path, content: bytes) -> Any:
 
 
 def _content(folder: Path, path: Path) -> bytes:
-    if not path.is_file():
-        raise _damaged(folder, path, "is missing")
+    _check_is_there(folder, path)
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise _unreadable(path, error) from None
+
+
+def _check_is_there(folder: Path, path: Path) -> None:
+    if not path.is_file():
+        raise _damaged(folder, path, "is missing")
+
+
+def _unreadable(path: Path, error: OSError) -> ValueError:
+    return ValueError(f"{path} cannot be read: {error.strerror or error}")
+
+
+def _changed(folder: Path, path: Path) -> ValueError:
+    return _damaged(folder, path, f"differs from its checksum in {MANIFEST}")
 
 
 def _damaged(folder: Path, path: Path, problem: str) -> ValueError:

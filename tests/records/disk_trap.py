@@ -86,7 +86,9 @@ class Trap:
         if isinstance(file, int) or not set(mode) & set("wax+"):
             return REAL_OPEN(file, mode, *args, **options)
         raw = _Raw(self, os.path.abspath(file), mode.replace("t", ""))
-        buffered = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
+        size = args[0] if args and args[0] > 1 else io.DEFAULT_BUFFER_SIZE
+        kind = io.BufferedRandom if "+" in mode else io.BufferedWriter
+        buffered = kind(raw, size)
         if "b" in mode:
             return buffered
         encoding = options.get("encoding") or (args[1] if len(args) > 1 else None) or "utf-8"

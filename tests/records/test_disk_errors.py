@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import resource
 from collections.abc import Iterator
@@ -169,7 +170,7 @@ def test_a_foreign_file_with_a_fitting_manifest_is_one_line(
 ) -> None:
     folder = tmp_path / "dense"
     folder.mkdir()
-    described = {"x": store._description(content)}
+    described = {"x": {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}}
     (folder / "manifest.json").write_text(store.json_text(described))
     (folder / "x").write_bytes(content)
     for load, words in ((store.load_tensors, problem), (store.load_document, "is not JSON")):

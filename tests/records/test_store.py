@@ -101,11 +101,12 @@ def test_saving_over_a_complete_folder_is_a_mistake_of_ours(tmp_path: Path) -> N
         make(folder)
 
 
+@pytest.mark.parametrize("place", [-3, 12, 0])  # 0, 12: where a tensor file's header stands
 @pytest.mark.parametrize("file", ["weights.safetensors", "metrics.json"])
-def test_one_changed_bit_is_noticed(tmp_path: Path, file: str) -> None:
+def test_one_changed_bit_is_noticed(tmp_path: Path, file: str, place: int) -> None:
     folder = make(tmp_path / "dense")
     content = bytearray((folder / file).read_bytes())
-    content[-3] ^= 1
+    content[place] ^= 1
     (folder / file).write_bytes(content)
     load = store.load_tensors if file.endswith("safetensors") else store.load_document
     with pytest.raises(ValueError, match=rf"{file} differs.*remove the folder .*dense"):
@@ -156,3 +157,9 @@ def test_a_text_file_is_replaced_whole_or_stays(
         with pytest.raises(ValueError, match="no space left"):
             store.write_text(path, "new")
     assert path.read_text() == "older\n"
+
+
+def test_a_tensor_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^a is of torch.complex128"):
+        store.save(tmp_path / "x", {"w": {"a": torch.zeros(1, dtype=torch.complex128)}}, {})
+    assert list(tmp_path.iterdir()) == []

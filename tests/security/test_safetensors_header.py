@@ -3,10 +3,6 @@
 import json
 
 import pytest
-import safetensors.torch
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sms_dist.models.weights import read_safetensors
 from sms_dist.safetensors_header import MAX_HEADER, check
@@ -15,7 +11,6 @@ GOOD = {
     "a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
     "b": {"dtype": "BOOL", "shape": [4], "data_offsets": [24, 28]},
 }
-DTYPES = st.sampled_from([torch.float32, torch.bool, torch.int64, torch.bfloat16, torch.float16])
 
 
 def content(header, num_bytes=28, length=None):
@@ -26,18 +21,6 @@ def content(header, num_bytes=28, length=None):
 
 def changed(name="b", **facts):
     return {**GOOD, name: {**GOOD[name], **facts}}
-
-
-@settings(deadline=None, max_examples=50)
-@given(
-    st.dictionaries(
-        st.text(min_size=1), st.tuples(DTYPES, st.lists(st.integers(0, 4), max_size=4)), max_size=5
-    )
-)
-def test_every_file_of_the_library_passes(kinds):
-    tensors = {name: torch.zeros(shape, dtype=dtype) for name, (dtype, shape) in kinds.items()}
-    saved = safetensors.torch.save(tensors, metadata={"format": "pt"})
-    check(saved)
 
 
 @pytest.mark.parametrize(
@@ -76,12 +59,11 @@ def test_every_file_of_the_library_passes(kinds):
 def test_a_header_that_does_not_fit_is_refused(bad, problem, tmp_path):
     path = tmp_path / "w.safetensors"
     path.write_bytes(bad)
-    for source in (bad, path):
-        with pytest.raises(ValueError, match=problem) as error:
-            check(source, "the file")
-        assert str(error.value).startswith("the file is no safetensors file: ")
-        assert "copy it again" in str(error.value)
-        assert str(error.value).isprintable()
+    with pytest.raises(ValueError, match=problem) as error:
+        check(path, "the file")
+    assert str(error.value).startswith("the file is no safetensors file: ")
+    assert "copy it again" in str(error.value)
+    assert str(error.value).isprintable()
     with pytest.raises(ValueError, match=problem):
         read_safetensors(path, "model.weights=w")
 
@@ -92,7 +74,9 @@ def test_the_good_one_is_read(tmp_path):
     assert {name: tuple(tensor.shape) for name, tensor in found.items()} == {"a": (2, 3), "b": (4,)}
 
 
-def test_names_that_a_terminal_would_obey_are_written_out():
+def test_names_that_a_terminal_would_obey_are_written_out(tmp_path):
+    facts = {"dtype": "?", "shape": [], "data_offsets": [0, 0]}
+    (tmp_path / "w").write_bytes(content({"\x1b[2J\u202e": facts}))
     with pytest.raises(ValueError, match="dtype") as error:
-        check(content({"\x1b[2J\u202e": {"dtype": "?", "shape": [], "data_offsets": [0, 0]}}))
+        check(tmp_path / "w")
     assert str(error.value).isprintable()
