@@ -106,7 +106,7 @@ def _write_folder(folder: Path, contents: Mapping[str, Content]) -> None:
         write(temporary / MANIFEST, [json_text(manifest).encode()])
         sync(temporary)
         os.replace(temporary, folder)
-    except BaseException:
+    except (OSError, ValueError):
         shutil.rmtree(temporary, ignore_errors=True)  # it would eat the space that is left
         raise
     sync(folder.parent)
