@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a c
 from sms_dist.config import Config, RecordsConfig
 from sms_dist.config_file import load
 from sms_dist.distributed import topology
+from sms_dist.distributed.collectives import from_first
 from sms_dist.models.state import bare_state
 from sms_dist.pruning.mask import full_mask
 from sms_dist.records.logbook import GroupWatcher
@@ -124,6 +125,13 @@ def started(config: Config) -> tuple[Workbench, Start]:
     return bench, common_start(bench, bench.recipe.phases[0], standing, dense)
 
 
+def new_folder(parent: Path | None) -> str:
+    """With a new name: what a killed benchmark left would be gone on from."""
+    if parent is not None:
+        parent.mkdir(parents=True, exist_ok=True)
+    return tempfile.mkdtemp(prefix="recovery_points_", dir=parent)
+
+
 def print_ratios(costs: dict[str, list[Cost]]) -> None:
     base = statistics.median(cost.training for cost in costs[BASELINE])
     for way, some in costs.items():
@@ -178,16 +186,17 @@ def main(data: str, path: str | None, model: str, samples: int, epochs: int, rep
             f"{steps} steps are too few for a point every {STEPS}; raise --epochs"
         )
     costs: dict[str, list[Cost]] = {way: [] for way in WAYS}
-    root = folder or Path(tempfile.gettempdir())
+    root = Path(from_first(lambda: new_folder(folder), bench.at.world, bench.at.device))
     for turn in range(repeats + 1):
         for way, records in WAYS.items():
-            cost = trained(bench, start, records, root / f"recovery_points_{turn}_{way}")
+            cost = trained(bench, start, records, root / f"{turn}_{way}")
             if turn:  # the first one warms up
                 costs[way].append(cost)
     if bench.at.world.is_first:
         click.echo(f"{steps} steps, {bench.at.world.size} ranks, torch {torch.__version__}")
         print_ratios(costs)
         print_one_point(costs[PER_POINT])
+        shutil.rmtree(root)
     topology.stop(bench.at)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -49,13 +50,21 @@ def write(folder: Path, description: Description, state: Mapping[str, Tensor]) -
     check_empty(folder)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     temporary.mkdir(parents=True)
+    try:
+        _write_files(temporary, description, state)
+        os.replace(temporary, folder)
+    except (OSError, ValueError):
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _write_files(folder: Path, description: Description, state: Mapping[str, Tensor]) -> None:
     facts = {
-        "sha256": write_file(temporary / WEIGHTS, safetensors_file.pieces(state)).sha256,
+        "sha256": write_file(folder / WEIGHTS, safetensors_file.pieces(state)).sha256,
         "shapes": {name: tuple(tensor.shape) for name, tensor in state.items()},
     }
     text = description.model_copy(update=facts).model_dump_json(indent=2)
-    (temporary / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, folder)
+    (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
 
 
 def check_empty(folder: Path) -> None:

@@ -38,12 +38,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_atomic(path: Path, content: Content) -> Written:
-    """Make or replace a file; a crash leaves the old bytes or the new ones, an OSError the old."""
+    """Make or replace a file; a crash leaves the old bytes or the new ones, an error the old."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         written = write(temporary, content)
         os.replace(temporary, path)
-    except OSError:
+    except (OSError, ValueError):
         with suppress(OSError):  # what was written would eat the space that is left
             temporary.unlink()
         raise

@@ -43,7 +43,7 @@ class RecoveryPoints:
         self.folder, self._rank = folder, rank
         self._identity = json.loads(json.dumps(identity))
         self._thread: threading.Thread | None = None
-        self._error: OSError | None = None
+        self._error: OSError | ValueError | None = None
         self._next = 0
         self.seconds = 0.0  # that the last write took
 
@@ -91,7 +91,7 @@ class RecoveryPoints:
             self._thread = None
         if self._error is not None:
             error, self._error = self._error, None
-            raise told(error, self.folder)
+            raise told(error, self.folder) if isinstance(error, OSError) else error
 
     def _write(self, slot: str, tensors: Tensors, document: Mapping[str, Any]) -> None:
         start = time.monotonic()
@@ -103,7 +103,7 @@ class RecoveryPoints:
             sha256 = write_atomic(path, safetensors_file.pieces(tensors)).sha256
             manifest = {"identity": self._identity, "sha256": sha256, "document": document}
             write_atomic(path.with_suffix(".json"), [json_text(manifest).encode()])
-        except OSError as error:  # told by `finish`, in the thread that trains
+        except (OSError, ValueError) as error:  # told by `finish`, in the thread that trains
             self._error = error
         self.seconds = time.monotonic() - start
 

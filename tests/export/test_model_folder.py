@@ -70,6 +70,8 @@ def test_an_empty_folder_is_filled_and_a_full_one_refused(tmp_path, model):
     write(tmp_path / "new", DESCRIPTION, model.state_dict())
     with pytest.raises(ValueError, match="new is there already; name a new folder"):
         write(tmp_path / "new", DESCRIPTION, {})
+    with pytest.raises(ValueError, match="complex128"):
+        write(tmp_path / "x", DESCRIPTION, {"a": torch.zeros(1, dtype=torch.complex128)})
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 

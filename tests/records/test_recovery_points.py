@@ -85,6 +85,15 @@ def test_what_cannot_be_written_is_told_by_the_thread_that_trains(tmp_path):
     points.finish()  # told once
 
 
+def test_a_tensor_of_a_type_that_no_file_holds_is_told_as_well(tmp_path):
+    points = written(tmp_path / "dense", 10)
+    points.write({"own.weight": torch.zeros(1, dtype=torch.complex128)}, {"steps": 20, "ranks": 1})
+    with pytest.raises(ValueError, match=r"^own.weight is of torch.complex128"):
+        points.finish()
+    assert sorted(points.find(0)) == [10]
+    assert [path.name for path in (tmp_path / "dense" / "b").iterdir()] == []
+
+
 def test_the_manifest_is_readable_by_people(tmp_path):
     written(tmp_path / "dense", 10)
     manifest = json.loads((tmp_path / "dense" / "a" / "rank_0.json").read_text())
