@@ -1,6 +1,6 @@
 """What a masked training step costs: ours against the bare loop, DeepSpeed against ours.
 
-python benchmarks/step.py [--json FILE]                                            (about 60 s)
+python benchmarks/step.py [--json FILE]                                           (about 100 s)
 
 Ours is the training loop of a run, with all that watches and counts. The bare loop is DDP (on one
 rank the plain model), SGD and a product with the mask for each gradient. Both train the same model
@@ -93,7 +93,7 @@ def rows(num_ranks: int, seconds: dict[str, list[float]], steps: int, what: str)
 @click.option("--batch", default=128, show_default=True, help="Of all ranks together.")
 @click.option("--sparsity", default=0.9, show_default=True)
 @click.option("--steps", default=2, show_default=True, help="That are timed together.")
-@click.option("--turns", default=7, show_default=True)
+@click.option("--turns", default=15, show_default=True)
 @click.option("--ranks", "numbers", default=(1, 2), multiple=True, help="[default: 1 and 2]")
 @click.option("--json", "file", type=Path, help="Write the rows here as well.")
 @click.option("--worker", "is_worker", is_flag=True, hidden=True)
