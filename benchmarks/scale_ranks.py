@@ -188,9 +188,9 @@ def main(most: int, picture: Path | None, file: Path | None) -> None:
     found = measured(sizes)
     for name, points in found.items():
         click.echo(f"{name:20}" + "".join(f"{value:>11.4g}" for value in points.values()))
+    report(rows_of(found), file)  # before the picture, which is a change of the repository
     if picture is not None:
         plot(found, picture)
-    report(rows_of(found), file)
 
 
 if __name__ == "__main__":
