@@ -107,6 +107,12 @@ def launch(program, arguments, folder, ranks=None, options=(), timeout=90):
         return running.end(timeout)
 
 
+def launch_forked(program, arguments, folder, ranks, timeout=90):
+    """The same on some ranks without torchrun: their imports are paid for once."""
+    words = [ranks, program, *arguments]
+    return launch(PROGRAMS / "world.py", words, folder, timeout=timeout)
+
+
 def marked(mark: str) -> list[int]:
     wanted = f"{MARK}={mark}".encode()
     return [
@@ -142,7 +148,7 @@ def start_several(runs, folder, ranks=None, timeout=150):
     folder.mkdir(parents=True, exist_ok=True)
     task = folder / f"runs_{uuid.uuid4().hex}.json"
     task.write_text(json.dumps(listed))
-    finished = launch(PROGRAMS / "several_runs.py", [task], folder, ranks, timeout=timeout)
+    finished = launch_forked(PROGRAMS / "several_runs.py", [task], folder, ranks or 1, timeout)
     assert finished.status == 0, finished
     return finished
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from launching import PROGRAMS, launch, read_json
+from launching import PROGRAMS, launch_forked, read_json
 
 RANKS = range(4)
 
@@ -13,7 +13,7 @@ def found(request, tmp_path_factory):
     """What each rank found."""
     folder = tmp_path_factory.mktemp("collectives")
     arguments = [request.param, folder / "found.json"]
-    finished = launch(PROGRAMS / "collectives.py", arguments, folder, ranks=4)
+    finished = launch_forked(PROGRAMS / "collectives.py", arguments, folder, ranks=4)
     assert finished.status == 0, finished
     return read_json(folder / "found.json")
 

@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 import torch
-from launching import PROGRAMS, launch, mask, weights
+from launching import PROGRAMS, launch_forked, mask, weights
 
 CASES = ("default", "surviving", "dpf", "graphs")
 EACH = pytest.mark.parametrize("case", CASES)
@@ -22,7 +22,9 @@ pytestmark = pytest.mark.skipif(
 def stored(tmp_path_factory):
     """(case, what, rank) -> where that rank left its weights."""
     folder = tmp_path_factory.mktemp("compiled")
-    finished = launch(PROGRAMS / "compiled.py", [folder / "out"], folder, ranks=2, timeout=240)
+    finished = launch_forked(
+        PROGRAMS / "compiled.py", [folder / "out"], folder, ranks=2, timeout=240
+    )
     assert finished.status == 0, finished
     return lambda case, what, rank=0: folder / "out" / case / what / f"rank_{rank}"
 

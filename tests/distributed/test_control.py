@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from launching import PROGRAMS, launch, read_json
+from launching import PROGRAMS, launch_forked, read_json
 
 RANKS = range(4)
 
@@ -11,7 +11,7 @@ RANKS = range(4)
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("control")
-    finished = launch(PROGRAMS / "control.py", [folder], folder, ranks=len(RANKS))
+    finished = launch_forked(PROGRAMS / "control.py", [folder], folder, ranks=len(RANKS))
     assert finished.status == 0, finished
     return [read_json(folder / f"{rank}.json") for rank in RANKS]
 

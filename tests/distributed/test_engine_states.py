@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from launching import PROGRAMS, launch, read_json
+from launching import PROGRAMS, launch_forked, read_json
 from safetensors.torch import load_file
 
 PAIRS = ((0, 0), (0, 1), (1, 0), (1, 1))  # (candidate, rank of its group)
@@ -35,7 +35,9 @@ ANOTHER_PROCESS = ("ddp_fp32_sgd", "zero_1_bf16_adamw", "zero_3_bf16_sgd")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("engine_states")
-    finished = launch(PROGRAMS / "engine_states.py", [folder / "out"], folder, ranks=4, timeout=200)
+    finished = launch_forked(
+        PROGRAMS / "engine_states.py", [folder / "out"], folder, ranks=4, timeout=200
+    )
     assert finished.status == 0, finished
     return folder / "out"
 
@@ -182,6 +184,6 @@ def test_another_process_goes_on_with_the_same_bits(folder, stored):
     assert len(before) == 4 * len(ANOTHER_PROCESS)
     for path in before:
         path.unlink()
-    finished = launch(program, [folder, *ANOTHER_PROCESS], folder, ranks=2, timeout=120)
+    finished = launch_forked(program, [folder, *ANOTHER_PROCESS], folder, ranks=2, timeout=120)
     assert finished.status == 0, finished
     assert {path: path.read_bytes() for path in before} == before

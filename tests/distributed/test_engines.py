@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from launching import PROGRAMS, launch, mask, weights
+from launching import PROGRAMS, launch_forked, mask, weights
 
 ENGINES = ("ddp", "zero_0", "zero_1", "zero_2", "zero_3")
 CASES = [f"{engine}_{precision}" for engine in ENGINES for precision in ("fp32", "bf16")]
@@ -15,7 +15,9 @@ CANDIDATES = range(3)
 def stored(tmp_path_factory):
     """(case, candidate, rank) -> the weights that this rank of the group had at the end."""
     folder = tmp_path_factory.mktemp("engines")
-    finished = launch(PROGRAMS / "engines.py", [folder / "out"], folder, ranks=4, timeout=150)
+    finished = launch_forked(
+        PROGRAMS / "engines.py", [folder / "out"], folder, ranks=4, timeout=150
+    )
     assert finished.status == 0, finished
 
     def place(case, candidate, rank=0):

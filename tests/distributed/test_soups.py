@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from launching import PROGRAMS, launch, read_json
+from launching import PROGRAMS, launch_forked, read_json
 
 MESHES = ["4x1", "2x2", "1x4"]
 RULES = ["uniform", "best", "greedy", "learned", "distilled"]
@@ -13,7 +13,7 @@ RULES = ["uniform", "best", "greedy", "learned", "distilled"]
 def found(tmp_path_factory):
     """What each rank found on each mesh."""
     folder = tmp_path_factory.mktemp("soups")
-    finished = launch(PROGRAMS / "soups.py", [folder / "found.json"], folder, ranks=4)
+    finished = launch_forked(PROGRAMS / "soups.py", [folder / "found.json"], folder, ranks=4)
     assert finished.status == 0, finished
     return read_json(folder / "found.json")
 

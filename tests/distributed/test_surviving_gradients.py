@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 import torch
-from launching import PROGRAMS, launch, weights
+from launching import PROGRAMS, launch_forked, weights
 
 STEPS = range(3)
 
@@ -16,7 +16,7 @@ def gradients(tmp_path_factory):
     """(ranks, way, step, rank) -> the gradients that this rank had then."""
     folder = tmp_path_factory.mktemp("surviving")
     program = PROGRAMS / "surviving_gradients.py"
-    finished = launch(program, [folder / "out"], folder, ranks=3)
+    finished = launch_forked(program, [folder / "out"], folder, ranks=3)
     assert finished.status == 0, finished
     assert "Warning" not in finished.err, finished.err
 

@@ -23,7 +23,7 @@ from sms_dist.distributed.handshake import compare
 folder, file = Path(sys.argv[1]), Path(sys.argv[2])
 store, rank, size = next(dist.rendezvous("env://"))
 SAME = {"torch": "2.13.0", "device": "cpu"}
-LONG, SHORT = 60.0, 0.5  # seconds
+LONG, SHORT = 60.0, 2.0  # seconds
 
 
 def greeting(name: str, mine: dict[str, str], seconds: float = LONG) -> str | None:
