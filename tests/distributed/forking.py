@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from launching import PROGRAMS, ROOT, main_arguments
 @dataclass(frozen=True)
 class Ended:
     status: int
+    out: str
     err: str
     operations: list[dict[str, Any]]  # on the disk; "data" in base 64
 
@@ -55,9 +57,19 @@ class Runs:
         `trouble` (of `forked_runs.TROUBLES`) comes before the first operation on the disk whose
         "kind path" holds the text `before`.
         """
+        return self.main(main_arguments(root / "run", *settings), root, trouble, before)
+
+    def main(
+        self, words: Iterable[object], root: Path, trouble: str | None = None, before: str = ""
+    ) -> Ended:
+        """launcher/main.py with these words; operations on the disk below `root` are told.
+
+        The logs must not be there: telling of an operation would be one.
+        """
+        assert not self._logs.is_relative_to(root), f"{self._logs} is in {root}"
         logs = self._logs / uuid.uuid4().hex
         job = {
-            "arguments": [str(word) for word in main_arguments(root / "run", *settings)],
+            "arguments": [str(word) for word in words],
             "root": str(root.resolve()),
             "logs": str(logs),
             "trouble": trouble,
@@ -67,8 +79,10 @@ class Runs:
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         status = int(self._answer())
-        err, operations = (Path(f"{logs}.{end}").read_text() for end in ("err", "operations"))
-        return Ended(status, err, [json.loads(line) for line in operations.splitlines()])
+        out, err, operations = (
+            Path(f"{logs}.{end}").read_text() for end in ("out", "err", "operations")
+        )
+        return Ended(status, out, err, [json.loads(line) for line in operations.splitlines()])
 
     def _answer(self, timeout: float = 240) -> str:
         assert self._process.stdout is not None

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import shutil
 import tarfile
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from launching import MAIN, launch, main_arguments, sha256, start, weights
+from forking import Runs
+from launching import main_arguments, sha256, start, weights
 
 import data
 from data.writer import labelled, write
@@ -142,12 +142,8 @@ def refused(folder, shards, dense_run, other_run, content):
         for case, words in settings.items()
     }
     arguments["no_config"] = ["--config", "nowhere.yaml", "--run-dir", folder / "no_config"]
-    with ThreadPoolExecutor(2) as pool:
-        started = {
-            case: pool.submit(launch, MAIN, words, folder / "logs")
-            for case, words in arguments.items()
-        }
-        return {case: future.result() for case, future in started.items()}
+    with Runs(folder / "logs") as runs:
+        return {case: runs.main(words, folder / case) for case, words in arguments.items()}
 
 
 @pytest.mark.parametrize("case", WORDS)

@@ -1,6 +1,6 @@
 """Two ranks under DDP with a compiled model: as eager ones but for rounding, exact where promised.
 
-Whole runs of one rank are in tests/test_compiled_runs.py.
+Whole runs of one rank are in test_compiled_runs.py.
 """
 
 from __future__ import annotations

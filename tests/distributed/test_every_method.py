@@ -21,10 +21,11 @@ SETTINGS = {
 WITH_SOUPS = ["imp_reprune", "swamp", "bimp_sms", "gmp_sms", "dpf_sms"]
 RULES = ["dpf_sms", "gsm", "dnw", "lc", "dst", "str"]
 NUM_PRUNABLE = 6152
+SMALL = ("pretrain.epochs=6", "data.train_samples=720")
 
 
 def settings(method, *more):
-    return [f"method.name={method}", "pretrain.epochs=6", *SETTINGS.get(method, ()), *more]
+    return [f"method.name={method}", *SMALL, *SETTINGS.get(method, ()), *more]
 
 
 def runs(folder, methods, *more):
