@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -24,11 +23,3 @@ def entries(folder: Path, pattern: str = "*") -> list[Path]:
             return []
         raise
     return [folder / name for name in sorted(names) if fnmatchcase(name, pattern)]
-
-
-def below(folder: Path) -> Iterator[Path]:
-    """Everything in a folder, at any depth, that was there when it was looked for."""
-    for path in entries(folder):
-        yield path
-        if not path.is_symlink():
-            yield from below(path)

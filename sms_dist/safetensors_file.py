@@ -20,27 +20,8 @@ from torch import Tensor
 
 from sms_dist import safetensors_header
 from sms_dist.file_pieces import PIECE
-from sms_dist.safetensors_header import MAX_HEADER, METADATA, Place
+from sms_dist.safetensors_header import DTYPES, METADATA, Place
 
-# In the order of their tensors in a file, which keeps each aligned.
-DTYPES = {
-    "U64": torch.uint64,
-    "I64": torch.int64,
-    "F64": torch.float64,
-    "C64": torch.complex64,
-    "F32": torch.float32,
-    "U32": torch.uint32,
-    "I32": torch.int32,
-    "BF16": torch.bfloat16,
-    "F16": torch.float16,
-    "U16": torch.uint16,
-    "I16": torch.int16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _RANKS = {dtype: rank for rank, dtype in enumerate(_NAMES)}
 
@@ -48,8 +29,8 @@ _RANKS = {dtype: rank for rank, dtype in enumerate(_NAMES)}
 def pieces(tensors: Mapping[str, Tensor]) -> Iterator[memoryview]:
     """The bytes of a file with these tensors, which may share memory, and lie on any device.
 
-    They must not change until the last piece is taken. ValueError for a type without a name, or
-    more tensors than `read` takes.
+    They must not change until the last piece is taken. ValueError for a type without a name, and
+    for what `read` would refuse.
     """
     for name, tensor in tensors.items():
         if tensor.dtype not in _NAMES:
@@ -90,8 +71,10 @@ def _header(tensors: Mapping[str, Tensor]) -> bytes:
     whole = {METADATA: {"format": "pt"}} | facts
     text = json.dumps(whole, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    if len(text) > MAX_HEADER:  # nobody here would read it again
-        raise ValueError(f"{len(tensors)} tensors take a header of more than {MAX_HEADER} bytes")
+    try:
+        safetensors_header.places(text, sum(tensor.nbytes for tensor in tensors.values()))
+    except ValueError as error:
+        raise ValueError(f"these tensors could not be read again: {error}") from None
     return len(text).to_bytes(8, "little") + text
 
 

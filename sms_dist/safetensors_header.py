@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from sms_dist import plain_json
 
 MAX_HEADER = 1 << 21  # bytes: 20,000 tensors; the library allows 100 MB
@@ -18,11 +20,24 @@ MAX_DIMS = 16
 MAX_ELEMENTS = 1 << 48
 LONGEST_NAME = 1000
 METADATA = "__metadata__"
-BYTES = {  # of a number
-    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
-    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
-    **dict.fromkeys(("U32", "I32", "F32"), 4),
-    **dict.fromkeys(("U64", "I64", "F64", "C64"), 8),
+# In the order of their tensors in a file, which keeps each aligned.
+DTYPES = {
+    "U64": torch.uint64,
+    "I64": torch.int64,
+    "F64": torch.float64,
+    "C64": torch.complex64,
+    "F32": torch.float32,
+    "U32": torch.uint32,
+    "I32": torch.int32,
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "U16": torch.uint16,
+    "I16": torch.int16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
 }
 
 
@@ -43,8 +58,7 @@ def check(path: Path, place: str | None = None) -> list[Place]:
     """
     place = place or str(path)
     try:
-        header, num_bytes = _parts(path)
-        return _places(plain_json.parse_object(header, "the header", MAX_HEADER), num_bytes)
+        return places(*_parts(path))
     except OSError as error:
         raise ValueError(f"{place} cannot be read: {error.strerror or error}") from None
     except ValueError as error:
@@ -66,28 +80,34 @@ def _header_length(start: bytes, size: int) -> int:
     if len(start) < 8:
         raise ValueError(f"it has {size} bytes only")
     length = int.from_bytes(start, "little")
-    if length > MAX_HEADER:
-        raise ValueError(f"its header is said to have {length} bytes, {MAX_HEADER} are the most")
+    _check_length(length)
     if length > size - 8:
         raise ValueError(f"its header is said to have {length} bytes, the whole file has {size}")
     return length
 
 
-def _places(header: dict[str, Any], num_bytes: int) -> list[Place]:
-    """Every byte behind the header belongs to one tensor, and every tensor has its bytes."""
+def _check_length(length: int) -> None:
+    if length > MAX_HEADER:
+        raise ValueError(f"its header is said to have {length} bytes, {MAX_HEADER} are the most")
+
+
+def places(text: bytes, num_bytes: int) -> list[Place]:
+    """The tensors of a header that so many bytes follow, of which each belongs to one tensor."""
+    _check_length(len(text))
+    header = plain_json.parse_object(text, "the header", MAX_HEADER)
     notes = header.pop(METADATA, {})
     if not isinstance(notes, dict) or not all(isinstance(text, str) for text in notes.values()):
         raise ValueError(f"{METADATA} is not a mapping of names to texts")
-    places = sorted(_place(name, facts) for name, facts in header.items())
+    found = sorted(_place(name, facts) for name, facts in header.items())
     end = 0
-    for first, last, name, *_ in places:
+    for first, last, name, *_ in found:
         if first != end:
             what = "overlaps the tensor before it" if first < end else "leaves bytes unused"
             raise ValueError(f"{name[:80]!r} begins at byte {first} and {what}")
         end = last
     if end != num_bytes:
         raise ValueError(f"its tensors take {end} bytes, and it has {num_bytes}")
-    return places
+    return found
 
 
 def _place(name: str, facts: Any) -> Place:
@@ -97,8 +117,8 @@ def _place(name: str, facts: Any) -> Place:
     if not isinstance(facts, dict) or facts.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{quoted} does not have just dtype, shape and data_offsets")
     dtype, shape, offsets = facts["dtype"], facts["shape"], facts["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in BYTES:
-        raise ValueError(f"{quoted} has a dtype that is not known; legal: {', '.join(BYTES)}")
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise ValueError(f"{quoted} has a dtype that is not known; legal: {', '.join(DTYPES)}")
     if not _are_sizes(shape) or len(shape) > MAX_DIMS:
         raise ValueError(f"{quoted} has a shape that is no list of at most {MAX_DIMS} sizes")
     if math.prod(max(size, 1) for size in shape) > MAX_ELEMENTS:
@@ -106,7 +126,7 @@ def _place(name: str, facts: Any) -> Place:
     if not _are_sizes(offsets) or len(offsets) != 2:
         raise ValueError(f"{quoted} has data_offsets that are not two places in the file")
     first, last = offsets
-    if last - first != math.prod(shape) * BYTES[dtype]:
+    if last - first != math.prod(shape) * DTYPES[dtype].itemsize:
         raise ValueError(f"{quoted} has a shape that does not take the bytes it is given")
     return Place(first, last, name, dtype, shape)
 

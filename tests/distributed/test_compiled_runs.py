@@ -138,12 +138,9 @@ def test_without_a_compiler_what_was_asked_for_or_decided_is_refused(tmp_path, m
 )
 def test_a_damaged_decision_is_named_and_kept(tmp_path, content, complaint):
     file = tmp_path / "compile.json"
-    file.write_text(content)
-    with pytest.raises(ValueError, match=re.escape(complaint)) as caught:
-        started(tmp_path, compile="auto")
-    assert "compile.json" in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert file.read_text() == content
+    whole_run.check_named_and_kept(
+        lambda: started(tmp_path, compile="auto"), file, content, complaint
+    )
 
 
 @needs_compiler

@@ -99,12 +99,9 @@ def test_what_auto_has_found_holds_for_later_starts(tmp_path, packed):
 )
 def test_a_damaged_decision_is_named_and_kept(tmp_path, content, complaint):
     file = tmp_path / "packing.json"
-    file.write_text(content)
-    with pytest.raises(ValueError, match=complaint) as caught:
-        started(tmp_path, name="packed")
-    assert "packing.json" in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert file.read_text() == content
+    whole_run.check_named_and_kept(
+        lambda: started(tmp_path, name="packed"), file, content, complaint
+    )
 
 
 def test_a_model_with_dropout_is_trained_one_after_another(tmp_path):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 
+import pytest
 import torch
 
 from sms_dist.config import Config
@@ -56,6 +58,16 @@ def started(settings, folder, steps=-1):
     except Stopped:
         return None, control
     return weights(folder), control
+
+
+def check_named_and_kept(start, file, content, complaint):
+    """A decision of an earlier start that is damaged is told in a line, and not written over."""
+    file.write_text(content)
+    with pytest.raises(ValueError, match=re.escape(complaint)) as caught:
+        start()
+    assert file.name in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert file.read_text() == content
 
 
 def weights(folder):

@@ -9,7 +9,7 @@ import pytest
 
 from launcher.requeue import mark
 from launcher.status.look import look
-from sms_dist.folders import below, entries
+from sms_dist.folders import entries
 from sms_dist.paths import RunPaths
 
 POINT = "recovery/dense/a/rank_0.json"
@@ -25,12 +25,6 @@ def test_what_is_there_is_listed_by_name(tmp_path) -> None:
 def test_what_is_no_folder_has_nothing_in_it(tmp_path) -> None:
     (tmp_path / "file").touch()
     assert entries(tmp_path / "file") == entries(tmp_path / "none") == []
-
-
-def test_a_link_is_not_followed_down(tmp_path) -> None:
-    (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "up").symlink_to(tmp_path)
-    assert list(below(tmp_path)) == [tmp_path / "deep", tmp_path / "deep" / "up"]
 
 
 def vanish(event: str, arguments: tuple) -> None:
@@ -55,7 +49,6 @@ def run(tmp_path) -> Path:
 READERS = {
     "status": look,
     "requeue": lambda run: mark(RunPaths(run)),
-    "below": lambda run: list(below(run)),
 }
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from sms_dist import file_pieces, safetensors_file, safetensors_header
 from sms_dist.file_pieces import PIECE
-from sms_dist.safetensors_file import DTYPES, pieces, read
+from sms_dist.safetensors_file import pieces, read
+from sms_dist.safetensors_header import DTYPES, LONGEST_NAME
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=6).filter(
     lambda name: name != "__metadata__"
@@ -72,8 +73,13 @@ def test_a_type_that_has_no_name_is_refused() -> None:
 
 
 def test_more_tensors_than_are_read_again_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^30000 tensors take a header of more than 2097152"):
+    with pytest.raises(ValueError, match=r"could not be read again: its header .* 2097152 are"):
         content({f"layers.{i}.weight": torch.empty(0) for i in range(30_000)})
+
+
+def test_a_name_that_is_not_read_again_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"could not be read again: the name .* 1001 characters"):
+        content({"x" * (LONGEST_NAME + 1): torch.empty(0)})
 
 
 def test_a_file_that_becomes_shorter_while_it_is_read_is_refused(tmp_path) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-
-from sms_dist.folders import below
 
 QUIET_SECONDS = 120.0  # without a change in the run folder: the run hangs
 LOOK_SECONDS = 1.0  # between two looks at whether it changed
@@ -38,12 +37,18 @@ class Patience:
 
     def _newest_change(self) -> int:
         times = []
-        for path in [self._folder, *below(self._folder)]:
+        for path in self._paths():
             try:
-                times.append(path.stat().st_mtime_ns)
+                times.append(os.stat(path).st_mtime_ns)
             except OSError:  # it went away meanwhile
                 continue
         return max(times, default=0)
+
+    def _paths(self) -> Iterator[str]:
+        """Not by `rglob`, which fails where a folder goes before it is listed."""
+        for folder, _, files in os.walk(self._folder):
+            yield folder
+            yield from (os.path.join(folder, name) for name in files)
 
 
 def wait_until(condition: Callable[[], bool], patience: Patience, pause: float = 0.01) -> None:
