@@ -49,7 +49,9 @@ def _check_names(config: Config, requested: tuple[Phase, ...]) -> None:
     lookup(RULES, config.soup.rule, "soup.rule")
     for schedule in (config.retrain.schedule, *_schedules(requested)):
         lookup(RETRAINING, schedule, "retrain.schedule")
-    pretraining_rates(config.pretrain, steps_per_epoch=1)  # also: no warm-up longer than the rest
+    pretraining_rates(
+        config.pretrain.curve, steps_per_epoch=1
+    )  # also: no warm-up longer than the rest
     lookup(ENGINES, config.engine.name, "engine.name")
     lookup(ALLOCATIONS, config.pruning.allocation, "pruning.allocation")
 
@@ -165,10 +167,16 @@ def _check_pattern(config: Config, requested: tuple[Phase, ...]) -> None:
             f"pruning.pattern={pruning.pattern} and pruning.allocation={pruning.allocation} must "
             f"be {UNSTRUCTURED} and {DEFAULT_ALLOCATION}"
         )
-    if needs_shapes(pruning):
+    if needs_shapes(pruning.pattern, pruning.allocation, pruning.keep_dense):
         info = data.described(config.data)
-        sparsities = [phase.sparsity for phase in requested if phase.sparsity is not None]
-        check_pruning(prunable_shapes(config, info), pruning, sparsities)
+        check_pruning(
+            prunable_shapes(config, info),
+            [phase.sparsity for phase in requested if phase.sparsity is not None],
+            pattern=pruning.pattern,
+            allocation=pruning.allocation,
+            goal_sparsity=pruning.goal_sparsity,
+            keep_dense=pruning.keep_dense,
+        )
 
 
 def _check_measures(config: Config) -> None:

@@ -24,6 +24,7 @@ from sms_dist.config_section import (
     Section,
 )
 from sms_dist.lookup import lookup
+from sms_dist.schedules.pretraining import Curve
 
 
 class ModelConfig(Section):
@@ -71,6 +72,19 @@ class PretrainConfig(Section):
     """of the cross-entropy, here and in retraining"""
     clip_norm: Above0 | None = None
     """limit of the gradient's norm, here and in retraining (null: none)"""
+
+    @property
+    def curve(self) -> Curve:
+        """The learning rate over pretraining."""
+        return Curve(
+            self.schedule,
+            self.epochs,
+            self.learning_rate,
+            self.final_learning_rate,
+            self.warmup_epochs,
+            self.milestones,
+            self.decay,
+        )
 
 
 class MethodConfig(Section):

@@ -36,7 +36,7 @@ def pretrain(bench: Workbench, watcher: Watcher, make_keeper: Callable[[Axis], K
     """
     at, recipe = bench.at, bench.recipe
     num_steps = bench.loaders.train.num_steps
-    rates = pretraining_rates(recipe.pretrain, num_steps)
+    rates = pretraining_rates(recipe.pretrain.curve, num_steps)
     history = History(tuple(rates), recipe.pretrain.epochs) if rates else None
     axis = first_ranks(at, bench.pretrain_ranks)
     model = bench.new_model()
