@@ -12,6 +12,7 @@ from sms_dist.pruning.shares import Shapes, check_one_each, is_convolution, unif
 
 UNSTRUCTURED, FILTERS = "unstructured", "filters"
 DEFAULT_ALLOCATION = "global"
+DEFAULT_SCORE = "magnitude"
 _N_OF_M = re.compile(r"([1-9]\d{0,3}):([1-9]\d{0,3})")
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sms_dist.lookup import lookup
+from sms_dist.lookup import lookup_open
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ PRETRAINING: dict[str, Body] = {
 
 def pretraining_rates(curve: Curve, steps_per_epoch: int) -> list[float]:
     """The rate of every step: a linear warm-up from 0, then the schedule over what is left."""
-    body = lookup(PRETRAINING, curve.schedule, "pretrain.schedule")
+    body = lookup_open(PRETRAINING, curve.schedule, "pretrain.schedule")
     if curve.warmup_epochs > curve.epochs:
         raise ValueError(
             f"pretrain.warmup_epochs={curve.warmup_epochs} is more than pretrain.epochs="

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from sms_dist.lookup import lookup
+from sms_dist.lookup import lookup_open
 
 Coefficients = list[float]  # of each candidate; none is negative, they add up to 1
 
@@ -106,4 +106,27 @@ RULES: dict[str, Rule] = {
 
 
 def rule(name: str) -> Rule:
-    return lookup(RULES, name, "soup.rule")
+    """Return the rule of a name: one of the table, or `package.module:function`.
+
+    A function of one's own is called with the candidates' validation scores and with a function
+    that returns the score of the soup with given coefficients; it returns the coefficients. Its
+    attribute `needs_validation = False` says that it looks at neither.
+    """
+    return lookup_open(RULES, name, "soup.rule", _own_rule)
+
+
+def _own_rule(given: Callable[..., Any]) -> Rule:
+    function = given() if isinstance(given, type) else given
+
+    def choose(scores: Sequence[float], oracle: Oracle, descent: Descent) -> Coefficients:
+        coefficients = [float(value) for value in function(list(scores), oracle.score)]
+        is_convex = min(coefficients, default=-1.0) >= 0 and abs(sum(coefficients) - 1) < 1e-6
+        if len(coefficients) != len(scores) or not is_convex:
+            raise ValueError(
+                f"soup.rule: {getattr(given, '__name__', given)} returned {coefficients} for "
+                f"{len(scores)} candidates; return a coefficient for each, none of them negative, "
+                "that add up to 1"
+            )
+        return coefficients
+
+    return Rule(choose, needs_validation=getattr(given, "needs_validation", True))

@@ -68,7 +68,12 @@ def _pruned(
     assert phase.sparsity is not None
     pruning = bench.config.pruning
     mask = tighten(
-        standing.state, standing.mask, phase.sparsity, pruning.pattern, pruning.allocation
+        standing.state,
+        standing.mask,
+        phase.sparsity,
+        pruning.pattern,
+        pruning.allocation,
+        pruning.score,
     )
     distance = _distance(bench, state, mask, phase.fraction)
     weights = {name: tensor.clone() for name, tensor in state.items()}

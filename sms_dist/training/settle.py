@@ -43,7 +43,14 @@ def settled(bench: Workbench, phase: Phase, state: State, everything: Mask) -> t
     if not phase.has_own_masks or phase.sparsity is None:
         return state, everything
     pruning = bench.config.pruning
-    mask = tighten(state, everything, phase.sparsity, pruning.pattern, pruning.allocation)
+    mask = tighten(
+        state,
+        everything,
+        phase.sparsity,
+        pruning.pattern,
+        pruning.allocation,
+        pruning.score,
+    )
     weights = {name: tensor.clone() for name, tensor in state.items()}
     apply_(weights, held_with(bench, mask))
     return weights, mask
