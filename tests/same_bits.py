@@ -201,13 +201,19 @@ def run(case: Case, checkout: Path, python: Path, work: Path, folder: Path) -> R
         except subprocess.TimeoutExpired:
             problem = f"did not end within {TIMEOUT} s"
     if problem:
-        problem += f":\n{log.read_text(errors='replace')[-3000:]}\n"
+        problem += f", its output ends with:\n{tail(log)}\n"
     hashes = {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*.safetensors"))
         if path.name in FILES
     }
     return Result(time.monotonic() - start, problem, hashes)
+
+
+def tail(log: Path, num_lines: int = 40) -> str:
+    """Return the last lines of a file: what the ranks said, then what torchrun says of them."""
+    lines = log.read_text(errors="replace").splitlines()[-num_lines:]
+    return "\n".join(f"    {line}" for line in lines)
 
 
 def environment(checkout: Path) -> dict[str, str]:
@@ -233,7 +239,7 @@ def check_import(checkout: Path, python: Path, work: Path) -> None:
 def make_data(work: Path) -> None:
     """Write the configuration, shards of images with a card, and parallel text, as on disk."""
     (work / "common.yaml").write_text(json.dumps(COMMON))  # JSON is YAML
-    card = {"name": "tiles", "size": [16, 16], "classes": 4, "augment": "crop_flip"}
+    card = {"name": "tiles", "size": [32, 32], "classes": 4, "augment": "crop_flip"}
     card |= {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
     tiles, text, rng = work / "tiles", work / "text", np.random.default_rng(0)
     tiles.mkdir()
@@ -257,7 +263,7 @@ def write_shard(path: Path, count: int, rng: np.random.Generator) -> dict[str, o
     colours = np.eye(4, 3) * 160 + 48
     with tarfile.open(path, "w") as tar:
         for number, label in enumerate(rng.integers(0, 4, count)):
-            pixels = colours[label] + rng.normal(0, 40, (20, 24, 3))
+            pixels = colours[label] + rng.normal(0, 40, (36, 40, 3))
             buffer = io.BytesIO()
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(buffer, "PNG")
             for ending, content in (("png", buffer.getvalue()), ("cls", str(label).encode())):
