@@ -48,7 +48,10 @@ TIMEOUT = 300  # seconds of a run
 
 @dataclass(frozen=True)
 class Case:
-    """One experiment: what it sets beside COMMON (`{data}` is the folder of generated data)."""
+    """One experiment: what it sets beside COMMON.
+
+    `{data}` is the folder of generated data, `{run}` the run folder.
+    """
 
     ranks: int
     settings: tuple[str, ...] = ()
@@ -68,6 +71,7 @@ CASES = {
             "data.name=card",
             "data.path={data}/tiles",
             "data.loader=streaming",
+            "data.cache={run}.cache",  # or one checkout would read what the other has indexed
             "data.workers=1",
             "data.train_samples=null",
             "data.batch_size=16",
@@ -183,7 +187,7 @@ def run(case: Case, checkout: Path, python: Path, work: Path, folder: Path) -> R
     command += [f"--nproc-per-node={case.ranks}", "launcher/main.py"]
     command += ["--config", str(work / "common.yaml"), "--run-dir", str(folder)]
     for setting in case.settings:
-        command += ["--set", setting.replace("{data}", str(work))]
+        command += ["--set", setting.replace("{data}", str(work)).replace("{run}", str(folder))]
     log = folder.with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
@@ -210,9 +214,10 @@ def run(case: Case, checkout: Path, python: Path, work: Path, folder: Path) -> R
     return Result(time.monotonic() - start, problem, hashes)
 
 
-def tail(log: Path, num_lines: int = 40) -> str:
-    """Return the last lines of a file: what the ranks said, then what torchrun says of them."""
-    lines = log.read_text(errors="replace").splitlines()[-num_lines:]
+def tail(log: Path, num_lines: int = 30) -> str:
+    """Return the last lines that the ranks wrote, without torchrun's own long report on them."""
+    text = log.read_text(errors="replace")
+    lines = (text.partition("failed (exitcode")[0] or text).splitlines()[-num_lines:]
     return "\n".join(f"    {line}" for line in lines)
 
 
