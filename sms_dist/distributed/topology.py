@@ -9,13 +9,12 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import HashStore, PrefixStore
+from torch.distributed import HashStore, PrefixStore
 
 from sms_dist.config import EngineConfig
 from sms_dist.distributed.arrival import arrive
 from sms_dist.distributed.control import Control
 from sms_dist.distributed.handshake import compare
-from sms_dist.distributed.heap import keep_freed_memory
 from sms_dist.distributed.watch.watchdog import Watchdog
 from sms_dist.plan import groups_of
 
@@ -77,8 +76,6 @@ def start(engine: EngineConfig, facts: Mapping[str, str] | None = None) -> Topol
     rows = groups_of(world_size(), engine.ranks_per_candidate)
     device = _device(engine)
     torch.set_num_threads(engine.threads)
-    if device.type == "cpu":
-        keep_freed_memory()
     if engine.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         torch.use_deterministic_algorithms(True)
