@@ -18,7 +18,6 @@ from masked import Setting, by_hand
 from rows import Row, report
 from turns import ENVIRONMENT, KEEP_FREED_MEMORY, Turns, on_ranks
 
-from sms_dist.config import EngineConfig
 from sms_dist.distributed import topology
 
 NAME = "freed memory"
@@ -28,7 +27,7 @@ WAYS = {"kept": ENVIRONMENT, "default": DEFAULT}
 
 def worker(model: str, batch: int, steps: int) -> None:
     """Seconds and page faults of a step."""
-    at = topology.start(EngineConfig())
+    at = topology.start()
     _, run = by_hand(Setting(model, batch, 0.9, steps, at))
     run()
     before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
