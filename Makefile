@@ -42,7 +42,8 @@ test: $(VENV)/.dev ## all tests
 		$(PYTEST_FLAGS)
 
 bench: $(VENV)/.dev ## what is fast and what is not: ratios to what else one could run, under 10 minutes
-	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/all.py $(FLAGS)
+	@OMP_NUM_THREADS=1 MALLOC_TRIM_THRESHOLD_=2147483647 MALLOC_MMAP_THRESHOLD_=33554432 \
+		$(BIN)/python benchmarks/all.py $(FLAGS)
 
 # Long trials. They take minutes to an hour, and print what docs/recovery.md reports.
 chaos: $(VENV)/.dev ## kill ranks, launchers and everything N times; the soups keep their bits

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import click
+from turns import ENVIRONMENT
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # runs from a clone, not installed
@@ -52,8 +53,7 @@ def main(only: tuple[str, ...], is_more: bool, folder: Path) -> None:
     for name in only or (*SCRIPTS, *(MORE if is_more else ())):
         start = time.monotonic()
         command = [sys.executable, str(HERE / f"{name}.py"), "--json", str(folder / f"{name}.json")]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
-        if subprocess.run(command, env=environment).returncode:
+        if subprocess.run(command, env=os.environ | ENVIRONMENT).returncode:
             failed.append(name)
         click.echo(f"-- {name}: {time.monotonic() - start:.0f} s\n")
     if failed:

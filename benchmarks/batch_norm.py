@@ -26,7 +26,7 @@ from data.dataset import Split
 from data.pixels import Pixels
 from data.resident import Resident
 from sms_dist import models
-from sms_dist.config import EngineConfig, ModelConfig
+from sms_dist.config import ModelConfig
 from sms_dist.distributed import topology
 from sms_dist.distributed.collectives import sum_
 from sms_dist.distributed.topology import Axis, Topology
@@ -98,7 +98,7 @@ def main(
     ranks: int, model: str, num_images: int, turns: int, worker: bool, file: Path | None
 ) -> None:
     if worker:
-        at = topology.start(EngineConfig())
+        at = topology.start()
         found = measured(at, model, num_images, turns)
         if at.world.is_first:
             print(json.dumps(found))

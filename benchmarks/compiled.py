@@ -25,7 +25,6 @@ from masked import Setting, by_us, engine_of
 from rows import Row, report
 from turns import in_turn
 
-from sms_dist.config import EngineConfig
 from sms_dist.distributed import topology
 from sms_dist.distributed.topology import Topology
 
@@ -110,7 +109,7 @@ def _check(setting: Setting, mode: str, precision: str) -> None:
 def main(
     modes: tuple[str, ...], precision: str, threads: int, turns: int, file: Path | None
 ) -> None:
-    at = topology.start(EngineConfig(threads=threads))
+    at = topology.start(threads=threads)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
         report([r for case in CASES for r in measured(case, modes, precision, turns, at)], file)

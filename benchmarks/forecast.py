@@ -29,6 +29,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
 from benchmarks.rows import Row, Target, report
+from benchmarks.turns import ENVIRONMENT
 from data import DATASETS
 from data.writer import labelled, write
 from launcher.commands.run import command
@@ -134,7 +135,7 @@ class Clock:
 
 
 def run(case: Case, settings: Sequence[str], folder: Path) -> Run:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | ENVIRONMENT
     begin = Clock.now()
     process = subprocess.Popen(
         command(case.num_ranks, [*_words(settings), "--run-dir", str(folder)]),

@@ -2,14 +2,13 @@
 
 python benchmarks/freed_memory.py [--model resnet20] [--json FILE]                 (about 3 minutes)
 
-The bare loop on one rank, in processes of its own: as our ranks are set up, and with the C
-library's heap as it is by default. The same mathematics, and the same bits.
+The bare loop on one rank, in processes of its own: with the variables that tell the C library to
+keep what is freed, and without them. The same mathematics, and the same bits.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import resource
 import time
 from pathlib import Path
@@ -17,19 +16,18 @@ from pathlib import Path
 import click
 from masked import Setting, by_hand
 from rows import Row, report
-from turns import Turns, on_ranks
+from turns import ENVIRONMENT, KEEP_FREED_MEMORY, Turns, on_ranks
 
-from sms_dist.config import EngineConfig
 from sms_dist.distributed import topology
 
 NAME = "freed memory"
-# Whoever sets this variable, if only to nothing, has the heap left alone.
-WAYS = {"kept": {}, "default": {"GLIBC_TUNABLES": ""}}
+DEFAULT = {name: text for name, text in ENVIRONMENT.items() if name not in KEEP_FREED_MEMORY}
+WAYS = {"kept": ENVIRONMENT, "default": DEFAULT}
 
 
 def worker(model: str, batch: int, steps: int) -> None:
     """Seconds and page faults of a step."""
-    at = topology.start(EngineConfig())
+    at = topology.start()
     _, run = by_hand(Setting(model, batch, 0.9, steps, at))
     run()
     before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
@@ -42,14 +40,10 @@ def worker(model: str, batch: int, steps: int) -> None:
 
 
 def measured(way: str, *arguments: object) -> dict[str, float]:
-    """Of a process of its own."""
-    os.environ.update(WAYS[way])
-    try:
-        found: dict[str, float] = on_ranks(1, "freed_memory.py", "--worker", *arguments)
-    finally:
-        for name in WAYS[way]:
-            del os.environ[name]
-    return found
+    """Return what a process of its own measures."""
+    script = "freed_memory.py", "--worker", *arguments
+    values: dict[str, float] = on_ranks(1, *script, variables=WAYS[way])
+    return values
 
 
 def row(what: str, found: dict[str, list[dict[str, float]]]) -> Row:

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a c
 
 from benchmarks.recovery_points import started
 from benchmarks.rows import ROOT, Row, Target, report
-from benchmarks.turns import in_turn, on_ranks
+from benchmarks.turns import ENVIRONMENT, in_turn, on_ranks
 from sms_dist import models
 from sms_dist.config import ModelConfig, RecordsConfig
 from sms_dist.config_file import load
@@ -90,7 +90,7 @@ def whole_run(dense: Path, epochs: int, num_ranks: int) -> float:
     settings = [*PHASE, f"retrain.epochs={epochs}", f"pretrain.from={dense}"]
     words = [str(LAUNCHER / "main.py"), *(w for setting in settings for w in ("--set", setting))]
     torchrun = [str(LAUNCHER / "local_ranks.py"), "--standalone", f"--nproc-per-node={num_ranks}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | ENVIRONMENT
     with tempfile.TemporaryDirectory() as folder:
         words += ["--run-dir", str(Path(folder) / "run")]
         command = [sys.executable, *(torchrun if num_ranks > 1 else []), *words]

@@ -24,7 +24,6 @@ from torch import nn
 from turns import in_turn
 from two_hosts import num_bytes_sent, on_hosts, two_hosts
 
-from sms_dist.config import EngineConfig
 from sms_dist.distributed import topology
 
 WAYS = ("dense", "surviving")
@@ -33,7 +32,7 @@ MODEL, OPTIONS = "resnet18", {"stem": "large"}
 
 def worker(batch: int, sparsity: float, steps: int, turns: int) -> None:
     """Seconds and bytes of each way, and how many bits of gradients and weights differ."""
-    at = topology.start(EngineConfig(ranks_per_candidate=2, device="cpu"))
+    at = topology.start(ranks_per_candidate=2, device="cpu")
     setting = Setting(MODEL, batch, sparsity, steps, at, OPTIONS)
     made = {way: engine_of(setting, device="cpu", gradients=way) for way in WAYS}
     sent: dict[str, list[int]] = {way: [] for way in WAYS}

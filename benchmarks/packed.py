@@ -161,7 +161,7 @@ def _row(
 @click.option("--json", "file", type=Path, help="Keep the rows in this file.")
 def main(turns: int, precision: str, threads: int, file: Path | None) -> None:
     engine = EngineConfig(name="packed", precision=precision, threads=threads)
-    at = by_itself(engine)
+    at = by_itself(engine.device, engine.threads)
     report([row for case in CASES for row in measured(case, at, engine, turns)], file)
 
 

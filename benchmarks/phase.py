@@ -32,6 +32,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
 from benchmarks.rows import ROOT, Row, Target, report
+from benchmarks.turns import ENVIRONMENT
 from data.cifar import CLASSES
 from data.writer import labelled, write
 from sms_dist import models
@@ -169,7 +170,7 @@ def _last(words: list[str], threads: int) -> dict[str, Any]:
 
 
 def _output(words: list[str], threads: int) -> str:
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+    environment = os.environ | ENVIRONMENT | {"OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, *words]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout

@@ -118,7 +118,7 @@ def trained(bench: Workbench, start: Start, records: RecordsConfig, folder: Path
 
 def started(config: Config) -> tuple[Workbench, Start]:
     """A model that is pruned and not trained: its speed is that of any other."""
-    bench = set_up(config, topology.start(config.engine))
+    bench = set_up(config, topology.start(config.engine.ranks_per_candidate))
     state = {name: tensor.clone() for name, tensor in bare_state(bench.new_model()).items()}
     dense = DenseModel(state, History((0.1,), 1), {})  # any rate will do
     standing = Standing(state, full_mask(state, bench.prunable))

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.rows import ROOT
+from benchmarks.turns import ENVIRONMENT
 from sms_dist.records.progress import Progress, read_all
 
 LOOK = 0.1  # seconds between two looks at files of progress
@@ -106,7 +106,7 @@ def team(
 ) -> Iterator[Team]:
     """A rank on each of the hosts, by the words and variables of its own."""
     processes, logs = [], []
-    common = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    common = ENVIRONMENT | {"CUDA_VISIBLE_DEVICES": ""}
     for host, (words, variables) in zip(hosts, commands, strict=True):
         logs.append(folders[0].with_name(f"{folders[0].name}_{host}.log"))
         with logs[-1].open("wb") as log:

@@ -29,7 +29,6 @@ from benchmarks import resnet50
 from benchmarks.heap import give_back
 from benchmarks.rows import Row, Target, report
 from benchmarks.turns import Turns, in_turn, on_ranks, peak_memory
-from sms_dist.config import EngineConfig
 from sms_dist.distributed import collectives, topology
 from sms_dist.pruning.apportion import num_kept
 from sms_dist.pruning.layer import Layer
@@ -81,7 +80,7 @@ def masked(state: dict[str, Tensor], sparsity: float) -> Mask:
 
 
 def worker(turns: int, sparsity: float) -> None:
-    at = topology.start(EngineConfig(device="cpu"))
+    at = topology.start(device="cpu")
     world, num = at.world, at.num_groups
     like = resnet50.parameters(1)
     mask, state = masked(like, sparsity), resnet50.parameters(2 + world.rank)

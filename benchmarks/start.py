@@ -22,7 +22,7 @@ import click
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
 from benchmarks.rows import ROOT, Row, Target, report
-from benchmarks.turns import Turns, in_turn
+from benchmarks.turns import ENVIRONMENT, Turns, in_turn
 
 CLI, MAIN = ("-m", "launcher.cli"), str(ROOT / "launcher" / "main.py")
 QUICK = {  # fractions of a second
@@ -41,7 +41,7 @@ DEMO = (*LAUNCH, "--config", "configs/demo.yaml")  # as make demo
 
 def run(*words: str) -> None:
     """Python with these arguments, to its end."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | ENVIRONMENT
     command = [sys.executable, *words]
     subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True)
 

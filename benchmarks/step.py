@@ -20,7 +20,6 @@ from masked import Setting, by_hand, by_us, engine_of
 from rows import Row, Target, report
 from turns import in_turn, on_ranks
 
-from sms_dist.config import EngineConfig
 from sms_dist.distributed import topology
 from sms_dist.distributed.engines.masked_gradients import GradientMask
 
@@ -30,7 +29,7 @@ UPKEEPS = 20  # that are timed together
 def worker(model: str, batch: int, sparsity: float, steps: int, turns: int) -> None:
     """Seconds of every way in every turn, of rank 0."""
     num_ranks = topology.world_size()
-    at = topology.start(EngineConfig(ranks_per_candidate=num_ranks))
+    at = topology.start(ranks_per_candidate=num_ranks)
     setting = Setting(model, batch, sparsity, steps, at)
     _check(Setting(model, batch, sparsity, 1, at))
     trained, bare = by_hand(setting)

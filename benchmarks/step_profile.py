@@ -18,7 +18,6 @@ import click
 from masked import Setting, by_us, engine_of
 from torch.profiler import ProfilerActivity, profile
 
-from sms_dist.config import EngineConfig
 from sms_dist.distributed import topology
 
 OURS = ("/sms_dist/", "/data/", "torch/random.py", "torch/cuda/random.py")
@@ -66,7 +65,7 @@ def print_python(run: Callable[[], None], steps: int, most: int) -> None:
 @click.option("--most", default=20, show_default=True, help="Lines of each table.")
 @click.option("--engine", default="ddp", show_default=True)
 def main(model: str, batch: int, sparsity: float, steps: int, most: int, engine: str) -> None:
-    at = topology.start(EngineConfig(ranks_per_candidate=topology.world_size()))
+    at = topology.start(ranks_per_candidate=topology.world_size())
     setting = Setting(model, batch, sparsity, steps, at)
     run = by_us(setting, engine_of(setting, name=engine)[1])
     run()  # warms up

@@ -23,7 +23,6 @@ from benchmarks import resnet50
 from benchmarks.heap import give_back
 from benchmarks.rows import Row, Target, report
 from benchmarks.turns import in_turn, on_ranks, peak_memory
-from sms_dist.config import EngineConfig
 from sms_dist.distributed import topology
 from sms_dist.distributed.collectives import gather_json, sum_
 from sms_dist.pruning.allocation import ALLOCATIONS
@@ -117,7 +116,7 @@ def sharded(num_ranks: int) -> Row:
 
 def worker() -> None:
     """This rank's part of the ranking, compared with that of all weights."""
-    at = topology.start(EngineConfig(device="cpu"))
+    at = topology.start(device="cpu")
     world, handed = at.world, [0]
 
     def total(counts: Tensor) -> Tensor:

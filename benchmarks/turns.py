@@ -17,6 +17,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 Ways = Mapping[str, Callable[[], object]]
+# glibc keeps freed tensors of up to 32 MiB; by default it gives them back after each step, and the
+# kernel clears fresh pages for the next one (docs/performance.md).
+KEEP_FREED_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "2147483647", "MALLOC_MMAP_THRESHOLD_": "33554432"}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **KEEP_FREED_MEMORY}
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,14 @@ def peak_memory() -> Iterator[Callable[[], float]]:
         thread.join()
 
 
-def on_ranks(num_ranks: int, script: str, *arguments: object) -> Any:
-    """The JSON value that rank 0 of a script of ours prints last, under torchrun."""
+def on_ranks(
+    num_ranks: int, script: str, *arguments: object, variables: Mapping[str, str] = ENVIRONMENT
+) -> Any:
+    """Return the JSON value that rank 0 of a script of ours prints last, under torchrun."""
     words = ["--standalone", f"--nproc-per-node={num_ranks}", str(ROOT / "benchmarks" / script)]
     command = [sys.executable, "-m", "torch.distributed.run", *words, *map(str, arguments)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    outside = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
+    environment = outside | variables
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -13,7 +13,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from turns import ENVIRONMENT, ROOT
+
 PORT = 29533
 
 
@@ -83,8 +84,7 @@ def _environment(rank: int, size: int) -> dict[str, str]:
         "MASTER_ADDR": _address(0),
         "MASTER_PORT": str(PORT),
         "GLOO_SOCKET_IFNAME": "eth0",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(ROOT),
+        **ENVIRONMENT,
     }
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
 
-from sms_dist.config import Config, EngineConfig
+from sms_dist.config import Config
 
 OLDEST_PYTHON = (3, 10)
 
@@ -115,7 +115,7 @@ def all_reduce() -> Finding:
     from sms_dist.distributed.collectives import sum_
 
     try:
-        at = topology.start(EngineConfig())
+        at = topology.start()
         total = sum_(torch.ones(1, device=at.device), at.world).item()
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]

@@ -45,7 +45,7 @@ def open_run(run: Path, phase: int | None, settings: Sequence[str]) -> OpenedRun
     check_run(paths)
     folders = _folders(paths, phase)
     config = config_file.load(paths.config, [*HERE, *settings])
-    bench = set_up(config, topology.by_itself(config.engine))
+    bench = set_up(config, topology.by_itself(config.engine.device, config.engine.threads))
     names = {place: "dense" if place == DENSE else f"phase {place}" for place in folders}
     title = f"{config.name}: {config.method.name} on {config.data.name}"
     facts = [_facts(names[k], _metrics(f), bench.task.score) for k, f in folders.items()]

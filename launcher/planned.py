@@ -10,7 +10,8 @@ import data
 from data.dataset import DatasetInfo
 from sms_dist.checks import check
 from sms_dist.config import Config
-from sms_dist.plan import Plan, check_pretrain_ranks, deal, groups_of, make_plan
+from sms_dist.distributed.division import deal, groups_of
+from sms_dist.plan import Plan, check_pretrain_ranks, make_plan
 from sms_dist.sizes import sizes, survivors
 
 

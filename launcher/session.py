@@ -20,7 +20,6 @@ from sms_dist.distributed import topology
 from sms_dist.distributed.collectives import from_first, together
 from sms_dist.distributed.control import Stopped
 from sms_dist.distributed.engines.compiled import check_compiler
-from sms_dist.distributed.facts import facts
 from sms_dist.distributed.topology import Topology
 from sms_dist.paths import WEIGHTS, RunPaths
 from sms_dist.phases import Recipe
@@ -33,6 +32,7 @@ from sms_dist.records.run_folder import environment
 from sms_dist.records.store import is_complete
 from sms_dist.reports.table import run_table
 from sms_dist.sizes import sizes, survivors
+from sms_dist.steps.facts import facts
 from sms_dist.training.dense_file import load_dense
 from sms_dist.training.rates import known_history
 from sms_dist.training.workbench import Workbench, set_up
@@ -102,7 +102,16 @@ class Session:
         ValueError on all ranks, for people. Every rank must call.
         """
         recipe = check(config)
-        at = topology.start(config.engine, facts(config))
+        engine = config.engine
+        at = topology.start(
+            engine.ranks_per_candidate,
+            engine.device,
+            threads=engine.threads,
+            deterministic=engine.deterministic,
+            silence_seconds=engine.silence_seconds,
+            hang_seconds=engine.hang_seconds,
+            facts=facts(config),
+        )
         speak_last_words(at.control)
         try:
             return cls._opened(config, folder, recipe, at)

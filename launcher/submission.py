@@ -10,8 +10,9 @@ from launcher.cluster import ClusterConfig
 from launcher.slurm import Place
 from launcher.snapshot import REPOSITORY, check_settings, take
 from sms_dist.config import Config
+from sms_dist.distributed.division import groups_of
 from sms_dist.paths import RunPaths
-from sms_dist.plan import check_pretrain_ranks, groups_of
+from sms_dist.plan import check_pretrain_ranks
 
 SUBMIT = "submit"
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from sms_dist.phases import Phase, Recipe
 from sms_dist.pruning.apportion import num_kept
 
-T = TypeVar("T")
 Survivors = Callable[[float], int]  # sparsity -> weights
-NUM_PARTS = 64  # into which measuring a model is cut, whatever the number of ranks
 FEW_SAMPLES = 4  # of a batch, below which a rank is not worth its communication
 
 
@@ -64,17 +62,6 @@ def make_plan(
     return Plan(num_groups, sizes, recipe.dense_epochs, phases)
 
 
-def groups_of(num_ranks: int, ranks_per_candidate: int) -> int:
-    """The rows of the mesh; ValueError when the ranks do not fill it."""
-    if num_ranks % ranks_per_candidate:
-        fitting = [n for n in range(1, num_ranks + 1) if num_ranks % n == 0]
-        raise ValueError(
-            f"engine.ranks_per_candidate={ranks_per_candidate} must divide the {num_ranks} ranks; "
-            f"try {', '.join(map(str, fitting))}"
-        )
-    return num_ranks // ranks_per_candidate
-
-
 def check_pretrain_ranks(wanted: int | None, num_ranks: int) -> None:
     """ValueError when more ranks are to pretrain than there are."""
     if wanted is not None and wanted > num_ranks:
@@ -87,20 +74,6 @@ def check_pretrain_ranks(wanted: int | None, num_ranks: int) -> None:
 def pretrain_ranks(num_ranks: int, smallest_step: int, accumulation: int) -> int:
     """All ranks, as far as a batch feeds each with a few samples; where the number is not given."""
     return max(1, min(num_ranks, smallest_step // (FEW_SAMPLES * accumulation)))
-
-
-def deal(items: Sequence[T], num_groups: int, group: int) -> Sequence[T]:
-    """The items of one group, in the order of its waves."""
-    return items[group::num_groups]
-
-
-def parts_of(rank: int, num_ranks: int) -> range:
-    """The parts that a rank measures: a stretch.
-
-    Not every n-th one: where there are fewer batches than parts, those with something in them are
-    evenly spaced, and one rank might get them all.
-    """
-    return range(NUM_PARTS * rank // num_ranks, NUM_PARTS * (rank + 1) // num_ranks)
 
 
 def soup_bytes(num_values: int, num_candidates: int, num_groups: int, itemsize: int = 4) -> int:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from launcher.status.seen import ENVIRONMENT, Place, Seen
 from launcher.status.told import Plan, PlannedPhase
+from sms_dist.distributed.division import deal
 from sms_dist.packs import cut
-from sms_dist.plan import deal
 from sms_dist.records.progress import Progress
 
 

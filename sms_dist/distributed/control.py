@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch.distributed as dist
-from torch._C._distributed_c10d import Store
+from torch.distributed import Store
 
 from sms_dist.distributed.watch.watchdog import MOST_RANKS_A_SECOND, Watchdog
 

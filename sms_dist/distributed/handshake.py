@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 import torch.distributed as dist
-from torch._C._distributed_c10d import Store
+from torch.distributed import Store
 
 from sms_dist.distributed.disagreement import differences, hosts_text, ranks_text
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from sms_dist.distributed.collectives import sum_
+from sms_dist.distributed.division import NUM_PARTS, parts_of
 from sms_dist.distributed.topology import Axis
-from sms_dist.plan import NUM_PARTS, parts_of
 
 _COLUMNS = 1 << 16  # values that are summed over ranks together: a table of 32 MiB
 

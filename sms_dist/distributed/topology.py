@@ -9,15 +9,13 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import HashStore, PrefixStore
+from torch.distributed import HashStore, PrefixStore
 
-from sms_dist.config import EngineConfig
 from sms_dist.distributed.arrival import arrive
 from sms_dist.distributed.control import Control
+from sms_dist.distributed.division import groups_of
 from sms_dist.distributed.handshake import compare
-from sms_dist.distributed.heap import keep_freed_memory
 from sms_dist.distributed.watch.watchdog import Watchdog
-from sms_dist.plan import groups_of
 
 # Groups meet only at the end of a phase, and candidates may differ in length by hours: waiting long
 # is normal. A rank that dies is noticed by its closed connections, not by this limit.
@@ -71,19 +69,44 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def start(engine: EngineConfig, facts: Mapping[str, str] | None = None) -> Topology:
-    """Join the other ranks and take my place in the mesh; ValueError on all of them where their
-    facts differ. Every rank must call."""
-    rows = groups_of(world_size(), engine.ranks_per_candidate)
-    device = _device(engine)
-    torch.set_num_threads(engine.threads)
-    if device.type == "cpu":
-        keep_freed_memory()
-    if engine.deterministic:
+def device_of(name: str) -> torch.device:
+    """Return this rank's device, by the name auto, cpu or cuda."""
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ValueError("engine.device=cuda: this machine has none; use auto or cpu")
+    local = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
+    torch.cuda.set_device(local)
+    return torch.device("cuda", local)
+
+
+def start(
+    ranks_per_candidate: int = 1,
+    device: str = "auto",
+    *,
+    threads: int = 1,
+    deterministic: bool = False,
+    silence_seconds: float = 60.0,
+    hang_seconds: float | None = 1800.0,
+    facts: Mapping[str, str] | None = None,
+) -> Topology:
+    """Join the other ranks and return my place in the mesh. Every rank must call.
+
+    Args:
+        device: auto, cpu or cuda.
+        threads: CPU threads of this rank; they decide bits.
+        deterministic: CUDA uses only algorithms that give the same bits every time.
+        silence_seconds, hang_seconds: limits of the watchdog.
+        facts: what all ranks must have in common; ValueError on all of them where it differs.
+    """
+    rows = groups_of(world_size(), ranks_per_candidate)
+    own = device_of(device)
+    torch.set_num_threads(threads)
+    if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         torch.use_deterministic_algorithms(True)
-    control = _join(device, engine, {**(facts or {}), "device": device.type})
-    return in_mesh(rows, device, control)
+    known = {**(facts or {}), "device": own.type}
+    return in_mesh(rows, own, _join(own, known, silence_seconds, hang_seconds))
 
 
 def in_mesh(num_groups: int, device: torch.device, control: Control) -> Topology:
@@ -106,11 +129,11 @@ def in_mesh(num_groups: int, device: torch.device, control: Control) -> Topology
     )
 
 
-def by_itself(engine: EngineConfig) -> Topology:
-    """This process and no others, whoever started it: for looking at models, not for training."""
+def by_itself(device: str = "auto", threads: int = 1) -> Topology:
+    """Return a mesh of this process alone, whoever started it: to look at models, not to train."""
     axis = Axis(None, 0, 1)
-    torch.set_num_threads(engine.threads)
-    return Topology(world=axis, data=axis, candidate=axis, alone=None, device=_device(engine))
+    torch.set_num_threads(threads)
+    return Topology(world=axis, data=axis, candidate=axis, alone=None, device=device_of(device))
 
 
 def first_ranks(topology: Topology, num: int) -> Axis | None:
@@ -155,20 +178,13 @@ def _with_host_group(axis: Axis) -> Axis:
     return replace(axis, host_group=_group(ranks, backend="gloo"))
 
 
-def _device(engine: EngineConfig) -> torch.device:
-    if engine.device == "cpu" or (engine.device == "auto" and not torch.cuda.is_available()):
-        if engine.precision == "fp16":
-            raise ValueError("engine.precision=fp16 needs CUDA; on a CPU use bf16 or fp32")
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise ValueError("engine.device=cuda: this machine has none; use auto or cpu")
-    local = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
-    torch.cuda.set_device(local)
-    return torch.device("cuda", local)
-
-
-def _join(device: torch.device, engine: EngineConfig, known: Mapping[str, str]) -> Control:
-    """nccl when every rank of the host has a GPU to itself, gloo otherwise.
+def _join(
+    device: torch.device,
+    known: Mapping[str, str],
+    silence_seconds: float,
+    hang_seconds: float | None,
+) -> Control:
+    """Join by nccl when every rank of the host has a GPU to itself, gloo otherwise.
 
     The watchdog is there before the ranks wait for each other for the first time.
     """
@@ -180,8 +196,7 @@ def _join(device: torch.device, engine: EngineConfig, known: Mapping[str, str]) 
     store, rank, size = arrive(ARRIVAL)
     compare(known, PrefixStore("handshake", store), rank, size, ARRIVAL)
     control = Control(store, rank, size)
-    silence, hang = engine.silence_seconds, engine.hang_seconds
-    control.watchdog = Watchdog(store, rank, size, silence, hang, control.lose)
+    control.watchdog = Watchdog(store, rank, size, silence_seconds, hang_seconds, control.lose)
     store.set_timeout(TIMEOUT)
     own = PrefixStore("default_pg", store)
     dist.init_process_group(backend, timeout=TIMEOUT, store=own, rank=rank, world_size=size)

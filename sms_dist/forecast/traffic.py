@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sms_dist.distributed.division import NUM_PARTS
 from sms_dist.forecast.links import Layout, all_reduce_bytes
 from sms_dist.forecast.rates import Rates
 from sms_dist.forecast.work import DOUBLE, FLOAT, Work
-from sms_dist.plan import NUM_PARTS, PhasePlan, soup_bytes, travelling
+from sms_dist.plan import PhasePlan, soup_bytes, travelling
 
 # What a rank and the store tell each other in a second: its own beat, asking twice whether to stop,
 # and the headers of frames. Fitted to what benchmarks/slow_links.py counts at the network card.

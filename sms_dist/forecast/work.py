@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import data
 from data.dataset import DatasetInfo
 from sms_dist.config import Config
-from sms_dist.plan import NUM_PARTS, PhasePlan, Plan, parts_of, pretrain_ranks
+from sms_dist.distributed.division import NUM_PARTS, parts_of
+from sms_dist.plan import PhasePlan, Plan, pretrain_ranks
 
 FLOAT = 4  # bytes
 DOUBLE = 8

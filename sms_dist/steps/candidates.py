@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sms_dist.distributed.collectives import from_first, gather_json
+from sms_dist.distributed.division import deal
 from sms_dist.packs import Turn, turns
 from sms_dist.paths import LATENT, MASK, METRICS, WEIGHTS
 from sms_dist.phases import Candidate, Phase
-from sms_dist.plan import deal
 from sms_dist.records import store
 from sms_dist.records.logbook import Logbook
 from sms_dist.steps.divergence import Attempts, conclude, failures, judged, reject_far

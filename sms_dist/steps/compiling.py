@@ -8,9 +8,9 @@ from typing import Literal
 from sms_dist.config import Config
 from sms_dist.config_section import Section
 from sms_dist.distributed.collectives import from_first, gather_json, together
+from sms_dist.distributed.division import deal
 from sms_dist.distributed.engines.compilable import shape_obstacle
 from sms_dist.distributed.engines.compiled import check_compiler, compiler_obstacle
-from sms_dist.plan import deal
 from sms_dist.records.files import json_text, write_text
 from sms_dist.records.logbook import Logbook
 from sms_dist.steps.decision import decided_before

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from data.loader import Loader
+from sms_dist.distributed.division import NUM_PARTS
 from sms_dist.distributed.parts import sum_over_parts
 from sms_dist.distributed.topology import Axis
-from sms_dist.plan import NUM_PARTS
 
 
 def recompute_(model: nn.Module, loader: Loader, axis: Axis, device: torch.device) -> None:

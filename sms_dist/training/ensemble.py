@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from data.loader import Loader
-from sms_dist.distributed.candidate_shards import CandidateShards
 from sms_dist.distributed.collectives import sum_
+from sms_dist.distributed.division import NUM_PARTS, parts_of
 from sms_dist.distributed.topology import Axis
-from sms_dist.plan import NUM_PARTS, parts_of
+from sms_dist.soups.candidate_shards import CandidateShards
 from sms_dist.soups.rules import average
 from sms_dist.tasks.base import Metrics
 from sms_dist.training.workbench import State, Workbench

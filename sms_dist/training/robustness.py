@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from data.corruptions.sets import CorruptedSet
 from data.loader import Batch
 from data.order import part_indices, steps_per_epoch
+from sms_dist.distributed.division import NUM_PARTS
 from sms_dist.distributed.parts import sum_over_parts
-from sms_dist.plan import NUM_PARTS
 from sms_dist.training.workbench import Workbench
 
 

@@ -83,6 +83,8 @@ class Workbench:
 
 def set_up(config: Config, at: Topology) -> Workbench:
     """Read the data on every rank, where a mistake of one is a mistake of all. All must call."""
+    if config.engine.precision == "fp16" and at.device.type == "cpu":
+        raise ValueError("engine.precision=fp16 needs CUDA; on a CPU use bf16 or fp32")
     dataset = together(lambda: data.load(config.data), at.world, at.device)
     model = together(lambda: _on_meta(config, dataset.info), at.world, at.device)
     loaders = dataset.loaders(config.data.batch_size, at.device)

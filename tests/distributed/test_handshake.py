@@ -16,8 +16,8 @@ from launching import PROGRAMS, ROOT, free_ports, launch_forked, read_json
 
 from sms_dist.config import Config
 from sms_dist.distributed.disagreement import MAX_LINES, differences, ranks_text
-from sms_dist.distributed.facts import facts
 from sms_dist.distributed.handshake import compare
+from sms_dist.steps.facts import facts
 
 HOST = platform.node()
 SAME = "install the same everywhere"
@@ -148,7 +148,7 @@ def test_the_facts_tell_versions_code_settings_and_what_describes_the_data(tmp_p
 
     known = facts(config)
     assert known["torch"] == torch.__version__
-    assert len(known["code sms_dist/distributed/facts.py"]) == 16
+    assert len(known["code sms_dist/steps/facts.py"]) == 16
     assert {"code launcher/main.py", "code data/card.py", "key seed"} <= known.keys()
     assert "data index" not in facts(Config())
     (tmp_path / "shard_1.tar").touch()

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import HashStore
+from torch.distributed import HashStore
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from sms_dist.distributed import topology

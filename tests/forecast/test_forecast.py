@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sms_dist.config import Config
+from sms_dist.distributed.division import NUM_PARTS, parts_of
 from sms_dist.distributed.watch.watchdog import MOST_RANKS_A_SECOND
 from sms_dist.forecast.forecast import forecast, step_seconds
 from sms_dist.forecast.links import (
@@ -30,7 +31,7 @@ from sms_dist.forecast.traffic import (
 from sms_dist.forecast.work import Samples, Work, busiest
 from sms_dist.methods import recipe
 from sms_dist.metrics.classification import num_totals
-from sms_dist.plan import NUM_PARTS, Sizes, make_plan, parts_of
+from sms_dist.plan import Sizes, make_plan
 
 FREE = Link(1e30, 0.0)
 SAMPLES = Samples(train=640, validation=0, test=64)

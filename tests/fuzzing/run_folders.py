@@ -108,7 +108,7 @@ def prepare_weights(scratch: Path, run: Path) -> Callable[[Random], Read]:
 
 def _bench() -> Any:
     config = config_file.load(None, SMALL)
-    return set_up(config, topology.by_itself(config.engine))
+    return set_up(config, topology.by_itself(config.engine.device, config.engine.threads))
 
 
 def mutated_file(chance: Random, file: Path, good: dict[Path, bytes], files: list[Path]) -> bytes:

@@ -68,7 +68,7 @@ def stored(run: Path, phase: int) -> dict[str, float]:
 def run_of(folder: Path, settings: list[str]) -> Path:
     """A run with one phase as it is stored, of models whose weights were only drawn."""
     config = config_file.load(None, [*settings, "data.batch_size=3"])
-    bench, paths = set_up(config, topology.by_itself(config.engine)), RunPaths(folder)
+    bench, paths = set_up(config, topology.by_itself(config.engine.device)), RunPaths(folder)
     for phase, target in ((0, paths.dense), (1, paths.soup(1))):
         state = bench.new_model().state_dict()
         if phase:

@@ -12,8 +12,8 @@ from data.dataset import Split
 from data.pixels import Pixels
 from data.resident import Resident
 from sms_dist.config import Config, DataConfig
+from sms_dist.distributed.division import NUM_PARTS
 from sms_dist.distributed.topology import Axis, Topology
-from sms_dist.plan import NUM_PARTS
 from sms_dist.randomness import stream
 from sms_dist.tasks.classification import Classification
 from sms_dist.training.evaluation import evaluate, measured

@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from torch._C._distributed_c10d import Store
-from torch.distributed import DistError
+from torch.distributed import DistError, Store
 
 from sms_dist.distributed.watch import judge
 from sms_dist.distributed.watch.beats import Beat, Board, Verdict

@@ -15,9 +15,8 @@ import torch
 
 import data
 from sms_dist import models
-from sms_dist.config import DataConfig, EngineConfig, ModelConfig
+from sms_dist.config import DataConfig, ModelConfig
 from sms_dist.distributed import parts, topology
-from sms_dist.distributed.candidate_shards import CandidateShards
 from sms_dist.distributed.collectives import (
     agree,
     broadcast_state_,
@@ -31,13 +30,14 @@ from sms_dist.distributed.topology import Axis, first_ranks
 from sms_dist.pruning.cut import Parts
 from sms_dist.pruning.layer import Layer
 from sms_dist.pruning.selection import keep_largest
+from sms_dist.soups.candidate_shards import CandidateShards
 from sms_dist.soups.diversity import gram
 from sms_dist.soups.mixing import mix
 from sms_dist.tasks import make_task
 from sms_dist.training.batch_norm import recompute_
 from sms_dist.training.evaluation import evaluate
 
-at = topology.start(EngineConfig(ranks_per_candidate=int(sys.argv[1]), device="cpu"))
+at = topology.start(ranks_per_candidate=int(sys.argv[1]), device="cpu")
 world, cpu, rank = at.world, at.device, at.world.rank
 alone = Axis(None, 0, 1)
 LAST = at.num_groups - 1

@@ -34,7 +34,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 folder = Path(sys.argv[1])
-at = topology.start(EngineConfig(ranks_per_candidate=2, device="cpu"))
+at = topology.start(ranks_per_candidate=2, device="cpu")
 
 
 class Tangled(nn.Module):

@@ -8,12 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-from sms_dist.config import EngineConfig
 from sms_dist.distributed import topology
 from sms_dist.distributed.control import Stopped
 
 folder = Path(sys.argv[1])
-at = topology.start(EngineConfig())
+at = topology.start()
 rank, control, found = at.world.rank, at.control, {}
 control.listen(folder / "stop")
 

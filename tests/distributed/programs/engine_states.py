@@ -102,7 +102,7 @@ def cases() -> Iterator[Case]:
 folder, half_done = Path(sys.argv[1]), sys.argv[2:]
 # PyTorch computes in fp16 on a CPU; DeepSpeed only does not expect it.
 get_accelerator().is_fp16_supported = lambda: True
-at = topology.start(EngineConfig(ranks_per_candidate=2, device="cpu"))
+at = topology.start(ranks_per_candidate=2, device="cpu")
 
 
 def half_pruned(model: nn.Module) -> dict[str, Tensor]:

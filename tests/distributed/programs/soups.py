@@ -39,7 +39,7 @@ MEASURED = CONFIG.model_copy(
 )
 INDICES = (0, 1, 3)  # candidate 2 diverged; with four groups one holds none
 SCORES = {0: 0.02, 1: 0.02, 3: 0.01}
-at = topology.start(CONFIG.engine)
+at = topology.start(CONFIG.engine.ranks_per_candidate, CONFIG.engine.device)
 single = Axis(None, 0, 1)
 alone = dataclasses.replace(at, world=single, data=single, candidate=single)
 

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sms_dist.config import EngineConfig
 from sms_dist.distributed import topology
 from sms_dist.distributed.engines.masked_gradients import GradientMask
 from sms_dist.distributed.engines.surviving_gradients import SurvivingGradients
@@ -72,7 +71,7 @@ def train(way: str, axis: Axis, folder: Path) -> None:
         safetensors.torch.save_file(gradients, place / "weights.safetensors")
 
 
-at = topology.start(EngineConfig(ranks_per_candidate=3, device="cpu"))
+at = topology.start(ranks_per_candidate=3, device="cpu")
 for axis in (first_ranks(at, 2), at.world):
     for way in WAYS if axis is not None else ():
         train(way, axis, Path(sys.argv[1]))
