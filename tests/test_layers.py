@@ -33,6 +33,7 @@ LAYERS = [
         "randomness",
         "vision",
         "phases",
+        "process_identity",
     },
     {"pruning", "schedules", "soups"},
     {"sparse_rules"},

@@ -36,7 +36,7 @@ class Trap:
 
     `crash_at`: the operation before which the process ends; `half`: in the middle of it, if it is
     a write. `look`: called before each operation. Progress is not counted, as it goes by the
-    clock, nor what the threads named in `ignored` do.
+    clock, nor what threads do whose names begin as in `ignored`.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Trap:
         crash_at: int | None = None,
         half: bool = False,
         look: Callable[[Operation], None] = lambda operation: None,
-        ignored: tuple[str, ...] = ("run folder lock",),
+        ignored: tuple[str, ...] = ("filelock-lease",),
     ) -> None:
         self.root, self._crash_at, self._half = str(root), crash_at, half
         self._look, self._ignored = look, ignored
@@ -55,7 +55,7 @@ class Trap:
         is_inside = path.startswith(self.root + os.sep) or path == self.root
         if not is_inside or f"{os.sep}progress" in path:
             return
-        if threading.current_thread().name in self._ignored:
+        if threading.current_thread().name.startswith(self._ignored):
             return
         operation = Operation(kind, path, **more)
         if len(self.seen) == self._crash_at:
