@@ -18,10 +18,9 @@ from pathlib import Path
 
 from filelock import LeaseCompromise, LeaseSettingsMismatch, SoftFileLease, Timeout
 
-from sms_dist import plain_json
+from sms_dist import atomic, plain_json
 from sms_dist.process_identity import Process, is_gone, this_process
 from sms_dist.records.disk_errors import entering
-from sms_dist.records.files import make_folder, write_atomic
 
 INTERVAL = 2.0  # seconds between two renewals
 MISSED = 4  # intervals without a renewal, after which others may take the folder
@@ -93,11 +92,7 @@ class Lock:
             self._lease.release()
 
     def _name_owner(self) -> None:
-        descriptor = os.open(self._lease.lock_file, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)  # an empty one, which a power cut would leave, belongs to nobody
-        finally:
-            os.close(descriptor)
+        atomic.sync(Path(self._lease.lock_file))  # after a power cut it would be empty
         assert self._lease.token
         me = this_process()
         owner = Owner(
@@ -109,7 +104,7 @@ class Lock:
             started=me.born,
             token=self._lease.token,
         )
-        write_atomic(self.path, [json.dumps(asdict(owner)).encode() + b"\n"])
+        atomic.write(self.path, json.dumps(asdict(owner)).encode() + b"\n")
 
     def _is_ours(self) -> bool:
         marker = self._lease.owner
@@ -140,7 +135,7 @@ def acquire(
     """
     root = path.parent
     with entering(root):
-        make_folder(root)
+        atomic.make_folder(root)
         try:
             try:
                 return Lock(path, on_lost, interval)

@@ -132,7 +132,7 @@ def check_lock(root: Path, times: int) -> None:
     lock.acquire(root / "run" / "lock.json", interval=0.5).release()
     left = [path.name for path in (root / "run").iterdir()]
     # Names that entering the run folder tidies up.
-    assert not [name for name in left if not re.fullmatch(r"\.lock\.json\.\d+\.tmp", name)]
+    assert not [name for name in left if not re.fullmatch(r"\.lock\.json\.\w+\.\d+\.tmp", name)]
 
 
 def points(root: Path) -> RecoveryPoints:
