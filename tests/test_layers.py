@@ -13,12 +13,12 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 LAYERS = [
     {
         "sms_dist",
+        "atomic",
         "config",
         "config_section",
         "config_data",
         "config_engine",
         "exit_status",
-        "file_pieces",
         "folders",
         "config_file",
         "config_compare",
@@ -33,6 +33,7 @@ LAYERS = [
         "randomness",
         "vision",
         "phases",
+        "process_identity",
     },
     {"distributed", "pruning", "schedules"},
     {"soups", "sparse_rules"},
