@@ -37,7 +37,7 @@ LAYERS = [
     {"pruning", "schedules", "soups"},
     {"sparse_rules"},
     {"methods", "plan", "packs"},
-    {"models", "data", "metrics"},
+    {"models", "data"},
     {"tasks", "sizes", "forecast"},
     {"distributed"},
     {"training", "records", "reports", "export"},
@@ -129,7 +129,7 @@ def test_there_are_files_to_look_at() -> None:
         ("sms_dist.experiment", "from launcher import cli"),
         ("sms_dist.experiment", "from sms_dist.surprise import x"),
         ("sms_dist.surprise", "import os"),
-        ("data.cifar", "from sms_dist.metrics.accuracy import accuracy"),
+        ("data.cifar", "from sms_dist.tasks.accuracy import accuracy"),
         ("data.cifar", "from sms_dist.distributed import topology"),
     ],
 )
