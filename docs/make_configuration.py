@@ -13,8 +13,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # runs from a clone, not installed
 
 from sms_dist.config import Config  # noqa: E402
-from sms_dist.methods import METHODS  # noqa: E402
-from sms_dist.methods.method import Method  # noqa: E402
+from sms_dist.methods import METHODS, Method  # noqa: E402
 
 TARGET = HERE / "configuration.md"
 INTRODUCTION = """\

@@ -10,7 +10,6 @@ from sms_dist.distributed.engines.compilable import shape_obstacle
 from sms_dist.distributed.engines.optimizers import OPTIMIZERS, optimizer_maker
 from sms_dist.lookup import lookup, lookup_open, own
 from sms_dist.methods import recipe, starts_from_dense
-from sms_dist.metrics.scores import COMPARABLE
 from sms_dist.packs import obstacle
 from sms_dist.phases import Phase, Recipe
 from sms_dist.pruning.allocation import ALLOCATIONS
@@ -26,6 +25,7 @@ from sms_dist.schedules.pretraining import pretraining_rates
 from sms_dist.schedules.retraining import RETRAINING
 from sms_dist.sizes import num_parameters, prunable_shapes
 from sms_dist.soups.rules import rule
+from sms_dist.tasks.scores import COMPARABLE
 
 
 def check(config: Config) -> Recipe:

@@ -100,7 +100,7 @@ def _shrunk(
 
 
 def _comparison(model: nn.Module, other: nn.Module, input_shape: tuple[int, ...]) -> list[str]:
-    from sms_dist.metrics.speedup import macs, on_meta
+    from sms_dist.tasks.speedup import macs, on_meta
 
     parameters = [sum(p.numel() for p in one.parameters()) for one in (model, other)]
     operations = [sum(macs(one, on_meta(input_shape)).values()) for one in (model, other)]

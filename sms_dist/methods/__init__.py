@@ -2,31 +2,83 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, get_type_hints
 
-from sms_dist.config import Config
-from sms_dist.lookup import lookup
-from sms_dist.methods.bimp import BimpKeys, bimp, bimp_sms
-from sms_dist.methods.dense import dense
-from sms_dist.methods.dnw import dnw
-from sms_dist.methods.dpf import DpfSmsKeys, dpf, dpf_sms
-from sms_dist.methods.dst import dst
-from sms_dist.methods.gmp import gmp, gmp_sms
-from sms_dist.methods.gradual import CopiesKeys
-from sms_dist.methods.gsm import gsm
-from sms_dist.methods.imp import imp
-from sms_dist.methods.imp_m_phases import imp_m_phases
-from sms_dist.methods.imp_m_times import imp_m_times
-from sms_dist.methods.imp_reprune import imp_reprune
-from sms_dist.methods.imp_swa import imp_swa
-from sms_dist.methods.lc import LcKeys, lc
-from sms_dist.methods.method import Method
-from sms_dist.methods.single_training import StartKeys
-from sms_dist.methods.sms import sms
-from sms_dist.methods.str_ import str_
-from sms_dist.methods.swamp import SwampKeys, swamp, swamp_plus
+from pydantic import ValidationError, create_model
+
+from sms_dist.config import Config, MethodConfig
+from sms_dist.config_section import Section
+from sms_dist.lookup import lookup, nearest
+from sms_dist.methods.after_training import (
+    SwampKeys,
+    dense,
+    imp,
+    imp_m_phases,
+    imp_m_times,
+    imp_reprune,
+    imp_swa,
+    sms,
+    swamp,
+    swamp_plus,
+)
+from sms_dist.methods.during_training import (
+    BimpKeys,
+    CopiesKeys,
+    bimp,
+    bimp_sms,
+    dpf,
+    dpf_sms,
+    gmp,
+    gmp_sms,
+)
+from sms_dist.methods.single_training import StartKeys, dnw, dst, gsm, lc, str_
 from sms_dist.phases import Recipe
-from sms_dist.sparse_rules import options
+from sms_dist.sparse_rules import rule_class
+
+
+class NoKeys(Section):
+    """A method that knows none but its name."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """`recipe` is called with the configuration and every key of `keys` by name."""
+
+    about: str
+    recipe: Callable[..., Recipe]
+    own: type[Section] = NoKeys
+    rule: str | None = None  # the sparse training rule whose options are keys, too
+
+    @property
+    def keys(self) -> type[Section]:
+        """The keys beside `method.name`, with types, limits and defaults."""
+        if self.rule is None:
+            return self.own
+        options = rule_class(self.rule).options
+        types = get_type_hints(options, include_extras=True)
+        values: Any = {field.name: (types[field.name], field.default) for field in fields(options)}
+        checked = create_model(options.__name__, __base__=Section, **values)
+        return create_model(self.own.__name__, __base__=(self.own, checked))
+
+    def __call__(self, config: Config) -> Recipe:
+        return self.recipe(config, **self._values(config.method))
+
+    def _values(self, given: MethodConfig) -> dict[str, object]:
+        keys = self.keys
+        try:
+            return keys.model_validate(given.keys).model_dump()
+        except ValidationError as error:
+            first = error.errors()[0]
+        key, legal = str(first["loc"][0]), ["name", *keys.model_fields]
+        if first["type"] == "extra_forbidden":
+            raise ValueError(
+                f"method.{key} is not a key of method.name={given.name}{nearest(key, legal)}; "
+                f"legal: {', '.join(legal)}"
+            )
+        raise ValueError(f"method.{key}={first['input']!r} {first['msg'].removeprefix('Input ')}")
+
 
 METHODS: dict[str, Method] = {
     # after training
@@ -43,13 +95,13 @@ METHODS: dict[str, Method] = {
     "bimp_sms": Method("BIMP with a soup in each phase", bimp_sms, BimpKeys),
     "gmp": Method("gradual magnitude pruning", gmp),
     "gmp_sms": Method("GMP with soups between pruning steps", gmp_sms, CopiesKeys),
-    "dpf": Method("gradual pruning in which pruned weights go on learning", dpf, options.Dpf),
-    "dpf_sms": Method("DPF with soups between pruning steps", dpf_sms, DpfSmsKeys),
+    "dpf": Method("gradual pruning in which pruned weights go on learning", dpf, rule="dpf"),
+    "dpf_sms": Method("DPF with soups between pruning steps", dpf_sms, CopiesKeys, "dpf"),
     "gsm": Method("only the weights that matter most get a gradient", gsm, StartKeys),
     "dnw": Method("the largest weights compute, all of them learn", dnw),
-    "lc": Method("weights drawn ever harder to their pruned selves", lc, LcKeys),
-    "dst": Method("a learned threshold for each neuron", dst, options.Dst),
-    "str": Method("a learned soft threshold for each layer", str_, options.Str),
+    "lc": Method("weights drawn ever harder to their pruned selves", lc, StartKeys, "lc"),
+    "dst": Method("a learned threshold for each neuron", dst, rule="dst"),
+    "str": Method("a learned soft threshold for each layer", str_, rule="str"),
     # for comparison
     "dense": Method("nothing is pruned", dense),
 }

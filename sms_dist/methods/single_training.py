@@ -1,13 +1,10 @@
-"""One training under a sparse training rule, the shape that GSM, DNW, LC, DST and STR share."""
+"""Methods that are one training under a sparse training rule."""
 
 from __future__ import annotations
 
 from sms_dist.config import Config
 from sms_dist.config_section import Section
-from sms_dist.methods.candidates import single
-from sms_dist.methods.continued import ORIGINAL
-from sms_dist.methods.cycles import after_training
-from sms_dist.methods.method import goal_sparsity
+from sms_dist.methods.frame import ORIGINAL, after_training, goal_sparsity, single
 from sms_dist.phases import Phase, Recipe, SparseTraining
 
 
@@ -17,7 +14,35 @@ class StartKeys(Section):
     retrain.epochs)"""
 
 
-def exact(config: Config, training: SparseTraining, from_scratch: bool) -> Recipe:
+def gsm(config: Config, *, from_scratch: bool) -> Recipe:
+    """GSM: the weights that matter most get a gradient, others decay (Ding et al., 2019)."""
+    return _exact(config, SparseTraining("gsm"), from_scratch)
+
+
+def dnw(config: Config) -> Recipe:
+    """DNW: the largest weights compute, the gradient reaches all (Wortsman et al., 2019)."""
+    return _exact(config, SparseTraining("dnw"), from_scratch=True)
+
+
+def lc(config: Config, *, from_scratch: bool, **numbers: float) -> Recipe:
+    """LC: weights drawn ever harder to their pruned selves (Carreira-Perpinan et al., 2018)."""
+    return _exact(config, SparseTraining("lc", numbers), from_scratch)
+
+
+def dst(config: Config, *, alpha: float) -> Recipe:
+    """DST: a threshold for each neuron, learned with the weights (Liu et al., 2020)."""
+    training = SparseTraining("dst", {"alpha": alpha})
+    return _uncontrolled(config, training, "method.alpha")
+
+
+def str_(config: Config, *, initial: float) -> Recipe:
+    """STR: weights shrunk by a learned threshold for each layer (Kusupati et al., 2020)."""
+    training = SparseTraining("str", {"initial": initial})
+    means = "pretrain.weight_decay and method.initial"
+    return _uncontrolled(config, training, means)
+
+
+def _exact(config: Config, training: SparseTraining, from_scratch: bool) -> Recipe:
     """Train to exactly the goal, from the initial weights or from the dense model."""
     goal = goal_sparsity(config)
     if from_scratch:
@@ -26,7 +51,7 @@ def exact(config: Config, training: SparseTraining, from_scratch: bool) -> Recip
     return after_training(config, (phase,))
 
 
-def uncontrolled(config: Config, training: SparseTraining, means: str) -> Recipe:
+def _uncontrolled(config: Config, training: SparseTraining, means: str) -> Recipe:
     """Train to whatever sparsity follows from `means`; ValueError where one is asked for."""
     if (goal := config.pruning.goal_sparsity) is not None:
         raise ValueError(

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter, summary
 
-from sms_dist.metrics.scores import SCORES
 from sms_dist.records.disk_errors import Dispensable
+from sms_dist.tasks.scores import SCORES
 
 # The entries are regular expressions over tags, except for the names at the left.
 CHARTS = {

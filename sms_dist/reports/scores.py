@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from sms_dist.metrics import scores as known
-from sms_dist.metrics.scores import Score
 from sms_dist.reports.grid import Form
+from sms_dist.tasks import scores as known
+from sms_dist.tasks.scores import Score
 
 BEFORE = "accuracy"  # the score of runs from before there were others
 OOD = "ood_accuracy"  # on corrupted test samples

@@ -2,96 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from sms_dist.config_file import one_line
-from sms_dist.config_section import Section
 from sms_dist.lookup import lookup
-from sms_dist.phases import SparseTraining
-from sms_dist.sparse_rules import options
 
-if TYPE_CHECKING:  # a configuration is checked against the table below without paying for torch
+if TYPE_CHECKING:
     from torch import Tensor
 
     from sms_dist.sparse_rules.base import Rule, Setup
 
-
-def make_dpf(weights: Mapping[str, Tensor], setup: Setup, **numbers: Any) -> Rule:
-    from sms_dist.sparse_rules.dpf import Dpf
-
-    return Dpf(weights, setup, **numbers)
-
-
-def make_gsm(weights: Mapping[str, Tensor], setup: Setup) -> Rule:
-    from sms_dist.sparse_rules.gsm import Gsm
-
-    return Gsm(setup)
-
-
-def make_dnw(weights: Mapping[str, Tensor], setup: Setup) -> Rule:
-    from sms_dist.sparse_rules.dnw import Dnw
-
-    return Dnw(setup)
-
-
-def make_lc(weights: Mapping[str, Tensor], setup: Setup, **numbers: Any) -> Rule:
-    from sms_dist.sparse_rules.lc import Lc
-
-    return Lc(weights, setup, **numbers)
-
-
-def make_dst(weights: Mapping[str, Tensor], setup: Setup, **numbers: Any) -> Rule:
-    from sms_dist.sparse_rules.dst import Dst
-
-    return Dst(weights, **numbers)
-
-
-def make_str(weights: Mapping[str, Tensor], setup: Setup, **numbers: Any) -> Rule:
-    from sms_dist.sparse_rules.soft_threshold import SoftThreshold
-
-    return SoftThreshold(weights, **numbers)
-
-
-@dataclass(frozen=True)
-class SparseRule:
-    """What can be said of a rule before there are weights."""
-
-    make: Callable[..., Rule]  # (weights, setup, **options)
-    options: type[Section]
-    keeps_latent: bool = False  # the dense weights behind the mask go on to the next phase
-    controls_sparsity: bool = True  # exactly as many weights stay as wanted
-
-
-SPARSE_RULES: dict[str, SparseRule] = {
-    "dpf": SparseRule(make_dpf, options.Dpf, keeps_latent=True),
-    "gsm": SparseRule(make_gsm, options.Gsm),
-    "dnw": SparseRule(make_dnw, options.Dnw),
-    "lc": SparseRule(make_lc, options.Lc),
-    "dst": SparseRule(make_dst, options.Dst, controls_sparsity=False),
-    "str": SparseRule(make_str, options.Str, controls_sparsity=False),
+# Where the class of each rule is: a name is checked against the table without paying for torch.
+RULES = {
+    "dpf": "sms_dist.sparse_rules.magnitude:Dpf",
+    "gsm": "sms_dist.sparse_rules.magnitude:Gsm",
+    "dnw": "sms_dist.sparse_rules.magnitude:Dnw",
+    "lc": "sms_dist.sparse_rules.lc:Lc",
+    "dst": "sms_dist.sparse_rules.thresholds:Dst",
+    "str": "sms_dist.sparse_rules.thresholds:SoftThreshold",
 }
 
 
-def rule_options(training: SparseTraining) -> dict[str, Any]:
-    """All options of the rule, defaults filled in; ValueError for one it does not take."""
-    rule = lookup(SPARSE_RULES, training.rule, "sparse training rule")
-    try:
-        return rule.options.model_validate(training.options).model_dump()
-    except ValidationError as error:
-        raise ValueError(f"method.{one_line(error, rule.options)}") from None
+def rule_class(name: str) -> type[Rule]:
+    """Return the class of a rule; ValueError for a name that is not in the table."""
+    module, _, attribute = lookup(RULES, name, "sparse training rule").partition(":")
+    found: type[Rule] = getattr(import_module(module), attribute)
+    return found
 
 
-def make_rule(training: SparseTraining, weights: Mapping[str, Tensor], setup: Setup) -> Rule:
-    """A fresh rule for the prunable weights, given by name; all ranks make the same one."""
-    numbers = rule_options(training)
-    rule = SPARSE_RULES[training.rule]
+def make_rule(
+    name: str, options: Mapping[str, Any], weights: Mapping[str, Tensor], setup: Setup
+) -> Rule:
+    """Return a fresh rule for the prunable weights, given by name; all ranks make the same one.
+
+    `options` have been checked; those that are missing have their defaults. ValueError for a count
+    of weights that cannot be kept.
+    """
+    rule = rule_class(name)
     if rule.controls_sparsity:
-        _check_count(training.rule, setup.num_kept, sum(w.numel() for w in weights.values()))
-    return rule.make(weights, setup, **numbers)
+        _check_count(name, setup.num_kept, sum(w.numel() for w in weights.values()))
+    return rule(weights, setup, rule.options(**options))
 
 
 def _check_count(name: str, num_kept: int | None, num_weights: int) -> None:

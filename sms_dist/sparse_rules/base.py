@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -36,11 +36,25 @@ class Finished(NamedTuple):
     mask: Mask
 
 
+@dataclass(frozen=True)
+class NoOptions:
+    """What a rule takes that has nothing to choose."""
+
+
 class Rule(Protocol):
     """The defaults train the weights as they are."""
 
+    options: ClassVar[type[Any]] = NoOptions  # a frozen dataclass, each field with its default
+    keeps_latent: ClassVar[bool] = (
+        False  # the dense weights behind the mask go on to the next phase
+    )
+    controls_sparsity: ClassVar[bool] = False  # exactly as many weights stay as wanted
     allows_nesterov: ClassVar[bool] = True
     parameters: Sequence[nn.Parameter] = ()  # learned thresholds, on the weights' device
+
+    @abstractmethod
+    def __init__(self, weights: Tensors, setup: Setup, options: Any) -> None:
+        """Begin to train these weights; all ranks make the same rule."""
 
     def view(self, weights: Tensors) -> Tensors:
         """The weights the network computes with: new tensors, or the latent ones themselves."""

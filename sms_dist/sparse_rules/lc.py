@@ -7,31 +7,47 @@ weights in theta.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from sms_dist.sparse_rules.base import Setup, Tensors
-from sms_dist.sparse_rules.magnitude import MagnitudeRule
-from sms_dist.sparse_rules.selection import largest, masked
+from sms_dist.sparse_rules.magnitude import MagnitudeRule, largest, masked
+
+
+@dataclass(frozen=True)
+class LcOptions:
+    mu: Annotated[
+        float,
+        Field(gt=0, description="weight of the penalty for what compression changes, at first"),
+    ] = 1e-2
+    final_mu: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="the same at the end; mu grows by equal factors at the compressions, "
+            "however long training is (the learning rate times mu must stay well below 4)",
+        ),
+    ] = 1.0
+    epochs_per_compression: Annotated[
+        int, Field(ge=1, description="epochs of training from one compression to the next")
+    ] = 1
 
 
 class Lc(MagnitudeRule):
-    def __init__(
-        self,
-        weights: Tensors,
-        setup: Setup,
-        *,
-        mu: float,
-        final_mu: float,
-        epochs_per_compression: int,
-    ) -> None:
-        super().__init__(setup)
-        self.mu = mu
+    options = LcOptions
+
+    def __init__(self, weights: Tensors, setup: Setup, options: LcOptions) -> None:
+        super().__init__(weights, setup, options)
+        self.mu = options.mu
         self.theta = masked(weights, largest(weights, self.num_kept))
         self.multipliers = {name: torch.zeros_like(theta) for name, theta in self.theta.items()}
-        self._steps_per_compression = epochs_per_compression * setup.steps_per_epoch
+        self._steps_per_compression = options.epochs_per_compression * setup.steps_per_epoch
         num_compressions = setup.num_steps // self._steps_per_compression
-        self._growth = (final_mu / mu) ** (1 / max(1, num_compressions - 1))
+        self._growth = (options.final_mu / options.mu) ** (1 / max(1, num_compressions - 1))
         self._num_steps = 0
 
     @torch.no_grad()

@@ -1,16 +1,112 @@
-"""What rules have in common that end by keeping an exact number of weights, the largest."""
+"""Rules that keep the largest weights of all tensors together: DPF, DNW, GSM."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from sms_dist.pruning.layer import Layer
+from sms_dist.pruning.mask import Mask, apply_
+from sms_dist.pruning.selection import keep_largest
 from sms_dist.sparse_rules.base import Finished, Rule, Setup, Tensors
-from sms_dist.sparse_rules.selection import largest, masked
+
+
+def largest(tensors: Tensors, num_kept: int) -> Mask:
+    """True for exactly `num_kept` values, the largest by magnitude; ties by (tensor, index)."""
+    kept = keep_largest([Layer(tensor) for tensor in tensors.values()], num_kept)
+    return dict(zip(tensors, kept, strict=True))
+
+
+@torch.no_grad()
+def masked(tensors: Tensors, mask: Mask) -> dict[str, Tensor]:
+    """New tensors with +0.0 outside the mask."""
+    return {name: tensor.masked_fill(~mask[name], 0.0) for name, tensor in tensors.items()}
 
 
 class MagnitudeRule(Rule):
-    def __init__(self, setup: Setup) -> None:
+    """What rules share that end by keeping an exact number of weights, the largest."""
+
+    controls_sparsity = True
+
+    def __init__(self, weights: Tensors, setup: Setup, options: Any) -> None:
         assert setup.num_kept is not None
         self.num_kept = setup.num_kept
 
     def finish(self, weights: Tensors) -> Finished:
         mask = largest(weights, self.num_kept)
         return Finished(masked(weights, mask), mask)
+
+
+@dataclass(frozen=True)
+class DpfOptions:
+    refresh: Annotated[
+        int, Field(ge=1, description="steps from one mask to the next (Lin et al. 2020)")
+    ] = 16
+
+
+class Dpf(MagnitudeRule):
+    """DPF: compute with the masked weights, update the dense ones, look again every few steps.
+
+    Lin et al. 2020, Dynamic Model Pruning with Feedback. A pruned weight goes on receiving
+    gradients, and returns when it has grown. Where a whole filter is pruned, batch norm divides by
+    almost nothing and these gradients are hundreds of times too large: such networks want clipped
+    gradients.
+    """
+
+    options = DpfOptions
+    keeps_latent = True
+
+    def __init__(self, weights: Tensors, setup: Setup, options: DpfOptions) -> None:
+        super().__init__(weights, setup, options)
+        self.mask = largest(weights, self.num_kept)
+        self._refresh = options.refresh
+        self._num_steps = 0
+
+    def view(self, weights: Tensors) -> Tensors:
+        return masked(weights, self.mask)
+
+    def after_step_(self, weights: Tensors) -> None:
+        self._num_steps += 1
+        if self._num_steps % self._refresh == 0:
+            self.mask = largest(weights, self.num_kept)
+
+    def state(self) -> dict[str, Tensor]:
+        mask = {f"mask.{name}": kept for name, kept in self.mask.items()}
+        return mask | {"num_steps": torch.tensor(self._num_steps)}
+
+    def restore(self, state: Tensors) -> None:
+        for name, kept in self.mask.items():
+            kept.copy_(state[f"mask.{name}"])
+        self._num_steps = int(state["num_steps"])
+
+
+class Dnw(MagnitudeRule):
+    """DNW: compute with the largest weights of this very step, update all of them.
+
+    Wortsman et al. 2019, Discovering Neural Wirings, with one ranking over all layers. As with
+    DPF, gradients behind wholly pruned filters are large: clip them.
+    """
+
+    def view(self, weights: Tensors) -> Tensors:
+        return self.finish(weights).tensors
+
+
+class Gsm(MagnitudeRule):
+    """GSM: only the weights that matter most to the loss see its gradient; the others decay.
+
+    Ding et al. 2019, Global Sparse Momentum SGD: v = beta*v + B*g + lambda*w; w -= eta*v. With B*g
+    for a gradient that is SGD with momentum and weight decay as they are, without Nesterov's look
+    ahead.
+    """
+
+    allows_nesterov = False
+
+    @torch.no_grad()
+    def gradients_(self, weights: Tensors, gradients: Tensors) -> None:
+        # |w*g| is, to first order, how much the loss changes when the weight is removed.
+        saliency = {name: weight * gradients[name] for name, weight in weights.items()}
+        apply_(gradients, largest(saliency, self.num_kept))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from sms_dist.distributed.collectives import from_first
-from sms_dist.metrics.speedup import theoretical_speedup
 from sms_dist.paths import MASK
 from sms_dist.phases import Phase
 from sms_dist.pruning.mask import Mask, digest, num_surviving, num_weights, sparsity
@@ -13,6 +12,7 @@ from sms_dist.records import store
 from sms_dist.records.logbook import Logbook
 from sms_dist.soups.diversity import mask_overlap
 from sms_dist.steps.candidates import Candidates
+from sms_dist.tasks.speedup import theoretical_speedup
 from sms_dist.training.ensemble import ensemble
 from sms_dist.training.merge import Soup
 from sms_dist.training.workbench import Workbench

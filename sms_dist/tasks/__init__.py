@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from data.dataset import DatasetInfo
-from sms_dist.config import DataConfig
-from sms_dist.tasks.base import Task
-from sms_dist.tasks.classification import Classification
-from sms_dist.tasks.segmentation import Segmentation
-from sms_dist.tasks.translation import Translation
+if TYPE_CHECKING:  # the names of scores are looked up without paying for torch
+    from data.dataset import DatasetInfo
+    from sms_dist.config import DataConfig
+    from sms_dist.tasks.base import Task
 
-TASKS: dict[str, Callable[[DatasetInfo, DataConfig], Task]] = {
-    "classification": Classification,
-    "segmentation": Segmentation,
-    "translation": Translation,
+TASKS = {
+    "classification": "sms_dist.tasks.classification:Classification",
+    "segmentation": "sms_dist.tasks.segmentation:Segmentation",
+    "translation": "sms_dist.tasks.translation:Translation",
 }
 
 
 def make_task(info: DatasetInfo, config: DataConfig) -> Task:
-    """The task of a data set."""
-    return TASKS[info.task](info, config)
+    """Return the task of a data set."""
+    module, _, name = TASKS[info.task].partition(":")
+    task: Task = getattr(import_module(module), name)(info, config)
+    return task

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import ClassVar, Protocol, TypeAlias
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.loader import Batch
@@ -54,3 +55,14 @@ class Task(Protocol):
     def facts(self) -> dict[str, str]:
         """What a reader of the metrics has to know, for the journal."""
         return {}
+
+
+def main_output(outputs: Outputs) -> Tensor:
+    """Without auxiliary heads."""
+    return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
+def kl_divergences(outputs: Tensor, wanted: Tensor) -> Tensor:
+    """KL(wanted || outputs) of each sample, pixel or token: classes along dim 1 are summed."""
+    found, target = (logits.float().log_softmax(1) for logits in (outputs, wanted))
+    return F.kl_div(found, target, reduction="none", log_target=True).sum(1)

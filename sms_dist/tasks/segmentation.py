@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -11,12 +12,11 @@ from torch import Tensor, nn
 from data.dataset import DatasetInfo
 from data.loader import Batch
 from sms_dist.config import DataConfig
-from sms_dist.metrics import segmentation
-from sms_dist.tasks.base import Metrics, Outputs, Task
-from sms_dist.tasks.outputs import kl_divergences, main_output
+from sms_dist.tasks.base import Metrics, Outputs, Task, kl_divergences, main_output
 
 AUXILIARY = 0.4  # weight of an auxiliary head's loss (Zhao et al., 2017)
 NO_CLASS = -100
+_HEAD = 2  # images with valid pixels, sum of their mean losses
 
 
 class Segmentation(Task):
@@ -27,7 +27,7 @@ class Segmentation(Task):
 
     def __init__(self, info: DatasetInfo, config: DataConfig) -> None:
         self._void, self._classes = info.void, info.classes
-        self.num_totals = segmentation.num_totals(info.num_classes)
+        self.num_totals = num_totals(info.num_classes)
 
     def loss(self, outputs: Outputs, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
         main, *others = outputs if isinstance(outputs, tuple) else (outputs,)
@@ -43,11 +43,11 @@ class Segmentation(Task):
 
     def totals(self, model: nn.Module, batch: Batch) -> Tensor:
         outputs = main_output(model(*batch.inputs)).float()
-        return segmentation.totals(outputs, batch.targets, len(self._classes), self._void)
+        return totals(outputs, batch.targets, len(self._classes), self._void)
 
     def metrics(self, totals: Tensor) -> Metrics:
-        found = segmentation.metrics(totals, len(self._classes))
-        return found | segmentation.class_ious(totals, self._classes)
+        found = metrics(totals, len(self._classes))
+        return found | class_ious(totals, self._classes)
 
     def divergence(self, outputs: Tensor, wanted: Tensor, targets: Tensor) -> Tensor:
         return self._sum_of_means(kl_divergences(outputs, wanted), self._counted(targets))
@@ -71,3 +71,79 @@ class Segmentation(Task):
     def _sum_of_means(self, values: Tensor, counted: Tensor) -> Tensor:
         """Of values that are N x H x W: over the pixels that count, then summed over images."""
         return ((values * counted).sum((1, 2)) / counted.sum((1, 2)).clamp_min(1)).sum()
+
+
+def num_totals(num_classes: int) -> int:
+    """The length of `totals`."""
+    return _HEAD + num_classes**2
+
+
+def totals(outputs: Tensor, targets: Tensor, num_classes: int, void: int | None) -> Tensor:
+    """What a batch adds: float64, on the device of the outputs.
+
+    Outputs: N x classes x H x W; targets: uint8 or int64 N x H x W, with `void` where nothing
+    counts. Equal outputs: the lower class.
+    """
+    assert outputs.shape[1] == num_classes, (outputs.shape, num_classes)
+    assert outputs.shape[2:] == targets.shape[1:], (outputs.shape, targets.shape)
+    targets = targets.long()
+    is_valid = torch.ones_like(targets, dtype=torch.bool) if void is None else targets != void
+    wanted, found = targets[is_valid], _classes(outputs)[is_valid]
+    confusion = torch.bincount(wanted * num_classes + found, minlength=num_classes**2)
+    assert len(confusion) == num_classes**2, f"a mask has a class beyond {num_classes - 1}"
+    return torch.cat([_losses(outputs, targets, is_valid), confusion.double()])
+
+
+def metrics(totals: Tensor, num_classes: int) -> dict[str, float]:
+    """`miou`, `accuracy` (of pixels), `worst_class_iou`, `loss` (a mean over images of means over
+    their pixels).
+
+    A class that neither the masks nor the predictions contain is left out of the mean; one that is
+    predicted but nowhere to be found counts as 0.
+    """
+    images, loss = totals[:_HEAD].tolist()
+    confusion = _confusion(totals, num_classes)
+    ious = list(_ious(confusion).values())
+    return {
+        "miou": sum(ious) / len(ious),
+        "accuracy": float(confusion.diagonal().sum() / confusion.sum()),
+        "worst_class_iou": min(ious),
+        "loss": loss / images,
+    }
+
+
+def class_ious(totals: Tensor, class_names: Sequence[str]) -> dict[str, float]:
+    """`iou_<class>` of the classes that masks or predictions contain."""
+    ious = _ious(_confusion(totals, len(class_names)))
+    return {f"iou_{class_names[number]}": iou for number, iou in ious.items()}
+
+
+def _classes(outputs: Tensor) -> Tensor:
+    """The class of the largest output; on equal ones argmax could choose any."""
+    is_largest = outputs == outputs.amax(1, keepdim=True)
+    numbers = torch.arange(outputs.shape[1], device=outputs.device).view(1, -1, 1, 1)
+    last = outputs.shape[1] - 1  # also where an output is NaN: then the loss tells
+    return torch.where(is_largest, numbers, last).amin(1)
+
+
+def _losses(outputs: Tensor, targets: Tensor, is_valid: Tensor) -> Tensor:
+    """Images that have valid pixels, and the sum over them of the mean cross-entropy."""
+    of_pixels = F.cross_entropy(
+        outputs.float(), targets.where(is_valid, -1), reduction="none", ignore_index=-1
+    )
+    num_valid = is_valid.sum((1, 2))
+    means = of_pixels.double().sum((1, 2)) / num_valid.clamp_min(1)
+    return torch.stack([(num_valid > 0).sum().double(), means.sum()])
+
+
+def _confusion(totals: Tensor, num_classes: int) -> Tensor:
+    """Pixels, wanted class x found class."""
+    return totals[_HEAD:].detach().cpu().view(num_classes, num_classes)
+
+
+def _ious(confusion: Tensor) -> dict[int, float]:
+    """Intersection over union of each class with a union."""
+    both = confusion.diagonal()
+    either = confusion.sum(0) + confusion.sum(1) - both
+    pairs = zip(both.tolist(), either.tolist(), strict=True)
+    return {number: own / union for number, (own, union) in enumerate(pairs) if union}

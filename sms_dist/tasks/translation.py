@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +13,16 @@ from data.dataset import DatasetInfo
 from data.loader import Batch
 from data.texts.vocabulary import PAD, open_vocabulary
 from sms_dist.config import DataConfig
-from sms_dist.metrics import bleu
-from sms_dist.tasks.base import Metrics, Outputs, Task
-from sms_dist.tasks.outputs import kl_divergences, main_output
+from sms_dist.tasks.base import Metrics, Outputs, Task, kl_divergences, main_output
+
+if TYPE_CHECKING:
+    from sacrebleu.metrics.bleu import BLEU
 
 SPARE = 10  # tokens that a translation of a very short sentence may have more
+_ORDERS = 4  # n-grams of 1 to 4 tokens
+NUM_BLEU_TOTALS = (
+    2 * _ORDERS + 2
+)  # n-grams found, n-grams translated, lengths of both sides in tokens
 
 
 class Translation(Task):
@@ -28,7 +34,7 @@ class Translation(Task):
     def __init__(self, info: DatasetInfo, config: DataConfig) -> None:
         self._config = config
         self._vocabulary = open_vocabulary(config.vocabulary)
-        self.num_totals = 3 + bleu.NUM_TOTALS
+        self.num_totals = 3 + NUM_BLEU_TOTALS
 
     def loss(self, outputs: Outputs, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
         # vocabulary last, as models compute it: its softmax takes little more than half the time
@@ -55,12 +61,12 @@ class Translation(Task):
         right, count = self.correct(outputs, batch.targets)
         tokens = torch.stack([self.loss(outputs, batch.targets).double(), right, count])
         found = self.translations(model, batch.inputs[0])
-        return torch.cat([tokens, bleu.totals(found, batch.references).to(tokens.device)])
+        return torch.cat([tokens, bleu_totals(found, batch.references).to(tokens.device)])
 
     def metrics(self, totals: Tensor) -> Metrics:
         loss, right, count = totals[:3].tolist()
         return {
-            "bleu": bleu.bleu(totals[3:]),
+            "bleu": bleu(totals[3:]),
             "loss": loss / count,
             "accuracy": right / count,
         }
@@ -69,7 +75,7 @@ class Translation(Task):
         return (kl_divergences(outputs, wanted) * (targets != PAD)).sum()
 
     def facts(self) -> dict[str, str]:
-        return {"bleu_signature": bleu.signature()}
+        return {"bleu_signature": bleu_signature()}
 
     def translations(self, model: nn.Module, sources: Tensor) -> list[str]:
         """As text. A translation that goes on and on ends at half as much again as its source."""
@@ -87,3 +93,45 @@ class Translation(Task):
     def sentences(self, tokens: Tensor) -> list[str]:
         """The text of each row of tokens."""
         return [self._vocabulary.decode(row) for row in tokens.tolist()]
+
+
+def bleu_totals(translations: Sequence[str], references: Sequence[str]) -> Tensor:
+    """What a batch of sentences adds: float64 [NUM_BLEU_TOTALS]; one reference a sentence."""
+    assert len(translations) == len(references)
+    if not translations:
+        return torch.zeros(NUM_BLEU_TOTALS, dtype=torch.float64)
+    score = _metric().corpus_score(list(translations), [list(references)])
+    numbers = [*score.counts, *score.totals, score.sys_len, score.ref_len]
+    return torch.tensor(numbers, dtype=torch.float64)
+
+
+def bleu(totals: Tensor) -> float:
+    """BLEU of the whole corpus, 0 to 100: what sacrebleu says of all its sentences at once."""
+    counts = [round(number) for number in totals.tolist()]
+    metric = _metric()
+    score = metric.compute_bleu(
+        counts[:_ORDERS],
+        counts[_ORDERS : 2 * _ORDERS],
+        sys_len=counts[-2],
+        ref_len=counts[-1],
+        smooth_method=metric.smooth_method,
+        smooth_value=metric.smooth_value,
+        effective_order=metric.effective_order,
+    )
+    return float(score.score)
+
+
+def bleu_signature() -> str:
+    """How it was counted, for whoever compares numbers: sacrebleu's own words."""
+    metric = _metric()
+    metric.corpus_score(["a"], [["a"]])  # the signature tells the number of references
+    return str(metric.get_signature())
+
+
+def _metric() -> BLEU:
+    try:
+        from sacrebleu.metrics.bleu import BLEU
+    except ModuleNotFoundError as error:
+        message = f'BLEU needs sacrebleu ({error}); pip install "sms_dist[text]"'
+        raise ImportError(message) from error
+    return BLEU(force=True)  # no warning for every batch whose sentences end in " ."

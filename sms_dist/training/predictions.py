@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from data.loader import Batch
 from sms_dist.distributed.division import NUM_PARTS
-from sms_dist.metrics import segmentation
 from sms_dist.models.state import bare_state
 from sms_dist.models.weights import check_fits
-from sms_dist.tasks.outputs import main_output
+from sms_dist.tasks import segmentation
+from sms_dist.tasks.base import main_output
 from sms_dist.tasks.samples import Guess, LabelledImage, Prediction, Sample, Scene, Sentence
 from sms_dist.tasks.translation import Translation
 from sms_dist.training.workbench import State, Workbench

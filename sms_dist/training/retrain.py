@@ -157,7 +157,7 @@ def _rule(start: Start, model: nn.Module, training: Training) -> Rule | None:
     weights = {name: p.detach() for name, p in model.named_parameters() if name in start.mask}
     kept = None if phase.sparsity is None else num_kept(num_weights(start.mask), phase.sparsity)
     setup = Setup(kept, len(training.rates), training.loader.num_steps)
-    return make_rule(phase.training, weights, setup)
+    return make_rule(phase.training.rule, phase.training.options, weights, setup)
 
 
 def _training(bench: Workbench, start: Start, candidate: Candidate) -> Training:

@@ -13,13 +13,13 @@ from sms_dist.pruning.companions import companions
 from sms_dist.pruning.feasible import FILTERS
 from sms_dist.pruning.mask import Mask, apply_, digest, full_mask
 from sms_dist.pruning.patterns import tighten
-from sms_dist.sparse_rules import SPARSE_RULES
+from sms_dist.sparse_rules import rule_class
 from sms_dist.training.workbench import State, Workbench
 
 
 def keeps_latent(phase: Phase) -> bool:
     """Do the dense weights behind the candidates go on, instead of the pruned ones?"""
-    return not phase.has_fixed_mask and SPARSE_RULES[phase.training.rule].keeps_latent
+    return not phase.has_fixed_mask and rule_class(phase.training.rule).keeps_latent
 
 
 def union(bench: Workbench, phase: Phase, own: Sequence[Mask]) -> Mask:

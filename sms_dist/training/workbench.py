@@ -17,13 +17,13 @@ from sms_dist.config import Config, ModelConfig
 from sms_dist.distributed.collectives import together
 from sms_dist.distributed.topology import Topology
 from sms_dist.methods import recipe
-from sms_dist.metrics.scores import SCORES
-from sms_dist.metrics.speedup import macs, on_meta
 from sms_dist.phases import Recipe
 from sms_dist.plan import check_pretrain_ranks, pretrain_ranks
 from sms_dist.pruning.mask import prunable_names
 from sms_dist.tasks import make_task
 from sms_dist.tasks.base import Task
+from sms_dist.tasks.scores import SCORES
+from sms_dist.tasks.speedup import macs, on_meta
 
 FEWEST = {"segmentation": 2}  # samples of a rank, else 1
 State = dict[str, Tensor]  # of the bare model: parameters and buffers

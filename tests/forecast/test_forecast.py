@@ -30,8 +30,8 @@ from sms_dist.forecast.traffic import (
 )
 from sms_dist.forecast.work import Samples, Work, busiest
 from sms_dist.methods import recipe
-from sms_dist.metrics.classification import num_totals
 from sms_dist.plan import Sizes, make_plan
+from sms_dist.tasks.classification import num_totals
 
 FREE = Link(1e30, 0.0)
 SAMPLES = Samples(train=640, validation=0, test=64)

@@ -20,10 +20,10 @@ from launcher.cli import cli
 from launcher.opened_run import OpenedRun, open_run
 from sms_dist import config_file
 from sms_dist.distributed import topology
-from sms_dist.metrics import bleu
 from sms_dist.paths import METRICS, WEIGHTS, RunPaths
 from sms_dist.records import store
 from sms_dist.tasks.samples import LabelledImage, Scene, Sentence
+from sms_dist.tasks.translation import bleu_totals
 from sms_dist.training.evaluation import measured
 from sms_dist.training.predictions import predicted
 from sms_dist.training.workbench import set_up
@@ -253,7 +253,7 @@ def test_the_translations_shown_are_those_that_were_measured(texts: Path) -> Non
     found: list[Sentence] = everything(opened)
     references = [sample.reference for sample in found]
     for phase, model in enumerate(opened.models):
-        said = bleu.totals([sample.translations[phase] for sample in found], references)
+        said = bleu_totals([sample.translations[phase] for sample in found], references)
         batches = opened.bench.loaders.test.part(0, 1)
         totals = sum(opened.bench.task.totals(model, batch) for batch in batches)
         assert torch.equal(said, totals[-len(said) :])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
 from sms_dist.config import Config
 from sms_dist.methods import METHODS, recipe, starts_from_dense
+from sms_dist.sparse_rules import RULES, rule_class
 
 SCRATCH = ["gsm", "dnw", "lc", "dst", "str"]
 GRADUAL = ["gmp", "gmp_sms", "dpf", "dpf_sms"]
@@ -111,3 +114,32 @@ def test_dense_weights_from_elsewhere_are_for_methods_that_begin_with_them(name)
             recipe(settings)
     else:
         assert starts_from_dense(recipe(settings), settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "words"),
+    [
+        ("dpf", {"refrsh": 3}, "method.refrsh is not a key of method.name=dpf, did you mean refr"),
+        ("dpf", {"refresh": 0}, "method.refresh=0 should be greater than or equal to 1"),
+        ("dpf", {"refresh": 1.5}, "method.refresh=1.5"),
+        ("dpf", {"refresh": True}, "method.refresh=True should be a valid integer"),
+        ("gsm", {"momentum": 0.9}, "method.momentum is not a key"),
+        ("lc", {"mu": 0.0}, "method.mu=0.0 should be greater than 0"),
+        ("lc", {"mu": float("nan")}, "method.mu=nan should be a finite number"),
+        ("lc", {"final_mu": -0.9}, "method.final_mu=-0.9 should be greater than 0"),
+        ("dst", {"alpha": -1.0}, "method.alpha=-1.0"),
+        ("str", {"initial": "low"}, "method.initial='low'"),
+    ],
+)
+def test_a_wrong_option_of_a_rule_is_named_in_one_line(name, keys, words):
+    with pytest.raises(ValueError, match=words) as error:
+        recipe(config({"name": name, **keys}, goal=None if name in ("dst", "str") else 0.9))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_the_options_of_a_rule_are_keys_of_its_method(name):
+    keys = METHODS[name].keys.model_fields
+    for option in fields(rule_class(name).options):
+        assert keys[option.name].default == option.default
+        assert keys[option.name].description

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from sms_dist.config import ModelConfig
-from sms_dist.metrics import speedup
 from sms_dist.models import MODELS, build, build_on_meta
 from sms_dist.models.initialise import he
 from sms_dist.models.resnet18_small import SmallResNet18
 from sms_dist.models.state import bare_state
 from sms_dist.pruning.mask import prunable_shapes
+from sms_dist.tasks import speedup
 
 DIGITS, CIFAR, IMAGENET = (1, 8, 8), (3, 32, 32), (3, 224, 224)
 SMALL_MAXVIT = {"layers": [1, 1], "width": 8, "head_dim": 4, "window": 4}

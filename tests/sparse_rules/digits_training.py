@@ -8,9 +8,8 @@ from sklearn.datasets import load_digits
 
 from sms_dist.config import ModelConfig
 from sms_dist.models import build
-from sms_dist.phases import SparseTraining
 from sms_dist.pruning.mask import Mask, prunable_names
-from sms_dist.sparse_rules import SPARSE_RULES, make_rule
+from sms_dist.sparse_rules import make_rule, rule_class
 from sms_dist.sparse_rules.base import Rule, Setup
 
 BATCH, TRAIN = 64, 1408  # of 1797 images; the others are the test
@@ -66,12 +65,10 @@ def train(
     digits, model = Digits(), build(config, (1, 8, 8), 10, seed=seed, data_name="digits")
     weights = {n: model.get_parameter(n).detach() for n in prunable_names(model)}
     num_weights = sum(weight.numel() for weight in weights.values())
-    controls = SPARSE_RULES[name].controls_sparsity
+    controls = rule_class(name).controls_sparsity
     num_kept = num_weights - round(sparsity * num_weights) if controls else None
     steps = -(-TRAIN // BATCH)
-    rule = make_rule(
-        SparseTraining(name, options or {}), weights, Setup(num_kept, epochs * steps, steps)
-    )
+    rule = make_rule(name, options or {}, weights, Setup(num_kept, epochs * steps, steps))
     optimizer = torch.optim.SGD(
         [*model.parameters(), *rule.parameters],
         lr=learning_rate,

@@ -5,13 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sms_dist.phases import SparseTraining
 from sms_dist.pruning.allocation import global_
 from sms_dist.pruning.mask import full_mask
 from sms_dist.pruning.prune import prune
 from sms_dist.sparse_rules import make_rule
 from sms_dist.sparse_rules.base import Setup
-from sms_dist.sparse_rules.selection import largest, masked
+from sms_dist.sparse_rules.magnitude import largest, masked
 
 SHAPES = {"conv": (4, 3, 3, 3), "fc": (10, 20)}
 SIZE = 308
@@ -27,7 +26,7 @@ def random_tensors(seed, decimals=3):
 
 def make(name, weights, num_kept=30, steps_per_epoch=5, epochs=4, **options):
     setup = Setup(num_kept, epochs * steps_per_epoch, steps_per_epoch)
-    return make_rule(SparseTraining(name, options), weights, setup)
+    return make_rule(name, options, weights, setup)
 
 
 def flat(tensors):

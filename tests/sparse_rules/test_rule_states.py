@@ -4,15 +4,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sms_dist.phases import SparseTraining
-from sms_dist.sparse_rules import SPARSE_RULES, make_rule
+from sms_dist.sparse_rules import RULES, make_rule
 from sms_dist.sparse_rules.base import Setup
 
 SHAPES = {"conv": (4, 3, 3, 3), "fc": (10, 20)}
 OPTIONS = {"dpf": {"refresh": 4}, "dst": {"alpha": 0.1}, "str": {"initial": -2.0}}
 REMEMBERS = ("dpf", "lc", "dst", "str")
 STEPS, SAVED, EPOCH = 22, 10, 3  # masks and compressions lie before and after
-EACH = pytest.mark.parametrize("name", SPARSE_RULES)
+EACH = pytest.mark.parametrize("name", RULES)
 
 
 def random_tensors(seed):
@@ -22,7 +21,7 @@ def random_tensors(seed):
 
 def make(name):
     setup = Setup(num_kept=60, num_steps=STEPS, steps_per_epoch=EPOCH)
-    return make_rule(SparseTraining(name, OPTIONS.get(name, {})), random_tensors(0), setup)
+    return make_rule(name, OPTIONS.get(name, {}), random_tensors(0), setup)
 
 
 @torch.no_grad()

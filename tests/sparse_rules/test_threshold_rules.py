@@ -8,10 +8,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sms_dist.phases import SparseTraining
 from sms_dist.sparse_rules import make_rule
 from sms_dist.sparse_rules.base import Setup
-from sms_dist.sparse_rules.dst import surrogate
+from sms_dist.sparse_rules.thresholds import surrogate
 
 SHAPES = {"conv": (6, 3, 3, 3), "fc": (10, 20)}
 OPEN = Setup(num_kept=None, num_steps=10, steps_per_epoch=5)
@@ -23,7 +22,7 @@ def random_tensors(seed, spread=1.0):
 
 
 def make(name, weights, **options):
-    return make_rule(SparseTraining(name, options), weights, OPEN)
+    return make_rule(name, options, weights, OPEN)
 
 
 class Step(torch.autograd.Function):

@@ -7,8 +7,8 @@ import pytest
 import torch
 from digits_training import train
 
-from sms_dist.sparse_rules import SPARSE_RULES
-from sms_dist.sparse_rules.selection import largest
+from sms_dist.sparse_rules import RULES, rule_class
+from sms_dist.sparse_rules.magnitude import largest
 
 OPTIONS = {"dst": {"alpha": 1e-3}, "str": {"initial": -3.5}}
 
@@ -16,16 +16,16 @@ OPTIONS = {"dst": {"alpha": 1e-3}, "str": {"initial": -3.5}}
 @pytest.fixture(scope="module")
 def trained():
     """Each rule after four epochs with the goal of 80 % sparsity, where it can have one."""
-    return {name: train(name, OPTIONS.get(name), epochs=4, sparsity=0.8) for name in SPARSE_RULES}
+    return {name: train(name, OPTIONS.get(name), epochs=4, sparsity=0.8) for name in RULES}
 
 
-@pytest.mark.parametrize("name", SPARSE_RULES)
+@pytest.mark.parametrize("name", RULES)
 def test_the_effective_weights_are_a_network_that_works(trained, name):
     result = trained[name]
     assert result.accuracy > 0.8  # chance is 0.1
     for key, tensor in result.tensors.items():
         assert torch.equal(tensor != 0, result.mask[key])
-    if SPARSE_RULES[name].controls_sparsity:
+    if rule_class(name).controls_sparsity:
         num_weights = sum(kept.numel() for kept in result.mask.values())
         kept = sum(int(kept.sum()) for kept in result.mask.values())
         assert kept == num_weights - round(0.8 * num_weights)

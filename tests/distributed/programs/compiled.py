@@ -20,7 +20,6 @@ from sms_dist.config import EngineConfig, PretrainConfig
 from sms_dist.distributed import topology
 from sms_dist.distributed.engines import make_engine
 from sms_dist.distributed.engines.base import Engine, Job
-from sms_dist.phases import SparseTraining
 from sms_dist.sparse_rules import make_rule
 from sms_dist.sparse_rules.base import Setup
 
@@ -65,7 +64,7 @@ def new(case: str, **changes: Any) -> tuple[Engine, dict[str, Tensor]]:
     mask, rule = half_pruned(model), None
     if case == "dpf":
         weights = {n: p.detach() for n, p in model.named_parameters() if n in mask}
-        rule = make_rule(SparseTraining("dpf", {"refresh": 3}), weights, Setup(500, 8, 1))
+        rule = make_rule("dpf", {"refresh": 3}, weights, Setup(500, 8, 1))
     config = EngineConfig(device="cpu", **(CASES[case] | changes))
     optimizer = PretrainConfig(weight_decay=1e-2)
     return make_engine(Job(model, mask, at.data, at, config, optimizer, max(SIZES), rule)), mask

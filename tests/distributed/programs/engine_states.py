@@ -30,7 +30,6 @@ from sms_dist.distributed import topology
 from sms_dist.distributed.engines import make_engine
 from sms_dist.distributed.engines.base import Engine, Job
 from sms_dist.distributed.topology import Axis
-from sms_dist.phases import SparseTraining
 from sms_dist.sparse_rules import make_rule
 from sms_dist.sparse_rules.base import Rule, Setup
 
@@ -116,7 +115,7 @@ def rule_of(case: Case, model: nn.Module) -> Rule | None:
         return None
     weights = {n: p.detach() for n, p in model.named_parameters() if p.dim() > 1}
     options = {"refresh": 3} if case.rule == "dpf" else {}
-    return make_rule(SparseTraining(case.rule, options), weights, Setup(500, 8, 1))
+    return make_rule(case.rule, options, weights, Setup(500, 8, 1))
 
 
 def loss(outputs: tuple[Tensor, Tensor], targets: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
-from sms_dist.metrics.classification import metrics, num_totals, totals
+from sms_dist.tasks.classification import metrics, num_totals, totals
 
 
 def scores(outputs, targets, subgroups=None, names=()):

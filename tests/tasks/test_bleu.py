@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 
 sacrebleu = pytest.importorskip("sacrebleu", reason="needs the extra `text`")
 
-from sms_dist.metrics.bleu import NUM_TOTALS, bleu, signature, totals  # noqa: E402
+from sms_dist.tasks.translation import (  # noqa: E402
+    NUM_BLEU_TOTALS,
+    bleu,
+    bleu_signature,
+    bleu_totals,
+)
 
 WORDS = st.sampled_from(["the", "cat", "sat", "on", "a", "mat", ",", "Hunde", "läuft", ".", "it's"])
 SENTENCES = st.lists(WORDS, max_size=12).map(" ".join)
@@ -18,7 +23,7 @@ SENTENCES = st.lists(WORDS, max_size=12).map(" ".join)
 def test_summed_over_batches_it_is_that_of_all_sentences(pairs, data):
     translations, references = zip(*pairs, strict=True)
     cut = data.draw(st.integers(0, len(pairs)))
-    summed = totals(translations[:cut], references[:cut]) + totals(
+    summed = bleu_totals(translations[:cut], references[:cut]) + bleu_totals(
         translations[cut:], references[cut:]
     )
     wanted = sacrebleu.corpus_bleu(list(translations), [list(references)]).score
@@ -27,19 +32,19 @@ def test_summed_over_batches_it_is_that_of_all_sentences(pairs, data):
 
 def test_a_perfect_translation_has_100():
     sentences = ["Two dogs play in the snow .", "A man rides a bike ."]
-    assert bleu(totals(sentences, sentences)) == pytest.approx(100)
+    assert bleu(bleu_totals(sentences, sentences)) == pytest.approx(100)
 
 
 def test_nothing_has_0():
-    assert totals([], []).shape == (NUM_TOTALS,)
-    assert bleu(totals(["", ""], ["a b c d", "e"])) == 0
+    assert bleu_totals([], []).shape == (NUM_BLEU_TOTALS,)
+    assert bleu(bleu_totals(["", ""], ["a b c d", "e"])) == 0
 
 
 def test_totals_are_whole_numbers_in_double_precision():
-    found = totals(["a cat sat"], ["a cat sat down"])
+    found = bleu_totals(["a cat sat"], ["a cat sat down"])
     assert found.dtype == torch.float64
     assert found.tolist() == [3, 2, 1, 0, 3, 2, 1, 0, 3, 4]
 
 
 def test_the_signature_says_how_it_was_counted():
-    assert signature().startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+    assert bleu_signature().startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
-from sms_dist.metrics.segmentation import class_ious, metrics, num_totals, totals
+from sms_dist.tasks.segmentation import class_ious, metrics, num_totals, totals
 
 VOID = 255
 
