@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
-from data.corruptions.sets import Read
+from data.dataset import DatasetInfo, Read
 from data.order import Step, cut, part_indices, steps_per_epoch
 from data.pixels import Pixels
 from sms_dist.randomness import Stream
@@ -77,3 +78,14 @@ class Loaders:
     stored_test: Read | None = None  # of images: those of the test set, as they are stored
     facts: Mapping[str, int] = field(default_factory=dict)  # what was left out or cut when reading
     damaged: Callable[[], Sequence[str]] = tuple  # what was wrong with samples that were left out
+
+
+class Dataset(Protocol):
+    """A data set that has been opened: in memory, or as files that are read while training."""
+
+    @property
+    def info(self) -> DatasetInfo: ...
+
+    def loaders(self, batch_size: int, device: torch.device) -> Loaders:
+        """Return all splits, of which only the training one augments."""
+        ...
