@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError
 
@@ -20,6 +20,7 @@ FILE = "index.json"
 ENDINGS = (".tar", ".tar.gz")
 MAX_BYTES = 1 << 23  # 50,000 shards
 MAX_SAMPLES = 1 << 32  # of a shard
+T = TypeVar("T", bound=Section)
 
 
 class ShardFacts(Section):
@@ -64,12 +65,17 @@ class Shard(NamedTuple):
 
 
 def read(folder: Path) -> Index | None:
-    """The folder's index; None where there is none."""
+    """Return the folder's index of shards; None where there is none."""
+    return read_as(Index, folder)
+
+
+def read_as(kind: type[T], folder: Path) -> T | None:
+    """Return the folder's index.json as a model; None where there is none."""
     path = folder / FILE
     if not small_files.is_file(path):
         return None
     try:
-        return Index.model_validate_json(_content(path))
+        return kind.model_validate_json(small_files.read(path, MAX_BYTES, "an index"))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
@@ -79,19 +85,10 @@ def read(folder: Path) -> Index | None:
         ) from None
 
 
-def _content(path: Path) -> bytes:
-    return small_files.read(path, MAX_BYTES, "an index")
-
-
 def name_of(folder: Path) -> str | None:
-    """Which data set the folder's index is of, whatever kind it is; None where there is none."""
-    path = folder / FILE
-    if not small_files.is_file(path):
-        return None
-    try:
-        return _Named.model_validate_json(_content(path)).name
-    except ValidationError:
-        raise ValueError(f"{path} does not say which data set it is of; write it anew") from None
+    """Return which data set the folder's index is of, whatever kind it is; None for no index."""
+    known = read_as(_Named, folder)
+    return known.name if known else None
 
 
 def facts(card: Card, folder: Path) -> DatasetInfo:

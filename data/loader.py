@@ -67,6 +67,20 @@ class Loader(ABC):
         """My share of each step; without augmentation if there is no stream."""
 
 
+class Excerpt(Loader):
+    """The first samples of a split in batches of another size, to measure how fast they come.
+
+    Batches are made as the loader makes them.
+    """
+
+    def __init__(self, loader: Loader, batch_size: int, num_samples: int) -> None:
+        super().__init__(min(num_samples, loader.num_samples), batch_size)
+        self._loader = loader
+
+    def _batches(self, steps: Iterable[Step], augmentation: Stream | None) -> Iterator[Batch]:
+        return self._loader._batches(steps, augmentation)
+
+
 @dataclass(frozen=True)
 class Loaders:
     """The splits of a data set."""
