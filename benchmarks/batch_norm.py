@@ -19,19 +19,20 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
+import data
 from benchmarks.rows import Row, Target, report
 from benchmarks.turns import in_turn, on_ranks
-from data.cifar import MEAN, STD
 from data.dataset import Split
 from data.pixels import Pixels
 from data.resident import Resident
 from sms_dist import models
-from sms_dist.config import ModelConfig
+from sms_dist.config import DataConfig, ModelConfig
 from sms_dist.distributed import topology
 from sms_dist.distributed.collectives import sum_
 from sms_dist.distributed.topology import Axis, Topology
 from sms_dist.training.batch_norm import recompute_
 
+CARD = data.image_source(DataConfig(name="cifar10"), "name").card
 ALONE = Axis(None, 0, 1)
 BATCH_SIZE = 64
 
@@ -54,7 +55,7 @@ def measured(at: Topology, model_name: str, num_images: int, turns: int) -> dict
     model = models.build(
         ModelConfig(name=model_name), (3, 32, 32), 10, seed=0, data_name="images"
     ).to(at.device)
-    pixels = Pixels(MEAN, STD, at.device)
+    pixels = Pixels(CARD.mean, CARD.std, at.device)
     loader = Resident(images(num_images), BATCH_SIZE, pixels, None, at.device)
     found: dict[str, Tensor] = {}
 

@@ -28,13 +28,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
+import data
 from benchmarks.rows import Row, Target, report
 from benchmarks.turns import ENVIRONMENT
-from data import DATASETS
 from data.writer import labelled, write
 from launcher.commands.run import command
 from launcher.forecasts import forecasts
 from launcher.measuring.measure import measure
+from sms_dist.config import DataConfig
 from sms_dist.config_file import load
 from sms_dist.forecast.forecast import Forecast
 from sms_dist.forecast.rates import text
@@ -93,7 +94,8 @@ def synthetic(folder: Path) -> None:
             yield f"{i:06d}", numbers.integers(0, 256, (3, 32, 32), dtype=np.uint8), i % 10
 
     splits = {name: labelled(images(num)) for name, num in IMAGES.items()}
-    write(folder, "cifar10", DATASETS["cifar10"].info.classes, splits, 500, lambda line: None)
+    classes = data.described(DataConfig(name="cifar10")).classes
+    write(folder, "cifar10", classes, splits, 500, lambda line: None)
 
 
 @dataclass(frozen=True)

@@ -23,16 +23,18 @@ from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
+import data
 from benchmarks.rows import Row, Target, report
 from data.augment import crop_flip
-from data.cifar import MEAN, STD
 from data.dataset import Split
 from data.loader import Loader
 from data.pixels import Pixels
 from data.resident import Resident
+from sms_dist.config import DataConfig
 from sms_dist.randomness import stream
 from sms_dist.vision import torchvision
 
+CARD = data.image_source(DataConfig(name="cifar10"), "name").card
 WORKERS = 2
 Counted = Callable[[], int]  # goes through some images, and says how many
 
@@ -61,7 +63,7 @@ def theirs(images: Tensor, batch_size: int, device: torch.device) -> Iterable[An
             transforms.RandomCrop(32, padding=4),
             transforms.RandomHorizontalFlip(),
             transforms.ToTensor(),
-            transforms.Normalize(MEAN, STD),
+            transforms.Normalize(CARD.mean, CARD.std),
         ]
     )
     return DataLoader(
@@ -76,7 +78,7 @@ def theirs(images: Tensor, batch_size: int, device: torch.device) -> Iterable[An
 
 def ours(images: Tensor, batch_size: int, device: torch.device) -> Loader:
     split = Split(images, torch.arange(len(images)) % 10)
-    return Resident(split, batch_size, Pixels(MEAN, STD, device), crop_flip, device)
+    return Resident(split, batch_size, Pixels(CARD.mean, CARD.std, device), crop_flip, device)
 
 
 def rate(epoch: Counted, seconds: float, device: torch.device) -> float:

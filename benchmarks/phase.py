@@ -31,12 +31,12 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
+import data
 from benchmarks.rows import ROOT, Row, Target, report
 from benchmarks.turns import ENVIRONMENT
-from data.cifar import CLASSES
 from data.writer import labelled, write
 from sms_dist import models
-from sms_dist.config import ModelConfig
+from sms_dist.config import DataConfig, ModelConfig
 from sms_dist.models.state import bare_state
 
 NUM = 3  # candidates
@@ -97,7 +97,8 @@ def prepare(job: Job, num_train: int, num_test: int) -> None:
         stored[f"{split}.targets"] = targets
     save_file(stored, job.images)
     splits = {split: labelled(_samples(stored, split)) for split in ("train", "test")}
-    write(job.shards, "cifar10", CLASSES.split(), splits, 1000, lambda _: None)
+    classes = data.described(DataConfig(name="cifar10")).classes
+    write(job.shards, "cifar10", classes, splits, 1000, lambda _: None)
     config = ModelConfig(name="resnet20", options={"width": job.width})
     model = models.build(config, (3, 32, 32), 10, seed=0, data_name="cifar10")
     save_file(bare_state(model), job.dense)

@@ -110,7 +110,7 @@ def main(
     steps: int, repeats: int,
 ) -> None:  # fmt: skip
     config = DataConfig(name=name, path=path, cache=cache)
-    card = data.card_source(name, "--data").card(config)
+    card = data.image_source(config, "--data").configured(config)
     info = data.info(config)
     resident = data.load(config).loaders(batch_size, CPU)
 

@@ -6,80 +6,113 @@ Nothing here imports torch before a data set is opened.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
-from data import own, subgroups
-from data.camvid import CAMVID
-from data.carded import CardSource
-from data.celeba import CELEBA
-from data.cifar import CIFAR10, CIFAR100
-from data.cityscapes import CITYSCAPES
-from data.dataset import Dataset, DatasetInfo, Source
-from data.digits import DIGITS, DIGITS_DISTORTED
-from data.division import split_sizes
-from data.imagenet import IMAGENET
-from data.texts.sources import MULTI30K, PARALLEL, WMT16
+from data import card as cards
+from data.dataset import DatasetInfo
+from data.digits import Digits
+from data.images import AttributeFiles, CifarFiles, ImageFiles
+from data.splits import split_sizes, with_subgroups
+from data.texts.sources import TextFiles
 from sms_dist.config import DataConfig
 from sms_dist.lookup import lookup
 
+if TYPE_CHECKING:
+    from data.loader import Dataset
+
 __all__ = [
-    "DATASETS", "Dataset", "DatasetInfo", "Source",
-    "card_source", "described", "info", "load", "split_sizes",
+    "READERS", "DatasetInfo", "Source", "described", "image_source", "info", "load", "source",
+    "split_sizes",
 ]  # fmt: skip
 
-DATASETS: dict[str, Source] = {
-    "digits": DIGITS,
-    "digits_distorted": DIGITS_DISTORTED,
-    "cifar10": CIFAR10,
-    "cifar100": CIFAR100,
-    "imagenet": IMAGENET,
-    "celeba": CELEBA,
-    "cityscapes": CITYSCAPES,
-    "camvid": CAMVID,
-    "multi30k": MULTI30K,
-    "wmt16": WMT16,
-    "parallel": PARALLEL,
-    "card": own.CARD,
+
+class Source(Protocol):
+    """A data set by name: its facts, and how to open it."""
+
+    def described(self, config: DataConfig) -> DatasetInfo:
+        """Return the facts by name and options, without a look at the samples' files.
+
+        Classes may have no names yet, and numbers of samples may be those of the whole set, or 0.
+        """
+        ...
+
+    def facts(self, config: DataConfig) -> DatasetInfo:
+        """Return the facts of all that is stored: with the counts of index.json, if there is one"""
+        ...
+
+    def open(self, config: DataConfig, info: DatasetInfo) -> Dataset:
+        """Return the data set with info.num_train training samples, those for validation taken out
+        of them."""
+        ...
+
+
+# What a card's `reader` names.
+READERS: dict[str, Callable[[Any], Source]] = {
+    "shards": ImageFiles,
+    "torchvision": CifarFiles,
+    "attributes": AttributeFiles,
+    "digits": Digits,
+    "text": TextFiles,
 }
 
 
+def source(config: DataConfig, field: str = "data.name") -> Source:
+    """Return the data set that data.name says; ValueError that names `field` for an unknown one."""
+    path = cards.path_of(config.name, config.path, field)
+    card = cards.read(path)
+    return lookup(READERS, card.reader, f"{path}: reader")(card)
+
+
+def image_source(config: DataConfig, field: str) -> ImageFiles:
+    """Return a set of images on disk; ValueError that names `field` for any other."""
+    found = source(config, field)
+    if isinstance(found, ImageFiles):
+        return found
+    images = [
+        name
+        for name in cards.names()
+        if name == cards.OWN or isinstance(source(DataConfig(name=name)), ImageFiles)
+    ]
+    raise ValueError(
+        f"{field}={config.name} is no set of images on disk; valid values: {', '.join(images)}"
+    )
+
+
 def info(config: DataConfig) -> DatasetInfo:
-    """The facts of the configured data set, after data.train_samples; no sample is read."""
-    source = lookup(DATASETS, config.name, "data.name")
-    if not isinstance(source, CardSource):
-        _check_no_images(config)
-    known = source.facts(config)
-    return subgroups.named(_shortened(known, config), config.subgroups)
+    """Return the facts of the configured data set, after data.train_samples; no sample is read."""
+    return _info(source(config), config)
 
 
 def described(config: DataConfig) -> DatasetInfo:
-    """The facts by name and options; of files, no more than a card or a vocabulary is read.
+    """Return the facts by name and options; of files, only a card or a vocabulary is read.
 
     Classes may have no names yet, and numbers of samples may be those of the whole set, or 0.
     """
-    return lookup(DATASETS, config.name, "data.name").described(config)
-
-
-def card_source(name: str, field: str) -> CardSource:
-    """Of a data set that a card describes; ValueError naming `field` for any other."""
-    carded = {key: entry for key, entry in DATASETS.items() if isinstance(entry, CardSource)}
-    return lookup(carded, name, field)
+    return source(config).described(config)
 
 
 def load(config: DataConfig) -> Dataset:
-    """The configured data set; the validation samples are the same for every seed."""
-    facts = info(config)
+    """Return the configured data set; the validation samples are the same for every seed."""
+    chosen = source(config)
+    facts = _info(chosen, config)
     split_sizes(facts, config)  # before anything is read
-    source = lookup(DATASETS, config.name, "data.name")
-    if config.loader == "streaming" and not isinstance(source, CardSource):
+    if config.loader == "streaming" and not isinstance(chosen, ImageFiles):
         raise ValueError(
             f"data.loader=streaming reads shards of images, and data.name={config.name} is kept in "
             "memory; leave it out"
         )
-    return source.open(config, facts)
+    return chosen.open(config, facts)
+
+
+def _info(chosen: Source, config: DataConfig) -> DatasetInfo:
+    if not isinstance(chosen, ImageFiles):
+        _check_no_images(config)
+    return with_subgroups(_shortened(chosen.facts(config), config), config.subgroups)
 
 
 def _check_no_images(config: DataConfig) -> None:
-    """Nothing is asked for that only images on disk have."""
+    """Refuse what only images on disk have."""
     for key in ("size", "target", "subgroup"):
         if getattr(config, key) is not None:
             raise ValueError(

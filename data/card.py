@@ -1,4 +1,4 @@
-"""A card says what the samples in a folder of shards are: fields, sizes, classes, normalisation."""
+"""Cards: what the samples of a data set are and how they are read, in a YAML file."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ from pydantic import Field, Strict, ValidationError, model_validator
 from data.dataset import DatasetInfo
 from sms_dist import small_files
 from sms_dist.config_file import one_line, parse
-from sms_dist.config_section import Above0, Names, Section, Size
+from sms_dist.config_section import Above0, Count, Integers, Names, Section, Size
+from sms_dist.lookup import lookup
+from sms_dist.shipped import shipped
 
 FILE = "card.yaml"
+OWN = "card"  # data.name for the card that lies in data.path
+ENDINGS = (".yaml", ".yml")  # data.name that is the path of a card
+TEXT = "text"  # the reader whose cards are `TextCard`s
 MAX_BYTES = 1 << 18
 MAX_CLASSES = 100_000
 MAX_SAMPLES = 1 << 40
 MAX_PIXELS = 1 << 26  # of an image
 SplitName: TypeAlias = Literal["train", "test"]
+SPLITS: tuple[SplitName, SplitName] = ("train", "test")
 AugmentName: TypeAlias = Literal[
     "none", "flip", "crop_flip", "crop_flip_rotate", "random_resized_crop", "scale_crop_flip"
 ]
@@ -43,11 +49,26 @@ class SampleCounts(Section):
     test: Annotated[int, Field(ge=1, le=MAX_SAMPLES)]
 
 
+class Download(Section):
+    """How the set lies on disk when it is downloaded: what `sms-dist data prepare` reads."""
+
+    layout: str
+    """one of those that `sms-dist data prepare` knows: see data/prepare"""
+    samples_per_shard: Count = 1000
+    """unless the command says otherwise"""
+    folder: Name | None = None
+    """torchvision: the folder that it unpacks"""
+    label_ids: Integers = ()
+    """cityscapes: the values in its masks that are the classes, in their order; all else is void"""
+
+
 class Card(Section):
-    """What one folder of shards holds. Fields of samples are named by their file extensions."""
+    """A set of images. Fields of samples are named by their file extensions."""
 
     name: Name
     """of the data set"""
+    reader: str = "shards"
+    """how samples are read: an entry of `data.READERS`"""
     task: Literal["classification", "segmentation"] = "classification"
     """a class for each image, or for each pixel"""
     images: Annotated[tuple[Extension, ...], Strict(False)] = ("png", "jpg", "jpeg")
@@ -59,6 +80,9 @@ class Card(Section):
     """`json:KEY`: an attribute; its combinations with the classes are measured apart"""
     subgroup_names: Names = ()
     """of the attribute's values 0, 1, ..."""
+    attributes: Names = ()
+    """reader attributes: keys of the JSON object with values 0 and 1, of which data.target and
+    data.subgroup choose; target and subgroup are those where they do not"""
     size: Size
     """height and width that the model sees"""
     fit: Literal["exact", "scale", "crop"] = "scale"
@@ -80,6 +104,10 @@ class Card(Section):
     """file names of the shards where there is no index.json, as patterns"""
     samples: SampleCounts | None = None
     """how many there are, where there is no index.json"""
+    copies: SampleCounts | None = None
+    """reader digits: so many fixed distortions of each digit, side by side (null: none)"""
+    download: Download | None = None
+    """layout of the downloaded set"""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -105,6 +133,7 @@ class Card(Section):
             *counts,
             (self.channels, *self.size),
             self.class_names,
+            group=self.copies.train if self.copies else 1,
             task=self.task,
             void=self.void,
             subgroups=self.subgroups,
@@ -121,6 +150,9 @@ class Card(Section):
             raise ValueError("classes needs at least two different names")
         if bool(self.subgroup) != bool(self.subgroup_names):
             raise ValueError("subgroup and subgroup_names belong together; give both or none")
+        for key in ("target", "subgroup") if self.attributes else ():
+            if (value := getattr(self, key)) not in [f"json:{name}" for name in self.attributes]:
+                raise ValueError(f"{key}={value} is none of its attributes")
         self._check_masks()
         return self
 
@@ -144,18 +176,59 @@ class Card(Section):
             )
 
 
-def read(folder: Path) -> Card:
-    """The card of a folder; ValueError in one line when there is none, or a mistake in it."""
-    path = folder / FILE
+class Stems(Section):
+    """Names of files without the language that ends them: the first pair that is there is read."""
+
+    train: Annotated[tuple[Name, ...], Strict(False), Field(min_length=1)] = ("train",)
+    test: Annotated[tuple[Name, ...], Strict(False), Field(min_length=1)] = ("test",)
+
+
+class TextCard(Section):
+    """A set of parallel text: files of sentences, one a line, such as train.en and train.de."""
+
+    name: Name
+    """of the data set"""
+    reader: Literal["text"]
+    samples: SampleCounts | None = None
+    """pairs of sentences, where the files are not here"""
+    files: Stems = Stems()
+    """which files"""
+    news: Name | None = None
+    """where those are missing: files for testing in any sub-folder, as text or sgm; for training
+    all corpora such as europarl-v7.de-en.en are read"""
+
+
+def names() -> tuple[str, ...]:
+    """Return what data.name may be, except for paths of cards."""
+    return tuple(sorted([*(path.stem for path in shipped("data").glob("*.yaml")), OWN]))
+
+
+def path_of(name: str, folder: str | None, field: str = "data.name") -> Path:
+    """Return where the card of a data set lies; `folder` (data.path) has the one of `card`.
+
+    ValueError that names `field` for an unknown name.
+    """
+    if name == OWN:
+        if folder is None:
+            raise ValueError(f"{field}={name} needs data.path: the folder of {FILE} and the shards")
+        return Path(folder) / FILE
+    if name.endswith(ENDINGS):
+        return Path(name)
+    return shipped("data") / f"{lookup(dict.fromkeys(names(), name), name, field)}.yaml"
+
+
+def read(path: Path) -> Card | TextCard:
+    """Return the card in a file; ValueError in one line when there is none, or a mistake in it."""
     if not small_files.is_file(path):
         raise ValueError(
-            f"{path}: there is no such file; describe the shards in it,"
-            " or write both with `sms-dist data prepare card`"
+            f"{path}: there is no such file; describe the samples in it,"
+            " or write it with its shards by `sms-dist data prepare card`"
         )
     values = parse(small_files.read(path, MAX_BYTES, "a card"), str(path))
     if not isinstance(values, dict):
         raise ValueError(f"{path} is not a mapping of keys to values")
+    kind = TextCard if values.get("reader") == TEXT else Card
     try:
-        return Card.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise ValueError(f"{path}: {one_line(error, Card)}") from None
+        raise ValueError(f"{path}: {one_line(error, kind)}") from None

@@ -9,15 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data import card_source, index, shards
-from data.card import FILE, Card, SplitName
-from data.carded import facts, wanted_shards
+from data import image_source, index, shards
+from data.card import FILE, OWN, SPLITS, Card, SplitName
 from data.dataset import DatasetInfo
 from data.decode import Decoded, decode
 from sms_dist.atomic import sha256_of
 from sms_dist.config import DataConfig
 
-SPLITS: tuple[SplitName, ...] = ("train", "test")
 MAX_PROBLEMS = 20
 
 
@@ -35,14 +33,16 @@ class Findings:
 
 
 def check(folder: Path, name: str | None = None, num_pictures: int = 0) -> Findings:
-    """Counts, checksums, every image and every label; ValueError where there is nothing to check.
+    """Check counts, checksums, images and labels; ValueError where there is nothing to check.
 
     Without a name it is the one in index.json, or `card` where there is a card.yaml.
     `num_pictures` samples are kept, evenly out of all training samples.
     """
     config = DataConfig(name=name or _name(folder), path=str(folder))
-    card = card_source(config.name, "--name").card(config)
-    found = Findings(facts(card, config), card, has_index=index.read(folder) is not None)
+    source = image_source(config, "--name")
+    found = Findings(
+        source.facts(config), source.configured(config), has_index=index.read(folder) is not None
+    )
     for split in SPLITS:
         _check_split(folder, split, found, num_pictures if split == "train" else 0)
     return found
@@ -50,7 +50,7 @@ def check(folder: Path, name: str | None = None, num_pictures: int = 0) -> Findi
 
 def _name(folder: Path) -> str:
     if (folder / FILE).is_file():
-        return "card"
+        return OWN
     name = index.name_of(folder)
     if name is None:
         raise ValueError(
@@ -77,7 +77,7 @@ def _samples(folder: Path, split: SplitName, found: Findings) -> Iterator[tuple[
     """Those without a problem; each problem is noted."""
     known = index.read(folder)
     hashes = {shard.file: shard.sha256 for shard in known.shards(split)} if known else {}
-    for path, expected in wanted_shards(found.card, folder, split):
+    for path, expected in index.shards(found.card, folder, split):
         if not path.is_file():
             found.problems.append(f"{path} is missing")
         elif path.name in hashes and sha256_of(path) != hashes[path.name]:

@@ -7,9 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.corruptions import BENCHMARK, SEVERITIES
-from data.corruptions.sets import CorruptedSet, Read
-from data.dataset import DatasetInfo
+from data.corruptions import BENCHMARK, SEVERITIES, CorruptedSet
+from data.dataset import DatasetInfo, Read
 from sms_dist.lookup import lookup
 
 if TYPE_CHECKING:

@@ -1,14 +1,16 @@
-"""The embedded sets: scikit-learn's 8x8 digits, plain or with fixed distortions."""
+"""The embedded digits: scikit-learn's 8x8 images, plain or with fixed distortions."""
 
 from __future__ import annotations
 
 import gzip
 import math
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.dataset import DatasetInfo, Source, Split
+from data.card import Card
+from data.dataset import DatasetInfo, Split
 from sms_dist.config import DataConfig
 
 if TYPE_CHECKING:
@@ -18,54 +20,44 @@ if TYPE_CHECKING:
 
     from data.resident import Images
 
-NUM_TRAIN, NUM_TEST = 1437, 360
-TRAIN_COPIES, TEST_COPIES = 2, 8
-SIZE = 12  # of a distorted digit
 SCALE = 1.4  # 8 pixels become about 11
 MAX_ANGLE, MAX_STRETCH, MAX_SHEAR, MAX_SHIFT = math.radians(20), 0.15, 0.2, 1.0
 NOISE = 0.3  # standard deviation, of pixels in [0, 1]
-LOWEST, HIGHEST = (
-    -1.0,
-    2.0,
-)  # what the noisy pixels' 0 ... 255 stand for; beyond lies 1 pixel in 1000
-CLASSES = tuple("0123456789")
+# What the noisy pixels' 0 ... 255 stand for; beyond lies 1 pixel in 1000.
+LOWEST, HIGHEST = -1.0, 2.0
 
 
-def open_digits(config: DataConfig, info: DatasetInfo) -> Images:
-    """1437 training and 360 test digits, 1x8x8."""
-    from data.resident import in_memory
+@dataclass(frozen=True)
+class Digits:
+    """Reader `digits`: all of them, or the card's `copies` of each in its size."""
 
-    return in_memory(*_plain(), info, config, (0.2878,), (0.3541,))
+    card: Card
 
+    def described(self, config: DataConfig) -> DatasetInfo:
+        """Return the facts on the card."""
+        return self.card.info
 
-def open_digits_distorted(config: DataConfig, info: DatasetInfo) -> Images:
-    """Each training digit distorted twice, each test digit eight times, 1x12x12."""
-    from data.resident import in_memory
+    def facts(self, config: DataConfig) -> DatasetInfo:
+        """Return the facts on the card."""
+        return self.card.info
 
-    train, test = (
-        _distorted(split, copies, name)
-        for split, copies, name in zip(
-            _plain(), (TRAIN_COPIES, TEST_COPIES), ("train", "test"), strict=True
-        )
-    )
-    return in_memory(train, test, info, config, (0.4198,), (0.1440,))
+    def open(self, config: DataConfig, info: DatasetInfo) -> Images:
+        """Return the data set in memory."""
+        from data.resident import in_memory
 
-
-DIGITS = Source(
-    DatasetInfo("digits", NUM_TRAIN, NUM_TEST, (1, 8, 8), CLASSES), open_digits, is_embedded=True
-)
-DIGITS_DISTORTED = Source(
-    DatasetInfo(
-        "digits_distorted",
-        NUM_TRAIN * TRAIN_COPIES,
-        NUM_TEST * TEST_COPIES,
-        (1, SIZE, SIZE),
-        CLASSES,
-        group=TRAIN_COPIES,
-    ),
-    open_digits_distorted,
-    is_embedded=True,
-)
+        train, test = _plain()
+        if copies := self.card.copies:
+            size = self.card.size[0]
+            train = _distorted(train, copies.train, "train", size)
+            test = _distorted(test, copies.test, "test", size)
+        wanted, shape = self.card.info, tuple(train.images.shape[1:])
+        stored = (len(train), len(test), shape)
+        if (wanted.num_train, wanted.num_test, wanted.input_shape) != stored:
+            raise ValueError(
+                f"the card of {self.card.name} does not fit: the digits are {len(train)} and"
+                f" {len(test)} of {'x'.join(map(str, shape))}; correct samples, size or channels"
+            )
+        return in_memory(train, test, info, config, self.card.mean, self.card.std)
 
 
 def _table() -> NDArray[np.float64]:
@@ -96,7 +88,7 @@ def _plain() -> tuple[Split, Split]:
     return shuffled.select(~is_test), shuffled.select(is_test)
 
 
-def _distorted(split: Split, copies: int, name: str) -> Split:
+def _distorted(split: Split, copies: int, name: str, size: int) -> Split:
     """`copies` fixed distortions of each image, side by side.
 
     In double precision, so that every machine rounds to the same pixels.
@@ -108,20 +100,20 @@ def _distorted(split: Split, copies: int, name: str) -> Split:
     samples = torch.arange(len(split) * copies)
     origin = samples // copies
     affine = stream(0, f"digits distortion {name}").uniform(samples, 6).double() * 2 - 1
-    noise = stream(0, f"digits noise {name}").uniform(samples, 2 * SIZE * SIZE).double()
-    images = _warp(split.images[origin, 0].double() / 240, affine)
+    noise = stream(0, f"digits noise {name}").uniform(samples, 2 * size * size).double()
+    images = _warp(split.images[origin, 0].double() / 240, affine, size)
     images = images + NOISE * _normal(noise).view_as(images)
     levels = (images - LOWEST) / (HIGHEST - LOWEST) * 255
     return Split(levels.round().clamp(0, 255).to(torch.uint8)[:, None], split.targets[origin])
 
 
-def _warp(images: Tensor, affine: Tensor) -> Tensor:
-    """Randomly turned, stretched, sheared and shifted: N x 8 x 8 -> N x SIZE x SIZE."""
+def _warp(images: Tensor, affine: Tensor, size: int) -> Tensor:
+    """Randomly turned, stretched, sheared and shifted: N x 8 x 8 -> N x size x size."""
     import torch
 
     angle, shear = affine[:, 0] * MAX_ANGLE, affine[:, 1] * MAX_SHEAR
     stretch, shift = SCALE * (1 + affine[:, 2:4] * MAX_STRETCH), affine[:, 4:] * MAX_SHIFT
-    grid = torch.arange(SIZE).double() - (SIZE - 1) / 2
+    grid = torch.arange(size).double() - (size - 1) / 2
     y = grid[None, :, None] - shift[:, 1, None, None]
     x = grid[None, None, :] - shift[:, 0, None, None]
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]

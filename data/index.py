@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError
 
@@ -13,12 +13,14 @@ from data import remote
 from data.card import Card, SplitName
 from data.dataset import DatasetInfo
 from sms_dist import small_files
+from sms_dist.config import DataConfig
 from sms_dist.config_section import Section
 
 FILE = "index.json"
 ENDINGS = (".tar", ".tar.gz")
 MAX_BYTES = 1 << 23  # 50,000 shards
 MAX_SAMPLES = 1 << 32  # of a shard
+T = TypeVar("T", bound=Section)
 
 
 class ShardFacts(Section):
@@ -63,12 +65,17 @@ class Shard(NamedTuple):
 
 
 def read(folder: Path) -> Index | None:
-    """The folder's index; None where there is none."""
+    """Return the folder's index of shards; None where there is none."""
+    return read_as(Index, folder)
+
+
+def read_as(kind: type[T], folder: Path) -> T | None:
+    """Return the folder's index.json as a model; None where there is none."""
     path = folder / FILE
     if not small_files.is_file(path):
         return None
     try:
-        return Index.model_validate_json(_content(path))
+        return kind.model_validate_json(small_files.read(path, MAX_BYTES, "an index"))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
@@ -78,19 +85,10 @@ def read(folder: Path) -> Index | None:
         ) from None
 
 
-def _content(path: Path) -> bytes:
-    return small_files.read(path, MAX_BYTES, "an index")
-
-
 def name_of(folder: Path) -> str | None:
-    """Which data set the folder's index is of, whatever kind it is; None where there is none."""
-    path = folder / FILE
-    if not small_files.is_file(path):
-        return None
-    try:
-        return _Named.model_validate_json(_content(path)).name
-    except ValidationError:
-        raise ValueError(f"{path} does not say which data set it is of; write it anew") from None
+    """Return which data set the folder's index is of, whatever kind it is; None for no index."""
+    known = read_as(_Named, folder)
+    return known.name if known else None
 
 
 def facts(card: Card, folder: Path) -> DatasetInfo:
@@ -110,17 +108,49 @@ def facts(card: Card, folder: Path) -> DatasetInfo:
     )
 
 
+def folder_of(card: Card, config: DataConfig) -> Path:
+    """Return data.path; ValueError unless it is a folder."""
+    if config.path is None:
+        raise ValueError(f"data.name={card.name} needs data.path: a folder of shards")
+    folder = Path(config.path)
+    if not folder.is_dir():
+        raise ValueError(
+            f"data.path={folder} is no folder; set it to the one that holds {card.name}"
+        )
+    return folder
+
+
 def shards(card: Card, folder: Path, split: SplitName) -> list[Shard]:
-    """The files of a split in their order: those of the index, or else of the card's patterns."""
+    """Return the files of a split in their order: those of the index, or of the card's patterns.
+
+    ValueError where there are none.
+    """
     known = read(folder)
     if known is not None:
-        return [Shard(_local(shard.file, folder), shard.samples) for shard in known.shards(split)]
-    patterns = card.shards.train if split == "train" else card.shards.test
-    found: dict[Path, None] = {}
-    for pattern in patterns:
-        files = [path for path in folder.iterdir() if fnmatchcase(path.name, pattern)]
-        found |= dict.fromkeys(path for path in sorted(files) if path.name.endswith(ENDINGS))
-    return [Shard(path, None) for path in found]
+        files = [Shard(_local(shard.file, folder), shard.samples) for shard in known.shards(split)]
+    else:
+        files = [Shard(path, None) for path in _matching(card, folder, split)]
+    if not files:
+        wanted = " or ".join(
+            f"{pattern}{end}" for pattern in _patterns(card, split) for end in ENDINGS
+        )
+        raise ValueError(
+            f"data.path={folder} holds no {wanted}; set data.path to the folder of {card.name}"
+        )
+    return files
+
+
+def _patterns(card: Card, split: SplitName) -> tuple[str, ...]:
+    return card.shards.train if split == "train" else card.shards.test
+
+
+def _matching(card: Card, folder: Path, split: SplitName) -> list[Path]:
+    """The files of each pattern in turn, in the order of their names, each once."""
+    files: dict[Path, None] = {}
+    for pattern in _patterns(card, split):
+        matching = [path for path in folder.iterdir() if fnmatchcase(path.name, pattern)]
+        files |= dict.fromkeys(path for path in sorted(matching) if path.name.endswith(ENDINGS))
+    return list(files)
 
 
 def _local(file: str, folder: Path) -> Path:

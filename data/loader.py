@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
-from data.corruptions.sets import Read
+from data.dataset import DatasetInfo, Read
 from data.order import Step, cut, part_indices, steps_per_epoch
 from data.pixels import Pixels
 from sms_dist.randomness import Stream
@@ -66,6 +67,20 @@ class Loader(ABC):
         """My share of each step; without augmentation if there is no stream."""
 
 
+class Excerpt(Loader):
+    """The first samples of a split in batches of another size, to measure how fast they come.
+
+    Batches are made as the loader makes them.
+    """
+
+    def __init__(self, loader: Loader, batch_size: int, num_samples: int) -> None:
+        super().__init__(min(num_samples, loader.num_samples), batch_size)
+        self._loader = loader
+
+    def _batches(self, steps: Iterable[Step], augmentation: Stream | None) -> Iterator[Batch]:
+        return self._loader._batches(steps, augmentation)
+
+
 @dataclass(frozen=True)
 class Loaders:
     """The splits of a data set."""
@@ -77,3 +92,14 @@ class Loaders:
     stored_test: Read | None = None  # of images: those of the test set, as they are stored
     facts: Mapping[str, int] = field(default_factory=dict)  # what was left out or cut when reading
     damaged: Callable[[], Sequence[str]] = tuple  # what was wrong with samples that were left out
+
+
+class Dataset(Protocol):
+    """A data set that has been opened: in memory, or as files that are read while training."""
+
+    @property
+    def info(self) -> DatasetInfo: ...
+
+    def loaders(self, batch_size: int, device: torch.device) -> Loaders:
+        """Return all splits, of which only the training one augments."""
+        ...

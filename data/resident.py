@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from data.corruptions.sets import reader
+from data.augment import for_resident
+from data.card import Card
 from data.dataset import Augment, DatasetInfo, Split
-from data.division import divided
+from data.decode import Decoded, fit_test
 from data.loader import Batch, Loader, Loaders
 from data.order import Step
 from data.pixels import Pixels
-from data.subgroups import grouped
+from data.splits import divided, grouped
 from sms_dist.config import DataConfig
 from sms_dist.randomness import Stream
 
@@ -47,7 +51,7 @@ class Images:
             resident(self.validation, None),
             resident(self.test, None),
             pixels,
-            reader(self.test),
+            self.test.read,
         )
 
 
@@ -65,6 +69,60 @@ def in_memory(
     train, validation = divided(train.first(info.num_train), info, config)
     augment = augment if config.augment else None
     return Images(info, train, validation, test, mean, std, augment)
+
+
+def open_resident(
+    card: Card,
+    train: Iterable[tuple[str, Decoded]],
+    test: Iterable[tuple[str, Decoded]],
+    config: DataConfig,
+    info: DatasetInfo,
+) -> Images:
+    """Return the data set in memory; samples are read in stored order, no more than are wanted."""
+    if config.train_samples:
+        train = islice(train, info.num_train)  # later shards are not opened
+    splits = (
+        gathered(train, info.num_train, card, f"data.path={config.path}: train"),
+        gathered(test, info.num_test, card, f"data.path={config.path}: test"),
+    )
+    return in_memory(*splits, info, config, card.mean, card.std, for_resident(card))
+
+
+def gathered(stored: Iterable[tuple[str, Decoded]], count: int, card: Card, place: str) -> Split:
+    """Return exactly `count` samples in the card's size; ValueError for fewer or more."""
+    _check_memory(count, card, place)
+    is_masks = card.task == "segmentation"
+    images = np.empty((count, card.channels, *card.size), np.uint8)
+    targets = np.empty((count, *card.size), np.uint8) if is_masks else np.empty(count, np.int64)
+    subgroups = np.empty(count, np.int64) if card.subgroups else None
+    found = 0
+    for _place, sample in stored:
+        if found < count:
+            images[found], targets[found], subgroup = fit_test(card, sample)
+            if subgroups is not None and subgroup is not None:
+                subgroups[found] = subgroup
+        found += 1
+    if found != count:
+        raise ValueError(
+            f"{place} has {found} samples instead of {count}; copy the missing shards,"
+            " or if this is the whole set, write its index.json with `sms-dist data index`"
+        )
+    return Split(
+        torch.from_numpy(images),
+        torch.from_numpy(targets),
+        None if subgroups is None else torch.from_numpy(subgroups),
+    )
+
+
+def _check_memory(count: int, card: Card, place: str) -> None:
+    """Before hours of reading: the images fit into this machine."""
+    needed = count * (card.channels + (card.task == "segmentation")) * card.size[0] * card.size[1]
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise ValueError(
+            f"{place} takes {needed / 1e9:.0f} GB of memory and this machine has"
+            f" {there / 1e9:.0f}; set data.loader=streaming, or a smaller data.size"
+        )
 
 
 class Resident(Loader):

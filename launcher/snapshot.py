@@ -76,8 +76,8 @@ def _write(folder: Path, config: Config | None, has_code: bool) -> None:
 
 
 def _copy(package: Path, to: Path) -> None:
-    """Python files only: in a clone data/ may hold gigabytes of what is trained on."""
-    for path in sorted(package.rglob("*.py")):
+    """Code and cards only: in a clone data/ may hold gigabytes of what is trained on."""
+    for path in sorted([*package.rglob("*.py"), *package.glob("*.yaml")]):
         copy = to / path.relative_to(package)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from data.card import ENDINGS
 from launcher import jobs
 from launcher.cluster import ClusterConfig
 from launcher.slurm import Place
@@ -62,6 +63,7 @@ def record(paths: RunPaths, number: str) -> None:
 
 def _check_paths(config: Config) -> None:
     paths = {
+        "data.name": config.data.name if config.data.name.endswith(ENDINGS) else None,
         "data.path": config.data.path,
         "pretrain.from": config.pretrain.from_,
         "model.weights": config.model.weights,

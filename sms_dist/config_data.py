@@ -9,7 +9,8 @@ from sms_dist.config_section import Count, Fraction, Natural, Pair, Section, Siz
 
 class DataConfig(Section):
     name: str = "digits_distorted"
-    """see [data sets](data.md); `card`: shards of your own, described by their card.yaml"""
+    """see [data sets](data.md); `card`: shards of your own, described by their card.yaml;
+    or the path of a card, a .yaml file"""
     path: str | None = None
     """folder of shards, or of the data set as it is downloaded; the digits are embedded and need
     none"""

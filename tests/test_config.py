@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from data import DATASETS
+import data
 from sms_dist.checks import check
 from sms_dist.config import Config
 from sms_dist.config_compare import differences, fingerprint, flatten
@@ -296,7 +296,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 @pytest.mark.parametrize("path", [None, *CONFIGS], ids=lambda path: path.name if path else "none")
 def test_every_configuration_loads_and_plans(path):
     config = load(path)
-    info = DATASETS[config.data.name].info
+    info = data.described(config.data)
     for num_groups in (1, 4):
         plan = make_plan(check(config), num_groups, sizes(config, info))
         if config.method.name != "dense":

@@ -31,6 +31,7 @@ LAYERS = [
         "safetensors_header",
         "small_files",
         "randomness",
+        "shipped",
         "vision",
         "phases",
     },

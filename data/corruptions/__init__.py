@@ -1,6 +1,13 @@
-"""Names of the image corruptions of Hendrycks & Dietterich (ICLR 2019); imports no torch."""
+"""Image corruptions (Hendrycks & Dietterich, ICLR 2019): their names, and a test set under one.
+
+Nothing here imports torch.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+
+from data.dataset import Read
 
 # The benchmark: "OOD accuracy" is over these and all severities.
 BENCHMARK = (
@@ -23,3 +30,13 @@ BENCHMARK = (
 # Its authors keep these for the choice of hyperparameters.
 EXTRAS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 SEVERITIES = (1, 2, 3, 4, 5)
+
+
+@dataclass(frozen=True)
+class CorruptedSet:
+    """The test set under one corruption. `count` samples, in an order that never changes."""
+
+    corruption: str
+    severity: int
+    count: int
+    read: Read

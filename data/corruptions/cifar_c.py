@@ -11,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data.corruptions import SEVERITIES
-from data.corruptions.sets import CorruptedSet, Read
-from data.dataset import DatasetInfo
+from data.corruptions import SEVERITIES, CorruptedSet
+from data.dataset import DatasetInfo, Read
 
 LABELS = "labels.npy"
 AGAIN = "unpack CIFAR-10-C or CIFAR-100-C again"

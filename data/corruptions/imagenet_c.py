@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data.corruptions import SEVERITIES
-from data.corruptions.sets import CorruptedSet
+from data.corruptions import SEVERITIES, CorruptedSet
 from data.dataset import DatasetInfo
 
 ENDINGS = (".jpeg", ".jpg", ".png")

@@ -10,29 +10,29 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from data.prepare.layout import Prepared, first_of, image_field, images_in, key_of, shuffled
+from data.card import Card
+from data.prepare.layouts import Prepared, first_of, image_field, images_in, key_of, shuffled
 from data.shards import Sample
 
-NUM_CLASSES = 1000
 ROOTS = (".", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")  # of train/ and val/, the latter Kaggle's
 KIT = "ILSVRC2012_devkit_t12/data"
 Labelled = tuple[Path, int]
 
 
-def read(source: Path, name: str) -> Prepared:
-    """Images stay the files they are."""
+def imagenet(source: Path, card: Card) -> Prepared:
+    """Return the images, which stay the files they are."""
     root = first_of(
         source, [f"{root}/train" for root in ROOTS], "train/ with a folder for each class"
     ).parent
     wnids = _folders(root / "train")
-    if len(wnids) != NUM_CLASSES:
+    if len(wnids) != card.num_classes:
         raise ValueError(
-            f"{root / 'train'} has {len(wnids)} folders of classes, not {NUM_CLASSES};"
+            f"{root / 'train'} has {len(wnids)} folders of classes, not {card.num_classes};"
             " for another set of images write `sms-dist data prepare card`"
         )
     train, test = list(_by_folder(root / "train", wnids)), _validation(source, root, wnids)
     names = _class_names(source, wnids)
-    return Prepared(name, names, _samples(shuffled(train, name)), _samples(test))
+    return Prepared(card.name, names, _samples(shuffled(train, card.name)), _samples(test))
 
 
 def _folders(folder: Path) -> list[str]:
@@ -59,8 +59,9 @@ def _validation(source: Path, root: Path, wnids: Sequence[str]) -> list[Labelled
     files = images_in(folder)
     missing = [path.name for path in files if path.stem not in labels]
     if missing:
-        raise ValueError(f"{folder}: the classes of {len(missing)} images are not known, among"
-                         f" them {missing[0]}")  # fmt: skip
+        raise ValueError(
+            f"{folder}: the classes of {len(missing)} images are not known, among them {missing[0]}"
+        )
     return [(path, labels[path.stem]) for path in files]
 
 

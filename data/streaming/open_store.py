@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from data import cache, index
 from data.card import Card, SplitName
-from data.carded import folder_of, wanted_shards
 from data.decode import AGAIN
 from data.streaming.positions import Positions, positions
 from data.streaming.store import Store
@@ -28,7 +27,7 @@ def open_store(card: Card, config: DataConfig, split: SplitName, num_samples: in
 
     Without data.train_samples there must be no more of them.
     """
-    folder = folder_of(card, config)
+    folder = index.folder_of(card, config)
     paths: list[Path] = []
     found: list[Positions] = []
     total = 0
@@ -66,4 +65,4 @@ def _listed(card: Card, folder: Path, split: SplitName) -> list[Listed]:
     known = index.read(folder)
     if known is not None:
         return [Listed(facts.file, facts.samples, facts.sha256) for facts in known.shards(split)]
-    return [Listed(shard.path.name, None, None) for shard in wanted_shards(card, folder, split)]
+    return [Listed(shard.path.name, None, None) for shard in index.shards(card, folder, split)]

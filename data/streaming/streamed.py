@@ -11,15 +11,14 @@ from torch import Tensor
 from data.augment import for_streaming
 from data.card import Card
 from data.dataset import DatasetInfo, Split
-from data.division import is_validation
 from data.loader import Loaders
 from data.pixels import Pixels
+from data.splits import grouped, is_validation
 from data.streaming.bad_samples import BadSamples
 from data.streaming.loader import Streaming
 from data.streaming.open_store import open_store
 from data.streaming.pool import Pool
 from data.streaming.reader import Part, Reader
-from data.subgroups import grouped
 from sms_dist.config import DataConfig
 
 

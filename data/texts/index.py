@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from data.index import FILE, MAX_BYTES
+from data.index import FILE, read_as
 from data.texts.files import Languages
-from sms_dist import small_files
 from sms_dist.config_section import Pair, Section
 
-AGAIN = "write it anew with `sms-dist data prepare`, or remove it"
 Name = Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -38,16 +36,8 @@ class TextIndex(Section):
 
 
 def read(folder: Path) -> TextIndex | None:
-    """The folder's index; None where there is none."""
-    path = folder / FILE
-    if not path.is_file():
-        return None
-    try:
-        return TextIndex.model_validate_json(small_files.read(path, MAX_BYTES, "an index"))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ValueError(f"{path}: {place}: {first['msg']}; {AGAIN}") from None
+    """Return the folder's index; None where there is none."""
+    return read_as(TextIndex, folder)
 
 
 def check(stored: TextIndex, name: str, folder: Path, languages: Languages) -> None:

@@ -7,24 +7,24 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from data.texts.files import Files, Languages, find
-from data.texts.lines import count, lines
+from data.card import TextCard
+from data.texts.files import Files, Languages, count, find, lines
 from data.texts.vocabulary import END, PAD, UNKNOWN, sentencepiece
 from sms_dist import atomic
 
 MOST_SENTENCES = 2_000_000  # more take long and change little
 NUM_THREADS = 4  # sums of threads are rounded: not what the machine has
-ANY_LAYOUT = "wmt16"  # which begins with those of the others
+ANYWHERE = TextCard(name="texts", reader="text", news="news")  # a plain pair, else all corpora
 
 
 def train_vocabulary(source: Path, size: int, target: Path, languages: Languages) -> None:
-    """Writes `size` pieces for the training sentences in the folder `source`; never overwrites.
+    """Write `size` pieces for the training sentences in the folder `source`; never overwrites.
 
     What has no piece is spelt in bytes, so that every sentence comes back as it was.
     """
     if target.exists():
         raise ValueError(f"--to {target} is there already; name another file or remove it first")
-    files = find(ANY_LAYOUT, source, "train", languages)
+    files = find(ANYWHERE, source, "train", languages)
     model = _train(_sentences(files), size)
     target.parent.mkdir(parents=True, exist_ok=True)
     atomic.write(target, model)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from data.texts.vocabulary import PAD, Tokens
@@ -43,15 +44,31 @@ class Packed:
 
 
 def token_type(vocabulary_size: int) -> type[np.signedinteger[Any]]:
-    """The smallest that holds the vocabulary and that torch can index."""
+    """Return the smallest that holds the vocabulary and that torch can index."""
     return np.int16 if vocabulary_size <= 1 << 15 else np.int32
 
 
 def packed(chunks: Sequence[Tokens], vocabulary_size: int) -> Packed:
-    """Chunks of sentences joined."""
+    """Return chunks of sentences joined."""
     kind = token_type(vocabulary_size)
     tokens = np.concatenate(
         [np.zeros(0, kind), *(tokens.astype(kind, copy=False) for tokens, _ in chunks)]
     )
     starts = np.cumsum(np.concatenate([np.zeros(1, np.int64), *(lengths for _, lengths in chunks)]))
     return Packed(torch.from_numpy(tokens), torch.from_numpy(starts))
+
+
+def cut(tokens: NDArray[np.signedinteger[Any]], lengths: NDArray[np.int64], limit: int) -> Tokens:
+    """Return the first limit - 1 tokens of each sentence, and its last one, which is its end."""
+    ends = np.cumsum(lengths)
+    places = np.arange(len(tokens)) - np.repeat(ends - lengths, lengths)
+    kept = places < limit - 1
+    kept[ends - 1] = True
+    return tokens[kept], np.minimum(lengths, limit)
+
+
+def select(
+    tokens: NDArray[np.signedinteger[Any]], lengths: NDArray[np.int64], kept: NDArray[np.bool_]
+) -> Tokens:
+    """Return only some of the sentences."""
+    return tokens[np.repeat(kept, lengths)], lengths[kept]

@@ -8,29 +8,29 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
+from data.card import SPLITS, SplitName, TextCard
 from data.index import FILE
 from data.texts import index
-from data.texts.files import SPLITS, Files, Languages, SplitName, check_languages, find
-from data.texts.lines import count
+from data.texts.files import Files, Languages, check_languages, count, find
 from data.texts.reading import Chunk, chunks
 from sms_dist.atomic import replacing, sha256_of
 
 
 def prepare(
-    name: str,
+    card: TextCard,
     source: Path,
     target: Path,
     languages: Languages = ("en", "de"),
     progress: Callable[[str], None] = print,
 ) -> None:
-    """Writes `target`, which appears complete or not at all; refuses to overwrite.
+    """Write `target`, which appears complete or not at all; refuses to overwrite.
 
     Training pairs with an empty side are left out and counted; for testing there may be none.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{target} is not an empty folder; name another one or remove it first")
     found: dict[SplitName, list[Files]] = {
-        split: find(name, source, split, languages) for split in SPLITS
+        split: find(card, source, split, languages) for split in SPLITS
     }
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as new:
@@ -41,7 +41,7 @@ def prepare(
         progress(f"train: {train.pairs} pairs, {empty['empty']} empty ones left out")
         progress(f"test: {test.pairs} pairs")
         facts = index.TextIndex(
-            name=name,
+            name=card.name,
             languages=languages,
             empty=empty["empty"],
             splits=index.Splits(train=train, test=test),
@@ -50,7 +50,7 @@ def prepare(
 
 
 def check(folder: Path) -> list[str]:
-    """What is wrong with the files of an index, one sentence each; empty: nothing."""
+    """Return what is wrong with the files of an index, one sentence each; empty: nothing."""
     known = index.read(folder)
     if known is None:
         return [f"{folder} has no {FILE}; `sms-dist data prepare` writes one"]

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from data.texts import limits
-from data.texts.files import Files
-from data.texts.lines import Line, Pair, pairs
-from data.texts.packed import packed, token_type
+from data.texts.files import Files, Line, Pair, pairs
+from data.texts.packed import cut, packed, select, token_type
 from data.texts.resident import Sentences
 from data.texts.vocabulary import Tokens, Vocabulary
 
@@ -65,7 +63,7 @@ class Reader:
             self.counts["skipped" if self.policy == "skip" else "cut"] += int(is_long.sum())
         kept = ~is_long if self.policy == "skip" else np.ones_like(is_long)
         for side, gathered in zip(sides, (self._sources, self._targets), strict=True):
-            tokens, lengths = limits.cut(*limits.select(*side, kept), self.max_length)
+            tokens, lengths = cut(*select(*side, kept), self.max_length)
             gathered.append((tokens.astype(token_type(self.vocabulary.size)), lengths))
         if self.keeps_text:
             self._texts.extend(pair.target.text for pair in chunk.select(kept).pairs)

@@ -1,4 +1,4 @@
-"""The sets of parallel text by name: their facts, and how they are opened."""
+"""Sets of parallel text: what their cards say becomes facts and opened data sets."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.dataset import DatasetInfo, Source
+from data.card import SPLITS, SplitName, TextCard
+from data.dataset import DatasetInfo
 from data.index import FILE
-from data.texts import index, lines
-from data.texts.files import SPLITS, Languages, SplitName, find
+from data.texts import index
+from data.texts.files import Languages, count, find
 from data.texts.vocabulary import Bytes, open_vocabulary
 from sms_dist.config import DataConfig
 
@@ -19,23 +20,31 @@ if TYPE_CHECKING:
     from data.texts.reading import Policy
     from data.texts.resident import Sentences, Texts
 
-LENGTH = DataConfig().max_length
-
 
 @dataclass(frozen=True)
-class TextSource(Source):
-    """`info` holds the numbers of the published set."""
+class TextFiles:
+    """Reader `text`: pairs of files, in memory as tokens."""
+
+    card: TextCard
 
     def described(self, config: DataConfig) -> DatasetInfo:
-        """The facts by name and options; no file is read, so every vocabulary is that of bytes."""
-        return dataclasses.replace(self.info, input_shape=(config.max_length,))
+        """Return the facts on the card; no file is read, so the vocabulary is that of bytes."""
+        counts = self.card.samples
+        return DatasetInfo(
+            self.card.name,
+            counts.train if counts else 0,
+            counts.test if counts else 0,
+            input_shape=(config.max_length,),
+            classes=(),
+            task="translation",
+            vocabulary=Bytes.size,
+        )
 
     def facts(self, config: DataConfig) -> DatasetInfo:
-        """With the configured vocabulary and the pairs of the folder, as far as they are here.
+        """Return the facts with the configured vocabulary and the pairs of the folder.
 
-        For a plan elsewhere the vocabulary is that of bytes and the pairs are those of the
-        published set. Pairs are lines: what opening the set leaves out, empty or too long, is
-        still among them.
+        For a plan elsewhere the vocabulary is that of bytes and the pairs are those of the card.
+        Pairs are lines: what opening the set leaves out, empty or too long, is still among them.
         """
         known = self.described(config)
         if Path(config.vocabulary).is_file():
@@ -43,50 +52,50 @@ class TextSource(Source):
             known = dataclasses.replace(known, vocabulary=size)
         if config.path is None or not Path(config.path).is_dir():
             return known
-        train, test = num_pairs(known.name, Path(config.path), config.languages)
+        train, test = num_pairs(self.card, Path(config.path), config.languages)
         return dataclasses.replace(known, num_train=train, num_test=test)
 
+    def open(self, config: DataConfig, info: DatasetInfo) -> Texts:
+        """Read and encode everything; the text of training sentences is not kept."""
+        from data.texts.resident import Texts
 
-def num_pairs(name: str, folder: Path, languages: Languages) -> tuple[int, int]:
-    """For training and for testing: as index.json says, else by counting lines."""
+        if config.path is None:
+            raise ValueError(
+                f"data.name={info.name} needs data.path: the folder that holds its files, such as"
+                f" train.{config.languages[0]} and train.{config.languages[1]}"
+            )
+        folder = Path(config.path)
+        train, validation, train_counts = _read_train(self.card, config, info, folder)
+        test, test_counts = _read_test(self.card, config, info, folder)
+        actual = dataclasses.replace(info, num_train=len(train) + len(validation))
+        return Texts(actual, train, validation, test, {**train_counts, **test_counts})
+
+
+def num_pairs(card: TextCard, folder: Path, languages: Languages) -> tuple[int, int]:
+    """Return those for training and for testing: as index.json says, else by counting lines."""
     stored = index.read(folder)
     if stored is not None:
-        index.check(stored, name, folder, languages)
+        index.check(stored, card.name, folder, languages)
         return stored.splits.train.pairs, stored.splits.test.pairs
     train, test = (
-        sum(lines.count(files.source) for files in find(name, folder, split, languages))
+        sum(count(files.source) for files in find(card, folder, split, languages))
         for split in SPLITS
     )
     return train, test
 
 
-def open_texts(config: DataConfig, info: DatasetInfo) -> Texts:
-    """Reads and encodes everything; the text of training sentences is not kept."""
-    from data.texts.resident import Texts
-
-    if config.path is None:
-        raise ValueError(
-            f"data.name={info.name} needs data.path: the folder that holds its files, such as"
-            f" train.{config.languages[0]} and train.{config.languages[1]}"
-        )
-    train, validation, train_counts = _read_train(config, info, Path(config.path))
-    test, test_counts = _read_test(config, info, Path(config.path))
-    actual = dataclasses.replace(info, num_train=len(train) + len(validation))
-    return Texts(actual, train, validation, test, {**train_counts, **test_counts})
-
-
 def _read_train(
-    config: DataConfig, info: DatasetInfo, folder: Path
+    card: TextCard, config: DataConfig, info: DatasetInfo, folder: Path
 ) -> tuple[Sentences, Sentences, dict[str, int]]:
     """Which pairs are for validation depends on neither the vocabulary nor what is left out."""
-    from data.division import is_validation
+    from data.splits import is_validation
     from data.texts.reading import Reader, chunks
 
     vocabulary, limit = open_vocabulary(config.vocabulary), config.max_length
     train = Reader(vocabulary, limit, config.max_length_policy)
     validation = Reader(vocabulary, limit, _measured(config), keeps_text=True)
     is_chosen = is_validation(info, config).numpy()
-    files = find(info.name, folder, "train", config.languages)
+    files = find(card, folder, "train", config.languages)
     counts: Counter[str] = Counter()
     for chunk in chunks(files, config.train_samples, counts):
         if counts["pairs"] > info.num_train:
@@ -105,13 +114,13 @@ def _read_train(
 
 
 def _read_test(
-    config: DataConfig, info: DatasetInfo, folder: Path
+    card: TextCard, config: DataConfig, info: DatasetInfo, folder: Path
 ) -> tuple[Sentences, dict[str, int]]:
     from data.texts.reading import Reader, chunks
 
     vocabulary = open_vocabulary(config.vocabulary)
     test = Reader(vocabulary, config.max_length, _measured(config), keeps_text=True)
-    for chunk in chunks(find(info.name, folder, "test", config.languages), None, None):
+    for chunk in chunks(find(card, folder, "test", config.languages), None, None):
         test.add(chunk)
     sentences = test.sentences()
     _check_count(folder, "test", len(sentences), info.num_test)
@@ -129,21 +138,3 @@ def _check_count(folder: Path, split: SplitName, found: int, expected: int) -> N
             f"data.path={folder}: {split} has {found} pairs instead of {expected};"
             f" copy its files again, or write {FILE} anew with `sms-dist data prepare`"
         )
-
-
-def _source(name: str, num_train: int, num_test: int) -> TextSource:
-    info = DatasetInfo(
-        name,
-        num_train,
-        num_test,
-        input_shape=(LENGTH,),
-        classes=(),
-        task="translation",
-        vocabulary=Bytes.size,
-    )
-    return TextSource(info, open_texts, is_embedded=False)
-
-
-MULTI30K = _source("multi30k", 29_000, 1_000)
-WMT16 = _source("wmt16", 4_548_885, 2_999)  # German and English, newstest2016
-PARALLEL = _source("parallel", 0, 0)

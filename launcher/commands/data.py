@@ -12,6 +12,7 @@ import click
 from sms_dist.printable import printable
 
 if TYPE_CHECKING:
+    from data.card import TextCard
     from data.check import Findings
 
 MOST_CLASSES = 40  # in a table of all of them
@@ -50,8 +51,8 @@ def prepare(
     from data.texts.prepare import prepare as write_texts
 
     def write() -> None:
-        if _is_text(name):
-            write_texts(name, source, target, languages, click.echo)
+        if card := _text_card(name):
+            write_texts(card, source, target, languages, click.echo)
         else:
             write_shards(name, source, target, samples_per_shard, click.echo)
 
@@ -63,7 +64,7 @@ def prepare(
 @click.option("--name", default="card", show_default=True, help="Data set; card: see card.yaml.")
 def index(folder: Path, name: str) -> None:
     """Write the index.json of shards that have none."""
-    from data.prepare.indexing import write_missing
+    from data.prepare import write_missing
 
     _in_words(lambda: write_missing(folder, name, click.echo), folder)
 
@@ -81,7 +82,7 @@ def check(folder: Path, name: str | None, sheet: Path | None) -> None:
     from data.check import check as examine
     from data.texts.prepare import check as problems_of_texts
 
-    if _is_text(name or indices.name_of(folder)):
+    if _text_card(name or indices.name_of(folder)):
         _report(problems_of_texts(folder), folder)
         return
     found = examine(folder, name, NUM_PICTURES if sheet else 0)
@@ -109,11 +110,15 @@ def vocabulary(folder: Path, size: int, target: Path, languages: tuple[str, str]
     click.echo(f"ok       {target}")
 
 
-def _is_text(name: str | None) -> bool:
-    from data import DATASETS
-    from data.texts.sources import TextSource
+def _text_card(name: str | None) -> TextCard | None:
+    """Return the card of a set of parallel text; None for any other, and for unknown names."""
+    from data import card as cards
 
-    return name is not None and isinstance(DATASETS.get(name), TextSource)
+    is_path = name is not None and name.endswith(cards.ENDINGS)
+    if name is None or name == cards.OWN or not (is_path or name in cards.names()):
+        return None
+    card = cards.read(cards.path_of(name, None))
+    return card if isinstance(card, cards.TextCard) else None
 
 
 def _report(problems: Sequence[str], folder: Path) -> None:

@@ -7,8 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from data.excerpt import Excerpt
-from data.loader import Loader, Loaders
+from data.loader import Excerpt, Loader, Loaders
 from launcher.session import Session
 from sms_dist.config import CandidatesConfig, Config, MethodConfig, PruningConfig, SoupConfig
 from sms_dist.config_section import Section

@@ -10,8 +10,7 @@ from pathlib import Path
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from data.excerpt import Excerpt
-from data.loader import Loader
+from data.loader import Excerpt, Loader
 from launcher.measuring.memory import peak, start_peak
 from sms_dist.config import Config
 from sms_dist.distributed.collectives import from_first, gather_json, sum_

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from data.corrupted import GENERATED, corrupted_sets
-from data.corruptions.sets import CorruptedSet
+from data.corruptions import CorruptedSet
 from sms_dist import plain_json
 from sms_dist.distributed.collectives import from_first, together
 from sms_dist.paths import WEIGHTS

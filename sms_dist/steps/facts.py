@@ -67,6 +67,8 @@ def _code(root: Path) -> dict[str, str]:
 
 def _data(config: DataConfig) -> dict[str, str]:
     found = {}
+    if config.name.endswith(card.ENDINGS):
+        found["data card"] = _hash_of(Path(config.name))
     if config.path is not None:
         found["data index"] = _index(Path(config.path))
     if Path(config.vocabulary).is_file():

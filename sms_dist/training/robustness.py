@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from data.corruptions.sets import CorruptedSet
+from data.corruptions import CorruptedSet
 from data.loader import Batch
 from data.order import part_indices, steps_per_epoch
 from sms_dist.distributed.division import NUM_PARTS

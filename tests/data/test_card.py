@@ -104,7 +104,7 @@ def test_patterns_choose_the_shards_where_there_is_no_index(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("colour: red", "colour is not a key.*legal: name, task"),
+        ("colour: red", "colour is not a key.*legal: name, reader, task"),
         ("klasses: 3", "klasses is not a key, did you mean classes"),
         ("size: 8", "size"),
         ("size: [0, 8]", "size"),
@@ -139,7 +139,7 @@ def test_a_mistake_in_a_card_is_one_line_that_names_the_file(folder, change, mes
     kept = [line for line in CARD.splitlines() if line.partition(":")[0] != key]
     (folder / "card.yaml").write_text("\n".join([*kept, change]))
     with pytest.raises(ValueError, match=message) as caught:
-        card.read(folder)
+        card.read(folder / card.FILE)
     assert str(caught.value).startswith(str(folder / "card.yaml"))
     assert "\n" not in str(caught.value)
 
@@ -158,7 +158,7 @@ def test_a_card_of_masks_fits_together(folder, change, message):
     kept = [line for line in MASKS.splitlines() if line.partition(":")[0] != key]
     (folder / "card.yaml").write_text("\n".join([*kept, change]))
     with pytest.raises(ValueError, match=message):
-        card.read(folder)
+        card.read(folder / card.FILE)
 
 
 def test_a_card_that_is_missing_too_large_or_a_list_is_refused(tmp_path):
@@ -168,10 +168,10 @@ def test_a_card_that_is_missing_too_large_or_a_list_is_refused(tmp_path):
         data.info(DataConfig(name="card"))
     (tmp_path / "card.yaml").write_text("a: " + "b" * card.MAX_BYTES)
     with pytest.raises(ValueError, match="larger than"):
-        card.read(tmp_path)
+        card.read(tmp_path / card.FILE)
     (tmp_path / "card.yaml").write_text("- 1\n- 2\n")
     with pytest.raises(ValueError, match="is not a mapping"):
-        card.read(tmp_path)
+        card.read(tmp_path / card.FILE)
 
 
 def test_an_index_whose_name_or_classes_differ_from_the_card_is_refused(tmp_path):
@@ -227,6 +227,72 @@ def test_more_images_than_memory_are_refused_before_they_are_read(tmp_path):
 
 def test_the_documentation_names_every_data_set_and_every_key_of_a_card():
     text = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
-    missing = [key for key in (*card.Card.model_fields, *data.DATASETS) if f"`{key}`" not in text]
-    assert missing == []
+    kinds = (card.Card, card.TextCard, card.Download)
+    keys = [key for kind in kinds for key in kind.model_fields]
+    assert [key for key in (*keys, *card.names(), *data.READERS) if f"`{key}`" not in text] == []
     assert [name for name in get_args(card.AugmentName) if f"| {name} |" not in text] == []
+
+
+@pytest.mark.parametrize("name", [name for name in card.names() if name != card.OWN])
+def test_a_card_of_ours_has_the_name_of_its_file_and_a_reader(name):
+    found = card.read(card.path_of(name, None))
+    assert found.name == name
+    assert found.reader in data.READERS
+
+
+def test_data_name_may_be_the_path_of_a_card(tmp_path):
+    pixels = birds(tmp_path / "set")
+    path = tmp_path / "elsewhere.yaml"
+    path.write_text(CARD.replace("[0.2, 0.2, 0.2]", "[0.3, 0.3, 0.3]"))
+    (tmp_path / "set" / "card.yaml").unlink()
+    read = data.load(DataConfig(name=str(path), path=str(tmp_path / "set"), validation=0.0))
+    assert np.array_equal(read.train.images, pixels[:6])
+    assert read.std == (0.3, 0.3, 0.3)
+    with pytest.raises(ValueError, match=r"nowhere\.yaml: there is no such file"):
+        data.info(DataConfig(name=str(tmp_path / "nowhere.yaml")))
+
+
+def test_an_unknown_reader_is_named(folder):
+    (folder / "card.yaml").write_text(CARD + "reader: shard\n")
+    with pytest.raises(ValueError, match=r"card\.yaml: reader=shard .*did you mean shards"):
+        data.info(config(folder))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("files: {train: [], test: [test]}", "files.train"),
+        ("files: {train: [../x], test: [test]}", "files.train"),
+        ("size: [8, 8]", "size is not a key.*: name, reader, samples, files, news"),
+    ],
+)
+def test_a_mistake_in_a_card_of_texts_is_one_line(folder, text, message):
+    (folder / "card.yaml").write_text(f"name: letters\nreader: text\n{text}\n")
+    with pytest.raises(ValueError, match=message):
+        card.read(folder / "card.yaml")
+
+
+def test_attributes_of_ones_own_are_chosen_as_those_of_celeba(folder):
+    text = CARD.replace("[tit, owl, kite]", "[not-wild, wild]") + (
+        "reader: attributes\nattributes: [wild, big, red]\ntarget: json:wild\n"
+        "subgroup: json:big\nsubgroup_names: [not-big, big]\nsamples: {train: 5, test: 2}\n"
+    )
+    (folder / "card.yaml").write_text(text)
+    assert data.info(config(folder)).subgroups[0] == "not-big-not-wild"
+    assert data.info(config(folder, target="red")).classes == ("not-red", "red")
+    with pytest.raises(ValueError, match=r"data\.target=wide is not known, did you mean wild"):
+        data.info(config(folder, target="wide"))
+    (folder / "card.yaml").write_text(text.replace("json:wild", "json:wide"))
+    with pytest.raises(ValueError, match=r"target=json:wide is none of its attributes"):
+        data.info(config(folder))
+
+
+def test_digits_in_another_size_and_number_are_a_card(tmp_path):
+    text = (card.path_of("digits_distorted", None)).read_text()
+    text = text.replace("12, 12", "10, 10").replace("train: 2874", "train: 4311")
+    (tmp_path / "mine.yaml").write_text(text.replace("train: 2,", "train: 3,"))
+    mine = DataConfig(name=str(tmp_path / "mine.yaml"), validation=0.0)
+    assert data.load(mine).train.images.shape == (4311, 1, 10, 10)
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ValueError, match="does not fit: the digits are 2874 and 2880 of 1x10x10"):
+        data.load(mine)

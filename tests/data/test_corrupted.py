@@ -10,7 +10,6 @@ from PIL import Image
 from data.corrupted import corrupted_sets
 from data.corruptions import BENCHMARK, SEVERITIES
 from data.corruptions.generate import corrupt
-from data.corruptions.sets import reader
 from data.dataset import DatasetInfo, Split
 
 COUNT, NAMES = 6, ("fog", "snow")
@@ -18,7 +17,7 @@ INFO = DatasetInfo("cifar10", 10, COUNT, (3, 32, 32), ("a", "b", "c"))
 GENERATOR = np.random.default_rng(0)
 IMAGES = GENERATOR.integers(0, 256, (COUNT, 3, 32, 32), dtype=np.uint8)
 TARGETS = np.array([0, 1, 2, 2, 1, 0])
-CLEAN = reader(Split(torch.from_numpy(IMAGES), torch.from_numpy(TARGETS)))
+CLEAN = Split(torch.from_numpy(IMAGES), torch.from_numpy(TARGETS)).read
 # stored in another order than the test set at hand: only the counts of the classes must agree
 LABELS = np.array([2, 2, 1, 1, 0, 0], dtype=np.uint8)
 

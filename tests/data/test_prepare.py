@@ -10,17 +10,17 @@ from PIL import Image
 from scipy.io import savemat
 
 import data
-from data.carded import CardSource
-from data.celeba import ATTRIBUTES
+from data.card import OWN, names
 from data.check import check
-from data.cityscapes import LABEL_IDS
-from data.prepare import LAYOUTS, prepare
-from data.prepare.indexing import write_missing
+from data.images import ImageFiles
+from data.prepare import LAYOUTS, prepare, write_missing
 from data.shards import read
 from data.sheet import sheet
 from sms_dist.config import DataConfig
 
 RANDOM = np.random.default_rng(0)
+ATTRIBUTES = data.image_source(DataConfig(name="celeba"), "name").card.attributes
+LABEL_IDS = data.image_source(DataConfig(name="cityscapes"), "name").card.download.label_ids
 
 
 def silent(line):
@@ -380,8 +380,9 @@ def test_folders_that_are_no_classes_and_files_that_are_no_images_are_named(tmp_
 
 
 def test_every_data_set_of_images_can_be_prepared():
-    carded = {name for name, source in data.DATASETS.items() if isinstance(source, CardSource)}
-    assert carded == set(LAYOUTS)
+    sources = [data.source(DataConfig(name=name)) for name in names() if name != OWN]
+    images = [source for source in sources if isinstance(source, ImageFiles)]
+    assert {source.card.download.layout for source in images} == set(LAYOUTS)
 
 
 # What is checked and shown
@@ -400,7 +401,7 @@ def test_check_names_every_bad_sample(tmp_path):
     assert all("12x10" in problem or "10x12" in problem for problem in found.problems)
     with pytest.raises(ValueError, match="say with --name"):
         check(tmp_path / "pets")
-    with pytest.raises(ValueError, match=r"--name=digits is not known.*legal: camvid"):
+    with pytest.raises(ValueError, match=r"--name=digits is no set of images.*: camvid"):
         check(folder, "digits")
 
 

@@ -10,15 +10,15 @@ import pytest
 from PIL import Image
 
 import data
-from data import carded, index, shards
+from data import index, shards
 from data.check import check
 from data.prepare import prepare
 from data.writer import labelled, write
 from sms_dist.config import DataConfig
 
-CLASSES = data.DATASETS["cifar10"].info.classes
 SHAPE = (3, 32, 32)
-CARD = data.card_source("cifar10", "name").card(DataConfig(name="cifar10"))
+CIFAR10 = data.image_source(DataConfig(name="cifar10"), "name")
+CLASSES = CIFAR10.card.class_names
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, *SHAPE), dtype=np.uint8)
 
 
@@ -54,7 +54,7 @@ def shard_of(path, members):
 
 
 def samples_of(path, split):
-    return carded.samples(CARD, path.parent, split)
+    return CIFAR10.samples(CIFAR10.card, path.parent, split)
 
 
 def config(folder, **changes):
@@ -100,7 +100,7 @@ def test_prepare_refuses_a_folder_that_is_not_empty(folder):
 
 
 def test_prepare_refuses_embedded_and_unknown_sets(folder, tmp_path):
-    with pytest.raises(ValueError, match="legal: camvid, card, celeba, cifar10"):
+    with pytest.raises(ValueError, match="valid values: camvid, card, celeba, cifar10"):
         prepare("digits", folder, tmp_path / "again", 4, silent)
 
 

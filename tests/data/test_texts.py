@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import data
 from data.texts.prepare import check, prepare
-from data.texts.sources import MULTI30K, PARALLEL, WMT16
 from data.texts.vocabulary import Bytes
 from sms_dist.config import DataConfig
 from sms_dist.randomness import stream
@@ -15,6 +15,9 @@ from sms_dist.randomness import stream
 CPU = torch.device("cpu")
 ORDER, AUGMENTATION = stream(0, "order"), stream(0, "augmentation")
 NUM_TRAIN, NUM_TEST = 50, 9
+MULTI30K, PARALLEL, WMT16 = (
+    data.source(DataConfig(name=name)) for name in ("multi30k", "parallel", "wmt16")
+)
 
 
 @pytest.fixture
@@ -214,13 +217,13 @@ def test_a_longer_file_is_an_error_on_either_side(folder, language):
 
 def test_a_folder_has_to_be_given(folder):
     with pytest.raises(ValueError, match=r"needs data\.path.*train\.en and train\.de"):
-        PARALLEL.open(configured(None), PARALLEL.info)
+        PARALLEL.open(configured(None), PARALLEL.described(configured(None)))
 
 
 def test_prepared_text_is_the_same_text_and_twice_the_same_bytes(folder, tmp_path):
     replace_line(folder / "train.de", 3, "")
     for name in ("a", "b"):
-        prepare("parallel", folder, tmp_path / name, progress=lambda line: None)
+        prepare(PARALLEL.card, folder, tmp_path / name, progress=lambda line: None)
     before, after = (opened(f, validation=0.0) for f in (folder, tmp_path / "a"))
     everything = torch.arange(49)
     assert torch.equal(before.train.targets.padded(everything),
@@ -233,7 +236,7 @@ def test_prepared_text_is_the_same_text_and_twice_the_same_bytes(folder, tmp_pat
 
 def test_an_index_tells_the_counts_and_what_has_changed(folder, tmp_path):
     target = tmp_path / "prepared"
-    prepare("parallel", folder, target, progress=lambda line: None)
+    prepare(PARALLEL.card, folder, target, progress=lambda line: None)
     (target / "train.de.gz").write_bytes(gzip.compress(b"x\n"))
     (target / "test.en.gz").unlink()
     assert PARALLEL.facts(configured(target)).num_train == NUM_TRAIN  # no file was read
@@ -244,7 +247,7 @@ def test_an_index_tells_the_counts_and_what_has_changed(folder, tmp_path):
 
 
 def test_an_index_of_another_set_or_language_is_refused(folder, tmp_path):
-    prepare("parallel", folder, tmp_path / "prepared", progress=lambda line: None)
+    prepare(PARALLEL.card, folder, tmp_path / "prepared", progress=lambda line: None)
     with pytest.raises(ValueError, match=r"data\.name=multi30k, but .* holds parallel"):
         MULTI30K.facts(configured(tmp_path / "prepared"))
     with pytest.raises(ValueError, match=r"data\.languages=\['en', 'fr'\], but"):
@@ -253,4 +256,4 @@ def test_an_index_of_another_set_or_language_is_refused(folder, tmp_path):
 
 def test_prepare_never_overwrites(folder):
     with pytest.raises(ValueError, match="is not an empty folder"):
-        prepare("parallel", folder, folder)
+        prepare(PARALLEL.card, folder, folder)

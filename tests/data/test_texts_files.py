@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from data.texts.files import find
-from data.texts.lines import count, lines, pairs
+from data import card as cards
+from data.texts.files import count, find, lines, pairs
 
 EN_DE = ("en", "de")
+
+
+def card(name: str) -> cards.TextCard:
+    return cards.read(cards.path_of(name, None))
 
 
 def write(folder: Path, **texts: str) -> Path:
@@ -19,7 +23,7 @@ def write(folder: Path, **texts: str) -> Path:
 
 
 def read(folder: Path, split: str = "train", name: str = "parallel") -> list[tuple[str, str]]:
-    files = find(name, folder, split, EN_DE)
+    files = find(card(name), folder, split, EN_DE)
     return [(p.source.text, p.target.text) for pair in files for p in pairs(pair)]
 
 
@@ -75,7 +79,7 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize("languages", [("en", "en"), ("en", "../de"), ("", "de")])
 def test_languages_are_two_codes_and_no_paths(tmp_path, languages):
     with pytest.raises(ValueError, match=r"data\.languages="):
-        find("parallel", tmp_path, "train", languages)
+        find(card("parallel"), tmp_path, "train", languages)
 
 
 def test_multi30k_is_tested_on_flickr_2016(tmp_path):

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.celeba import ATTRIBUTES
-from data.cifar import CLASSES, CLASSES_100
+import data
 from data.writer import labelled, write
+from sms_dist.config import DataConfig
 
 RANDOM = np.random.default_rng(0)
+ATTRIBUTES = data.image_source(DataConfig(name="celeba"), "name").card.attributes
 WORDS = ("the", "man", "dog", "house", "street", "woman", "red", "runs", "sees", "with", "two")
 WORTE = ("der", "mann", "hund", "haus", "strasse", "frau", "rot", "rennt", "sieht", "mit", "zwei")
 
@@ -89,7 +90,7 @@ DOWNLOADS: dict[str, Callable[[Path], None]] = {
 
 def cifar_shards(name: str, target: Path) -> None:
     """Shards at once: of what is downloaded the checksums are known."""
-    classes = (CLASSES if name == "cifar10" else CLASSES_100).split()
+    classes = data.described(DataConfig(name=name)).classes
 
     def samples(split: str, count: int):
         images = RANDOM.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)

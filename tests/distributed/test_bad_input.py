@@ -15,6 +15,7 @@ from launching import main_arguments, sha256, start, weights
 
 import data
 from data.writer import labelled, write
+from sms_dist.config import DataConfig
 
 CIFAR = ("data.name=cifar10", "model.name=resnet20", "model.options={}")
 WORDS = {  # case -> what its line has to say
@@ -52,7 +53,7 @@ def shards(folder):
     samples = [(f"sample{i}", pixels[i], i % 10) for i in range(8)]
 
     def make(name):
-        classes = data.DATASETS["cifar10"].info.classes
+        classes = data.described(DataConfig(name="cifar10")).classes
         splits = {"train": labelled(samples[:6]), "test": labelled(samples[6:])}
         target = folder / f"shards_{name}"
         write(target, "cifar10", classes, splits, 4, lambda line: None)

@@ -151,6 +151,12 @@ def test_the_facts_tell_versions_code_settings_and_what_describes_the_data(tmp_p
     assert len(known["code sms_dist/steps/facts.py"]) == 16
     assert {"code launcher/main.py", "code data/card.py", "key seed"} <= known.keys()
     assert "data index" not in facts(Config())
+    card = tmp_path / "mine.yaml"
+    card.write_text("name: mine")
+    described = Config.model_validate({"data": {"name": str(card)}})
+    before = facts(described)["data card"]
+    card.write_text("name: yours")
+    assert facts(described)["data card"] != before
     (tmp_path / "shard_1.tar").touch()
     more = index()
     (tmp_path / "card.yaml").write_text("name: a")

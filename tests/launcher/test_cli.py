@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from data import DATASETS
+import data
 from data.writer import labelled, write
 from launcher import examination
 from launcher.amounts import bytes_text
 from launcher.cli import cli
 from launcher.commands import run
+from sms_dist.config import DataConfig
 from sms_dist.config_file import load
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -260,7 +261,8 @@ def test_data_is_prepared_and_checked(tmp_path: Path) -> None:
     images = np.zeros((4, 3, 32, 32), dtype=np.uint8)
     samples = [(f"{i:06d}", image, i) for i, image in enumerate(images)]
     splits = {"train": labelled(samples), "test": labelled(samples[:1])}
-    write(source, "cifar10", DATASETS["cifar10"].info.classes, splits, 100, lambda line: None)
+    classes = data.described(DataConfig(name="cifar10")).classes
+    write(source, "cifar10", classes, splits, 100, lambda line: None)
     words = ("data", "prepare", "cifar10", "--from", source, "--to", target)
     result = call(*words, "--samples-per-shard", "3")
     assert (result.exit_code, result.stdout.count("\n")) == (0, 3), result.output

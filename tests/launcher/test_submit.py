@@ -76,6 +76,8 @@ def test_the_job_runs_a_whole_copy_of_the_code(slurm: Path, tmp_path: Path) -> N
         for name in PACKAGES
         for path in (REPOSITORY / name).rglob("*.py")
     }
+    cards = [path.name for path in (REPOSITORY / "data").glob("*.yaml")]
+    assert sorted(path.name for path in (copy / "data").glob("*.yaml")) == sorted(cards)
     shown = subprocess.run(
         [sys.executable, copy / "launcher" / "main.py", "--help"],
         env={"PYTHONPATH": str(copy), "PATH": "/usr/bin:/bin"},
@@ -204,6 +206,9 @@ def test_submit_refuses_what_could_not_run(tmp_path: Path, monkeypatch: pytest.M
     line = refusal(*words, "engine.ranks_per_candidate=3", "--set", "data.batch_size=48")
     assert "engine.ranks_per_candidate=3 must divide the 4 ranks" in line
     assert "data.path=here is relative" in refusal(*words, "data.path=here")
+    (tmp_path / "d.yaml").write_text((REPOSITORY / "data" / "digits.yaml").read_text())
+    assert "data.name=d.yaml is relative" in refusal(*words, "data.name=d.yaml")
+    (tmp_path / "d.yaml").unlink()
     assert "job_name='a+é'" in refusal(*words, "name=a+é")
     assert "--cluster no.yaml: there is no such file" in refusal("--cluster", "no.yaml")
     assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]
