@@ -8,8 +8,8 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, Strict, ValidationError, model_validator
 
 from data.dataset import DatasetInfo
-from sms_dist import small_files
-from sms_dist.config_file import one_line, parse
+from sms_dist import plain
+from sms_dist.config_file import one_line
 from sms_dist.config_section import Above0, Names, Section, Size
 
 FILE = "card.yaml"
@@ -147,12 +147,12 @@ class Card(Section):
 def read(folder: Path) -> Card:
     """The card of a folder; ValueError in one line when there is none, or a mistake in it."""
     path = folder / FILE
-    if not small_files.is_file(path):
+    if not plain.is_file(path):
         raise ValueError(
             f"{path}: there is no such file; describe the shards in it,"
             " or write both with `sms-dist data prepare card`"
         )
-    values = parse(small_files.read(path, MAX_BYTES, "a card"), str(path))
+    values = plain.parse_yaml(plain.read(path, MAX_BYTES, "a card"), str(path))
     if not isinstance(values, dict):
         raise ValueError(f"{path} is not a mapping of keys to values")
     try:

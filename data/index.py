@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from data import remote
 from data.card import Card, SplitName
 from data.dataset import DatasetInfo
-from sms_dist import small_files
+from sms_dist import plain
 from sms_dist.config_section import Section
 
 FILE = "index.json"
@@ -65,7 +65,7 @@ class Shard(NamedTuple):
 def read(folder: Path) -> Index | None:
     """The folder's index; None where there is none."""
     path = folder / FILE
-    if not small_files.is_file(path):
+    if not plain.is_file(path):
         return None
     try:
         return Index.model_validate_json(_content(path))
@@ -79,13 +79,13 @@ def read(folder: Path) -> Index | None:
 
 
 def _content(path: Path) -> bytes:
-    return small_files.read(path, MAX_BYTES, "an index")
+    return plain.read(path, MAX_BYTES, "an index")
 
 
 def name_of(folder: Path) -> str | None:
     """Which data set the folder's index is of, whatever kind it is; None where there is none."""
     path = folder / FILE
-    if not small_files.is_file(path):
+    if not plain.is_file(path):
         return None
     try:
         return _Named.model_validate_json(_content(path)).name

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 
 from data.index import FILE, MAX_BYTES
 from data.texts.files import Languages
-from sms_dist import small_files
+from sms_dist import plain
 from sms_dist.config_section import Pair, Section
 
 AGAIN = "write it anew with `sms-dist data prepare`, or remove it"
@@ -43,7 +43,7 @@ def read(folder: Path) -> TextIndex | None:
     if not path.is_file():
         return None
     try:
-        return TextIndex.model_validate_json(small_files.read(path, MAX_BYTES, "an index"))
+        return TextIndex.model_validate_json(plain.read(path, MAX_BYTES, "an index"))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from launcher.planned import planned
-from sms_dist import config_file, plain_json
+from sms_dist import config_file, plain
 from sms_dist.config import Config
 from sms_dist.config_compare import differences
 from sms_dist.paths import RunPaths
@@ -96,7 +96,7 @@ def state(task: Task) -> State:
 def result(task: Task) -> str:
     """The final test score of a run that is done: mIoU 58.73%; "-" where it is not known."""
     try:
-        summary = plain_json.read_object(task.paths.summary)
+        summary = plain.read_object(task.paths.summary)
         name = summary.get("score", scores.BEFORE)
         found: float | None = summary["final"][f"test_{name}"]
     except (OSError, ValueError, AttributeError, KeyError, TypeError):
