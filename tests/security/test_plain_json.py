@@ -40,13 +40,13 @@ def test_plain_values_are_read(tmp_path):
 def test_a_file_that_is_too_large_strange_or_missing_is_named(tmp_path):
     (tmp_path / "a.json").write_text("[1, 2, 3]")
     with pytest.raises(ValueError, match="larger than 5 bytes"):
-        plain.read_json(tmp_path / "a.json", max_bytes=5)
+        plain.read_object(tmp_path / "a.json", max_bytes=5)
     with pytest.raises(ValueError, match="not a JSON object"):
         plain.read_object(tmp_path / "a.json")
     os.mkfifo(tmp_path / "pipe")  # reading it would wait for ever
     for path in (tmp_path / "none", tmp_path, tmp_path / "pipe", tmp_path / ("x" * 5000)):
         with pytest.raises(ValueError, match="there is no such file"):
-            plain.read_json(path)
+            plain.read_object(path)
 
 
 @pytest.mark.parametrize(
