@@ -8,8 +8,8 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, Strict, ValidationError, model_validator
 
 from data.dataset import DatasetInfo
-from sms_dist import small_files
-from sms_dist.config_file import one_line, parse
+from sms_dist import plain
+from sms_dist.config_file import one_line
 from sms_dist.config_section import Above0, Count, Integers, Names, Section, Size
 from sms_dist.lookup import lookup
 from sms_dist.shipped import shipped
@@ -219,12 +219,12 @@ def path_of(name: str, folder: str | None, field: str = "data.name") -> Path:
 
 def read(path: Path) -> Card | TextCard:
     """Return the card in a file; ValueError in one line when there is none, or a mistake in it."""
-    if not small_files.is_file(path):
+    if not plain.is_file(path):
         raise ValueError(
             f"{path}: there is no such file; describe the samples in it,"
             " or write it with its shards by `sms-dist data prepare card`"
         )
-    values = parse(small_files.read(path, MAX_BYTES, "a card"), str(path))
+    values = plain.parse_yaml(plain.read(path, MAX_BYTES, "a card"), str(path))
     if not isinstance(values, dict):
         raise ValueError(f"{path} is not a mapping of keys to values")
     kind = TextCard if values.get("reader") == TEXT else Card

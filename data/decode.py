@@ -14,8 +14,8 @@ from PIL import Image
 
 from data import fit
 from data.card import MAX_PIXELS, Card
-from sms_dist import plain_json
-from sms_dist.printable import shown
+from sms_dist import plain
+from sms_dist.plain import shown
 
 AGAIN = "copy it again or write new shards with `sms-dist data prepare`"
 FORMATS = ("PNG", "JPEG")  # Pillow's others include programs that draw (PostScript)
@@ -157,7 +157,7 @@ def _number(field: str, fields: Mapping[str, bytes], count: int, place: str) -> 
 
 def _json_value(data: bytes, key: str, place: str) -> object:
     try:
-        values = plain_json.parse(data, "it")
+        values = plain.parse_json(data, "it")
     except ValueError:
         raise ValueError(f"{place} has a .json file that cannot be read; {AGAIN}") from None
     if not isinstance(values, dict) or key not in values:

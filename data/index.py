@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from data import remote
 from data.card import Card, SplitName
 from data.dataset import DatasetInfo
-from sms_dist import small_files
+from sms_dist import plain
 from sms_dist.config import DataConfig
 from sms_dist.config_section import Section
 
@@ -72,10 +72,10 @@ def read(folder: Path) -> Index | None:
 def read_as(kind: type[T], folder: Path) -> T | None:
     """Return the folder's index.json as a model; None where there is none."""
     path = folder / FILE
-    if not small_files.is_file(path):
+    if not plain.is_file(path):
         return None
     try:
-        return kind.model_validate_json(small_files.read(path, MAX_BYTES, "an index"))
+        return kind.model_validate_json(plain.read(path, MAX_BYTES, "an index"))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"

@@ -6,7 +6,7 @@ import tarfile
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-from sms_dist.printable import shown
+from sms_dist.plain import shown
 
 MAX_BYTES = 1 << 28  # of a file, and of all files of a sample: the largest image, uncompressed
 MAX_NOTE = 2048  # bytes of what tar says about the next file, such as a long name

@@ -20,7 +20,7 @@ from launcher.commands.submit import submit
 from launcher.commands.sweep import sweep
 from sms_dist import __version__
 from sms_dist.exit_status import BAD_INPUT
-from sms_dist.printable import printable
+from sms_dist.plain import printable
 
 
 class Verbs(click.Group):

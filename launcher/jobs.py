@@ -11,9 +11,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from sms_dist import plain_json
+from sms_dist import plain
 from sms_dist.paths import RunPaths
-from sms_dist.small_files import is_file, read
+from sms_dist.plain import is_file, read
 
 SCRIPT = "job.sbatch"
 MAX_BYTES = 1 << 26  # of a run's file of jobs
@@ -103,7 +103,7 @@ def my_queue() -> set[str]:
 
 def _parsed(line: bytes) -> Any:
     try:
-        return plain_json.parse(line, "a line about a job")
+        return plain.parse_json(line, "a line about a job")
     except ValueError:
         return None
 

@@ -24,7 +24,7 @@ import click
 
 from launcher.signals import stop_before_start
 from sms_dist.exit_status import BAD_INPUT, DONE, FAILED, STOPPED
-from sms_dist.printable import printable
+from sms_dist.plain import printable
 
 if TYPE_CHECKING:
     from launcher.session import Session

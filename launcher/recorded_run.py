@@ -23,8 +23,8 @@ from sms_dist.forecast.rates import OPTION, HostRates, Rates
 from sms_dist.forecast.recorded import NOT_TOLD, Recorded, Trained, recorded_rates
 from sms_dist.forecast.work import Work, work_of
 from sms_dist.paths import METRICS, RunPaths
+from sms_dist.plain import is_file
 from sms_dist.plan import Plan
-from sms_dist.small_files import is_file
 
 Event = Mapping[str, Any]
 Model = TypeVar("Model", bound=Told)

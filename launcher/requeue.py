@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launcher import jobs
-from sms_dist import plain_json
+from sms_dist import plain
 from sms_dist.folders import entries
 from sms_dist.paths import MANIFEST, RunPaths
 
@@ -61,7 +61,7 @@ def mark(paths: RunPaths) -> str:
 def _steps(point: Path) -> int:
     """Where a recovery point is in its training."""
     try:
-        return int(plain_json.read_object(point)["document"]["steps"])
+        return int(plain.read_object(point)["document"]["steps"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0  # not a point, or only half of one
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sms_dist import config_file, plain_json
+from sms_dist import config_file, plain
 from sms_dist.paths import RunPaths
 from sms_dist.records import journal
 from sms_dist.reports.collect import Run, collect, distinct
@@ -80,7 +80,7 @@ def _summary(paths: RunPaths) -> dict[str, Any] | None:
     if not paths.summary.is_file():
         return None
     try:
-        summary = plain_json.parse_object(paths.summary.read_bytes(), "summary.json")
+        summary = plain.parse_object(paths.summary.read_bytes(), "summary.json")
     except ValueError as error:
         raise ValueError(f"{error}; repair or remove it") from None
     kinds = {"phases": list, "dense": dict, "ood": dict}

@@ -11,11 +11,9 @@ from pydantic import BaseModel, ValidationError
 
 from sms_dist.config import Config
 from sms_dist.lookup import nearest
-from sms_dist.plain_yaml import MAX_DEPTH, Dumper, parse
-from sms_dist.printable import printable, shown
-from sms_dist.small_files import read
+from sms_dist.plain import MAX_YAML_DEPTH, Dumper, parse_yaml, printable, read, shown
 
-__all__ = ["dump", "load", "one_line", "parse", "read_mapping"]
+__all__ = ["dump", "load", "one_line", "read_mapping"]
 
 MAX_BYTES = 1 << 18
 LONGEST_SETTING = 200  # in a message
@@ -41,7 +39,7 @@ def dump(config: Config) -> str:
 def read_mapping(path: Path, option: str) -> dict[str, Any]:
     """The mapping in a YAML file given as `option`."""
     place = f"{option} {path}"
-    values = parse(read(path, MAX_BYTES, "a configuration", place), place)
+    values = parse_yaml(read(path, MAX_BYTES, "a configuration", place), place)
     if not isinstance(values, dict | None):
         raise ValueError(f"{place} is not a mapping of keys to values")
     return values or {}
@@ -57,7 +55,7 @@ def _set(values: dict[str, Any], setting: str) -> None:
     if not equals or not all(key.split(".")):
         raise ValueError(f"{place}: write key.path=value, for example --set seed=1")
     *parents, last = key.split(".")
-    if len(parents) >= MAX_DEPTH:
+    if len(parents) >= MAX_YAML_DEPTH:
         raise ValueError(f"{place}: the key is nested too deep")
     for parent in parents:
         values = values.setdefault(parent, {})
@@ -65,7 +63,7 @@ def _set(values: dict[str, Any], setting: str) -> None:
             raise ValueError(f"{place}: {parent} is a value, not a section")
     if len(text) > MAX_BYTES:
         raise ValueError(f"{place} is longer than {MAX_BYTES} characters: not a configuration")
-    values[last] = parse(text, place)
+    values[last] = parse_yaml(text, place)
 
 
 def one_line(error: ValidationError, model: type[BaseModel]) -> str:

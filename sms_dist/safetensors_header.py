@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from sms_dist import plain_json
+from sms_dist import plain
 
 MAX_HEADER = 1 << 21  # bytes: 20,000 tensors; the library allows 100 MB
 MAX_DIMS = 16
@@ -94,7 +94,7 @@ def _check_length(length: int) -> None:
 def places(text: bytes, num_bytes: int) -> list[Place]:
     """The tensors of a header that so many bytes follow, of which each belongs to one tensor."""
     _check_length(len(text))
-    header = plain_json.parse_object(text, "the header", MAX_HEADER)
+    header = plain.parse_object(text, "the header", MAX_HEADER)
     notes = header.pop(METADATA, {})
     if not isinstance(notes, dict) or not all(isinstance(text, str) for text in notes.values()):
         raise ValueError(f"{METADATA} is not a mapping of names to texts")

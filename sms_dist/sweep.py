@@ -11,7 +11,7 @@ from itertools import product
 
 from sms_dist import methods
 from sms_dist.config import Config
-from sms_dist.config_file import parse
+from sms_dist.plain import parse_yaml
 
 Pair = tuple[str, str]  # key, value as written
 
@@ -118,7 +118,7 @@ def _concerns_dense(setting: str) -> bool:
 
 def _word(key: str, text: str, keys: Sequence[str]) -> str:
     """A value in a folder's name; with its key, unless it speaks for itself."""
-    value = parse(text, f"--set {key}={text}")
+    value = parse_yaml(text, f"--set {key}={text}")
     plain = value if isinstance(value, str) else json.dumps(value, default=str)
     safe = UNSAFE.sub("-", plain).strip("-.")[:LONGEST_WORD]
     word = safe if safe == plain else f"{safe}-{_digest(plain)}"

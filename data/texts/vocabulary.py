@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from sms_dist import small_files
+from sms_dist import plain
 
 PAD, END, UNKNOWN = 0, 1, 2
 NUM_SPECIAL = 3
@@ -111,7 +111,7 @@ def _read(path: Path) -> Any:
         )
     try:
         return library.SentencePieceProcessor(
-            model_proto=small_files.read(path, MAX_BYTES, "a vocabulary")
+            model_proto=plain.read(path, MAX_BYTES, "a vocabulary")
         )
     except RuntimeError:
         raise ValueError(f"data.vocabulary={path} is no SentencePiece model") from None

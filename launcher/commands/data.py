@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sms_dist.printable import printable
+from sms_dist.plain import printable
 
 if TYPE_CHECKING:
     from data.card import TextCard

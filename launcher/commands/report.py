@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sms_dist.printable import printable
+from sms_dist.plain import printable
 
 if TYPE_CHECKING:
     from sms_dist.reports.collect import Run

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sms_dist import plain_json
+from sms_dist import plain
 from sms_dist.forecast.rates import Rates
 
 HERE = Path(__file__).resolve().parent
@@ -45,7 +45,7 @@ def _measured(
         through = time.time()
         if done.returncode != 0:
             raise ValueError(f"measuring with {processes} processes failed: see above")
-        document = plain_json.read_object(folder / FOUND)
+        document = plain.read_object(folder / FOUND)
         rates = Rates.model_validate(document["rates"])
         (host,) = rates.hosts
         start = {"start_seconds": host.start_seconds + through - document["ended"]}

@@ -27,7 +27,7 @@ from sms_dist.forecast.rates import HostRates, Rates, decisive
 from sms_dist.forecast.work import work_of
 from sms_dist.lookup import search_beside
 from sms_dist.methods import recipe
-from sms_dist.printable import printable
+from sms_dist.plain import printable
 from sms_dist.records.files import json_text, write_text
 from sms_dist.steps.compiling import compiled_as, tried
 from sms_dist.training.workbench import Workbench

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from sms_dist import plain_json
+from sms_dist import plain
 from sms_dist.config_file import one_line
 from sms_dist.folders import entries
-from sms_dist.small_files import is_file, read
+from sms_dist.plain import is_file, read
 
 Model = TypeVar("Model", bound=BaseModel)
 MAX_BYTES = 1 << 26  # of a file of a run
@@ -125,7 +125,7 @@ def _sizes(folder: Path) -> Iterator[int]:
 def _parsed(content: bytes) -> Any:
     """ValueError, in few words, where it is not JSON."""
     try:
-        return plain_json.parse(content, "it")
+        return plain.parse_json(content, "it")
     except ValueError:
         raise ValueError("not JSON" if content else "empty") from None
 

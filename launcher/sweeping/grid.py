@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from launcher.planned import planned
-from sms_dist import config_file, plain_json
+from sms_dist import config_file, plain
 from sms_dist.config import Config
 from sms_dist.config_compare import differences
 from sms_dist.paths import RunPaths
@@ -107,7 +107,7 @@ def state(run: SweepRun) -> Literal["done", "unfinished", "new"]:
 def result(run: SweepRun) -> str:
     """Return the final test score of a finished run: mIoU 58.73%; "-" where it is not known."""
     try:
-        summary = plain_json.read_object(run.paths.summary)
+        summary = plain.read_object(run.paths.summary)
         name = summary.get("score", scores.BEFORE)
         value: float | None = summary["final"][f"test_{name}"]
     except (OSError, ValueError, AttributeError, KeyError, TypeError):

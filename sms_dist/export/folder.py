@@ -15,7 +15,7 @@ from sms_dist.config_section import Section
 from sms_dist.export.shrink import resize_
 from sms_dist.models.state import assign_, bare_state
 from sms_dist.paths import WEIGHTS
-from sms_dist.small_files import read
+from sms_dist.plain import read
 
 DESCRIPTION = "model.json"
 MAX_BYTES = 1 << 24

@@ -13,7 +13,7 @@ from sms_dist.config import Config
 from sms_dist.config_compare import flatten
 from sms_dist.config_file import one_line, read_mapping
 from sms_dist.config_section import Above0, AtLeast0, Count, Natural, Section
-from sms_dist.plain_yaml import Dumper
+from sms_dist.plain import Dumper
 
 OPTION = "--rates"
 # Of a configuration, what decides how fast it is on a host.

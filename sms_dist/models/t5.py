@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sms_dist import plain_json
+from sms_dist import plain
 from sms_dist.lookup import lookup
 from sms_dist.models import weights
 from sms_dist.models.extras import library
@@ -138,7 +138,7 @@ def _from_folder(folder: Path, num_classes: int, dropout: float) -> nn.Module:
             f"model.options.folder={folder} holds no config.json; give a folder as Hugging Face"
             " writes it (nothing is downloaded)"
         )
-    settings = plain_json.read_object(config)
+    settings = plain.read_object(config)
     if settings.get("model_type") != "t5":
         raise ValueError(f"{config} describes a {settings.get('model_type')}, not a t5")
     if settings.get("vocab_size", 0) < num_classes:

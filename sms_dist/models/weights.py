@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sms_dist import safetensors_header
 from sms_dist.lookup import nearest
 from sms_dist.models.state import aliases, bare_state
-from sms_dist.small_files import is_file
+from sms_dist.plain import is_file
 
 State = dict[str, Tensor]
 

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sms_dist import plain_json
+from sms_dist import plain
 from sms_dist.atomic import sync
 from sms_dist.records.disk_errors import telling
 from sms_dist.records.files import finite
@@ -61,7 +61,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 def _parse(line: bytes) -> dict[str, Any] | None:
     """The object on a line, None if it is torn."""
     try:
-        return plain_json.parse_object(line, "the line")
+        return plain.parse_object(line, "the line")
     except ValueError:
         return None
 

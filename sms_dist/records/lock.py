@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import LeaseCompromise, LeaseSettingsMismatch, SoftFileLease, Timeout
 
-from sms_dist import atomic, plain_json
+from sms_dist import atomic, plain
 from sms_dist.process_identity import Process, is_gone, this_process
 from sms_dist.records.disk_errors import entering
 
@@ -43,7 +43,7 @@ class Owner:
     def parse(cls, content: bytes) -> Owner | None:
         """Return the owner that a lock.json names; None where it is torn or something else."""
         try:
-            owner = cls(**plain_json.parse_object(content, "a lock"))
+            owner = cls(**plain.parse_object(content, "a lock"))
         except (ValueError, TypeError):
             return None
         texts = (owner.host, owner.job, owner.since, owner.machine, owner.started, owner.token)

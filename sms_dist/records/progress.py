@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter
 
-from sms_dist import plain_json
+from sms_dist import plain
 from sms_dist.folders import entries
 from sms_dist.records.disk_errors import Dispensable
 from sms_dist.records.files import json_text
@@ -117,7 +117,7 @@ def _read(path: Path) -> Progress | None:
     """None if the file went away, (NFS) another host replaced it under our hands, or a power cut
     left it empty."""
     try:
-        return _PROGRESS.validate_python(plain_json.parse(path.read_bytes(), str(path)))
+        return _PROGRESS.validate_python(plain.parse_json(path.read_bytes(), str(path)))
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ESTALE):
             return None

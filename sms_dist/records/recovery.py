@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sms_dist import atomic, plain_json, safetensors_file
+from sms_dist import atomic, plain, safetensors_file
 from sms_dist.records.disk_errors import told
 from sms_dist.records.files import json_text
 
@@ -120,7 +120,7 @@ def forget(folder: Path) -> None:
 def _manifest(path: Path) -> dict[str, Any] | None:
     """None where there is none that can be read: then that point is not there."""
     try:
-        manifest = plain_json.parse_object(path.read_bytes(), str(path))
+        manifest = plain.parse_object(path.read_bytes(), str(path))
     except (OSError, ValueError):
         return None
     document = manifest.get("document")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import sms_dist
-from sms_dist import config_file, plain_json
+from sms_dist import config_file, plain
 from sms_dist.atomic import make_folder
 from sms_dist.config import Config
 from sms_dist.config_compare import differences
@@ -113,7 +113,7 @@ def _starts(path: Path) -> list[Any]:
     if not path.is_file():
         return []
     try:
-        starts = plain_json.read_object(path).get("starts")
+        starts = plain.read_object(path).get("starts")
     except ValueError:
         starts = None
     if not isinstance(starts, list):
@@ -167,7 +167,7 @@ def commit_of(file: Path) -> str | None:
 def _copied_commit(file: Path) -> str | None:
     origin = file.parents[2] / SNAPSHOT_ORIGIN
     try:
-        commit: str | None = plain_json.read_object(origin)["commit"]
+        commit: str | None = plain.read_object(origin)["commit"]
     except (ValueError, KeyError):
         return None
     return commit

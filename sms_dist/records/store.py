@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import Tensor
 
-from sms_dist import plain_json, safetensors_file
+from sms_dist import plain, safetensors_file
 from sms_dist.atomic import make_folder, replacing, sha256_of, sync
 from sms_dist.paths import MANIFEST
-from sms_dist.printable import printable
+from sms_dist.plain import printable
 from sms_dist.records.disk_errors import telling
 from sms_dist.records.files import json_text, write_text
 
@@ -137,7 +137,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 def _parsed(folder: Path, path: Path, content: bytes) -> Any:
     try:
-        return plain_json.parse(content, "it")
+        return plain.parse_json(content, "it")
     except ValueError:
         raise _damaged(folder, path, "is not JSON") from None
 

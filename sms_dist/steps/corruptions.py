@@ -10,7 +10,7 @@ from torch import nn
 
 from data.corrupted import GENERATED, corrupted_sets
 from data.corruptions import CorruptedSet
-from sms_dist import plain_json
+from sms_dist import plain
 from sms_dist.distributed.collectives import from_first, together
 from sms_dist.paths import WEIGHTS
 from sms_dist.records import store
@@ -79,7 +79,7 @@ def _known(book: Logbook, kind: Mapping[str, Any]) -> dict[str, Accuracies]:
 
 def _document_at(path: Path) -> dict[str, Any]:
     try:
-        document = plain_json.read_object(path)
+        document = plain.read_object(path)
     except ValueError:
         document = {}
     if not isinstance(document.get("accuracies"), dict):

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sms_dist import plain_json
+from sms_dist import plain
 from sms_dist.config_file import one_line
 from sms_dist.config_section import Section
 
@@ -17,7 +17,7 @@ def decided_before(path: Path, kind: type[Section]) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        return kind(**plain_json.read_object(path)).model_dump()
+        return kind(**plain.read_object(path)).model_dump()
     except ValidationError as error:
         raise ValueError(
             f"{path}: {one_line(error, kind)}; it decides the bits of candidates: put it back "

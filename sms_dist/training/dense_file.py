@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sms_dist import plain_json
+from sms_dist import plain
 from sms_dist.models.state import bare_state
 from sms_dist.models.weights import check_fits, read_safetensors
 from sms_dist.paths import HISTORY, KEPT, WEIGHTS
+from sms_dist.plain import is_file
 from sms_dist.schedules.pretraining import pretraining_rates
 from sms_dist.schedules.retraining import History
-from sms_dist.small_files import is_file
 from sms_dist.training.pretrain import Dense
 from sms_dist.training.workbench import State, Workbench, full_precision
 
@@ -77,7 +77,7 @@ def _document(file: Path) -> dict[str, Any] | None:
     """How the weights beside it were pretrained; None where nothing says so."""
     if not file.is_file():
         return None
-    found = plain_json.read_object(file, MAX_HISTORY)
+    found = plain.read_object(file, MAX_HISTORY)
     rates, epochs = found.get("rates"), found.get("epochs")
     is_sound = isinstance(rates, list) and all(type(rate) in (int, float) for rate in rates)
     if not is_sound or type(epochs) is not int or not 0 <= epochs <= len(rates or ()):

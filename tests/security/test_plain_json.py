@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from sms_dist import plain_json
-from sms_dist.printable import LONGEST, printable, shown
+from sms_dist import plain
+from sms_dist.plain import LONGEST, printable, shown
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from sms_dist.printable import LONGEST, printable, shown
         ('{"a":' * 40 + "1" + "}" * 40, "nested too deep"),
         ("9" * 5000, "4300 digits"),
         ("99999999999999999999", "integer is too large"),
-        ("1e999", "a number is too large"),
+        ("1e999", "inf is no finite number"),
         ("NaN", "no finite number"),
         ("-Infinity", "no finite number"),
         ('{"a": 1, "a": 2}', "'a' is there twice"),
@@ -27,28 +27,26 @@ from sms_dist.printable import LONGEST, printable, shown
 )
 def test_what_is_not_plain_is_refused(text, problem):
     with pytest.raises(ValueError, match=problem) as error:
-        plain_json.parse(text, "the file")
+        plain.parse_json(text, "the file")
     assert type(error.value) is ValueError
     assert str(error.value).startswith("the file is not JSON: ")
 
 
 def test_plain_values_are_read(tmp_path):
     (tmp_path / "a.json").write_text('{"a": [1, -2.5, null, true, "x", {"b": []}]}')
-    assert plain_json.read_object(tmp_path / "a.json") == {
-        "a": [1, -2.5, None, True, "x", {"b": []}]
-    }
+    assert plain.read_object(tmp_path / "a.json") == {"a": [1, -2.5, None, True, "x", {"b": []}]}
 
 
 def test_a_file_that_is_too_large_strange_or_missing_is_named(tmp_path):
     (tmp_path / "a.json").write_text("[1, 2, 3]")
     with pytest.raises(ValueError, match="larger than 5 bytes"):
-        plain_json.read(tmp_path / "a.json", max_bytes=5)
+        plain.read_object(tmp_path / "a.json", max_bytes=5)
     with pytest.raises(ValueError, match="not a JSON object"):
-        plain_json.read_object(tmp_path / "a.json")
+        plain.read_object(tmp_path / "a.json")
     os.mkfifo(tmp_path / "pipe")  # reading it would wait for ever
     for path in (tmp_path / "none", tmp_path, tmp_path / "pipe", tmp_path / ("x" * 5000)):
         with pytest.raises(ValueError, match="there is no such file"):
-            plain_json.read(path)
+            plain.read_object(path)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sms_dist.config import EngineConfig
-from sms_dist.printable import printable
+from sms_dist.plain import printable
 
 GRAPHS = ("reduce-overhead", "max-autotune")  # modes that replay CUDA graphs
 MOST_SHAPES = 64  # of one model; a step, the next smaller one, and the parts they are cut into

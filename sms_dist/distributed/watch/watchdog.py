@@ -17,7 +17,7 @@ from sms_dist.distributed.watch.broken import is_consequence, last_line
 from sms_dist.distributed.watch.patience import Patience
 from sms_dist.distributed.watch.reaper import Reaper
 from sms_dist.distributed.watch.stuck import where
-from sms_dist.printable import printable
+from sms_dist.plain import printable
 from sms_dist.process_identity import Process, is_gone, this_process
 
 GRACE = 10.0  # seconds between a verdict and the end of a rank that has not left by itself
