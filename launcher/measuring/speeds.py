@@ -24,12 +24,12 @@ from sms_dist.pruning.mask import full_mask
 from sms_dist.records.logbook import GroupWatcher
 from sms_dist.records.progress import ProgressWriter
 from sms_dist.records.recovery import RecoveryPoints
+from sms_dist.run.schema import Epoch
 from sms_dist.schedules.retraining import History
 from sms_dist.steps.dense import DenseModel
 from sms_dist.steps.start import Standing, common_start
 from sms_dist.training.batch_norm import recompute_
 from sms_dist.training.evaluation import evaluate
-from sms_dist.training.loop import Epoch
 from sms_dist.training.recovery import Keeper
 from sms_dist.training.retrain import Start, retrain
 from sms_dist.training.workbench import Workbench

@@ -15,6 +15,7 @@ from sms_dist.config import Config
 from sms_dist.config_compare import differences
 from sms_dist.paths import RunPaths
 from sms_dist.reports import scores
+from sms_dist.run.schema import Summary, parsed
 from sms_dist.sweep import Point, dense_point, points, starts_from_dense
 
 State = Literal["done", "unfinished", "new"]
@@ -96,12 +97,11 @@ def state(task: Task) -> State:
 def result(task: Task) -> str:
     """The final test score of a run that is done: mIoU 58.73%; "-" where it is not known."""
     try:
-        summary = plain_json.read_object(task.paths.summary)
-        name = summary.get("score", scores.BEFORE)
-        found: float | None = summary["final"][f"test_{name}"]
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        summary = parsed(Summary, plain_json.read(task.paths.summary), "summary.json")
+    except ValueError:
         return "-"
-    return f"{scores.score(name).label} {scores.text(found, name)}"
+    name = summary.score
+    return f"{scores.score(name).label} {scores.text(summary.final.test(name), name)}"
 
 
 def _task(file: Path | None, point: Point, to: Path | None, num_ranks: int | None) -> Task:

@@ -23,12 +23,14 @@ from sms_dist.records.files import (
     sync,
     write_text,
 )
+from sms_dist.run.schema import R, parsed
 
 __all__ = [
     "discard",
     "is_complete",
     "json_text",
     "load_document",
+    "load_record",
     "load_tensors",
     "save",
     "sha256_of",
@@ -94,6 +96,11 @@ def load_document(folder: Path, file: str) -> Any:
     if _told(Written(hashlib.sha256(content).hexdigest(), len(content))) != entry:
         raise _changed(folder, path)
     return _parsed(folder, path, content)
+
+
+def load_record(folder: Path, file: str, kind: type[R]) -> R:
+    """Return the record in a saved file; ValueError where it is none, or a byte of it changed."""
+    return parsed(kind, load_document(folder, file), str(folder / file))
 
 
 def _write_folder(folder: Path, contents: Mapping[str, Content]) -> None:

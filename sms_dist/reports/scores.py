@@ -8,7 +8,6 @@ from sms_dist.metrics import scores as known
 from sms_dist.metrics.scores import Score
 from sms_dist.reports.grid import Form
 
-BEFORE = "accuracy"  # the score of runs from before there were others
 OOD = "ood_accuracy"  # on corrupted test samples
 
 

@@ -13,6 +13,7 @@ from sms_dist.distributed.engines.compiled import check_compiler, compiler_obsta
 from sms_dist.plan import deal
 from sms_dist.records.files import json_text, write_text
 from sms_dist.records.logbook import Logbook
+from sms_dist.run.events import CompileEvent
 from sms_dist.steps.decision import decided_before
 from sms_dist.training.compile_trial import EAGER, Trial, try_compiling
 from sms_dist.training.workbench import Workbench
@@ -70,7 +71,11 @@ def _decided(bench: Workbench, book: Logbook) -> str:
     decided = Decision.model_validate({"compile": mode})
     if book.is_main:
         write_text(path, json_text(decided.model_dump()))
-    book.event("compile", compile=mode, steps=trial.steps, first=trial.first, message=trial.told)
+    book.event(
+        CompileEvent(
+            compile=mode, steps=dict(trial.steps), first=dict(trial.first), message=trial.told
+        )
+    )
     return mode
 
 

@@ -11,6 +11,7 @@ from sms_dist.packs import obstacle, pack_size
 from sms_dist.phases import Phase
 from sms_dist.records.files import json_text, write_text
 from sms_dist.records.logbook import Logbook
+from sms_dist.run.events import PackingEvent
 from sms_dist.steps.decision import decided_before
 from sms_dist.training.packing_trial import Trial, try_packing
 from sms_dist.training.retrain import StartOf, prepare
@@ -72,6 +73,13 @@ def _chosen(
             f"several candidates together ({trial.reason}); use auto, or engine.name=ddp"
         )
     packing: Packing = VMAP if wanted == VMAP or trial.is_worth_it else LOOP
-    seconds = {"together": trial.together, "one_by_one": trial.one_by_one}
-    book.event("packing", packing=packing, candidates=size, **seconds, message=trial.told)
+    book.event(
+        PackingEvent(
+            packing=packing,
+            candidates=size,
+            together=trial.together,
+            one_by_one=trial.one_by_one,
+            message=trial.told,
+        )
+    )
     return packing

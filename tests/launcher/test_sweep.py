@@ -57,7 +57,7 @@ def started(*arguments: str | Path) -> subprocess.Popen[str]:
 
 def starts(folder: Path) -> int:
     """How often a run was started."""
-    return sum(event["event"] == "start" for event in journal.read(folder / "journal.jsonl"))
+    return sum(event.event == "start" for event in journal.read(folder / "journal.jsonl"))
 
 
 @pytest.fixture(scope="session")
