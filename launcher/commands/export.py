@@ -63,10 +63,10 @@ def _read(run: Path, phase: int | None) -> tuple[Description, dict[str, Tensor]]
     info = data.info(config.data)
     score = make_task(info, config.data).score
     if folder == paths.dense:
-        sparsity, model = 0.0, store.load_record(folder, METRICS, DenseMetrics)
+        sparsity, found = 0.0, store.load_record(folder, METRICS, DenseMetrics).test(score)
     else:
         record = store.load_record(folder, METRICS, PhaseMetrics)
-        sparsity, model = record.sparsity, record.soup
+        sparsity, found = record.sparsity, record.soup.test(score)
     description = Description(
         model=config.model,
         data=info.name,
@@ -75,7 +75,7 @@ def _read(run: Path, phase: int | None) -> tuple[Description, dict[str, Tensor]]
         task=info.task,
         sparsity=sparsity,
         score=score,
-        test_score=model.test(score),
+        test_score=found,
         is_shrunk=False,
     )
     return description, store.load_tensors(folder, WEIGHTS)

@@ -17,6 +17,7 @@ from sms_dist import plain_json, safetensors_file
 from sms_dist.file_pieces import sha256_of
 from sms_dist.records.disk_errors import told
 from sms_dist.records.files import json_text, make_folder, write_atomic
+from sms_dist.run.schema import RecoveryFile, parsed
 
 SLOTS = ("a", "b")
 Tensors = Mapping[str, Tensor]
@@ -52,11 +53,11 @@ class RecoveryPoints:
         found = {}
         for slot in SLOTS:
             path = self._file(slot, rank)
-            manifest = _manifest(path.with_suffix(".json"))
-            if manifest is None or manifest["identity"] != self._identity:
+            point = _point(path.with_suffix(".json"))
+            if point is None or point.identity != self._identity:
                 continue
-            if path.is_file() and sha256_of(path) == manifest["sha256"]:
-                found[int(manifest["document"]["steps"])] = Found(path, manifest["document"])
+            if path.is_file() and sha256_of(path) == point.sha256:
+                found[point.steps] = Found(path, point.document)
         return found
 
     def load(self, found: Found) -> dict[str, Tensor]:
@@ -101,8 +102,8 @@ class RecoveryPoints:
             for remains in path.parent.glob(f".{path.stem}.*.tmp"):  # of starts that were killed
                 remains.unlink()
             sha256 = write_atomic(path, safetensors_file.pieces(tensors)).sha256
-            manifest = {"identity": self._identity, "sha256": sha256, "document": document}
-            write_atomic(path.with_suffix(".json"), [json_text(manifest).encode()])
+            point = RecoveryFile(identity=self._identity, sha256=sha256, document=dict(document))
+            write_atomic(path.with_suffix(".json"), [json_text(point.as_json()).encode()])
         except (OSError, ValueError) as error:  # told by `finish`, in the thread that trains
             self._error = error
         self.seconds = time.monotonic() - start
@@ -116,13 +117,9 @@ def forget(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _manifest(path: Path) -> dict[str, Any] | None:
-    """None where there is none that can be read: then that point is not there."""
+def _point(path: Path) -> RecoveryFile | None:
+    """Return the record of a point, None where there is none that can be read."""
     try:
-        manifest = plain_json.parse_object(path.read_bytes(), str(path))
+        return parsed(RecoveryFile, plain_json.parse(path.read_bytes(), str(path)), str(path))
     except (OSError, ValueError):
         return None
-    document = manifest.get("document")
-    if manifest.keys() != {"identity", "sha256", "document"} or not isinstance(document, dict):
-        return None
-    return manifest if type(document.get("steps")) is int else None

@@ -280,7 +280,7 @@ class Summary(Record):
     method: str
     seed: int
     score: str
-    goal_sparsity: float
+    goal_sparsity: float | None
     dense: DenseMetrics
     phases: Listed[PhaseMetrics]
     final: FinalMetrics

@@ -32,6 +32,11 @@ class Candidates:
     def finite(self) -> list[int]:
         return [i for i, record in self.records.items() if not record.diverged]
 
+    def test_scores(self, score: str) -> dict[int, float]:
+        """Of those that did not diverge: all are measured."""
+        found = {i: self.records[i].test(score) for i in self.finite}
+        return {i: value for i, value in found.items() if value is not None}
+
     @property
     def finite_owners(self) -> dict[int, int]:
         return {i: self.owners[i] for i in self.finite}

@@ -77,16 +77,15 @@ def soup(
     state, metrics = measured(bench, weights, at.world, book.at)
     assert_masked(state, mask)
     score = bench.task.score
-    scores = [candidates.records[i].test(score) for i in candidates.finite]
-    found = [each for each in scores if each is not None]
+    scores = candidates.test_scores(score).values()
     record = PhaseMetrics(
         phase=k,
         sparsity=sparsity(mask),
         score=score,
         soup=ModelMetrics(metrics=dict(metrics)),
         candidates=tuple(each.brief() for each in candidates.records.values()),
-        best_candidate=max(found),
-        mean_candidate=sum(found) / len(found),
+        best_candidate=max(scores),
+        mean_candidate=sum(scores) / len(scores),
         **details(bench, merged, mask),
         **comparisons(bench, book, phase, candidates),
     )
@@ -130,7 +129,7 @@ def _merged(
         packing=packing,
         view=lambda state: settled(bench, phase, state, everything)[0],
         teacher=dense.state,
-        test_scores={i: records[i].metrics[f"test_{bench.task.score}"] for i in candidates.finite},
+        test_scores=candidates.test_scores(bench.task.score),
     )
 
 

@@ -100,7 +100,7 @@ def test_an_event_that_did_not_fit_is_not_read_and_the_next_one_is(tmp_path: Pat
     book = Journal(path)
     book.write(OtherEvent(event="start"))
     with largest_file(path.stat().st_size + 30), pytest.raises(ValueError, match=r"journal\.jsonl"):
-        book.write("epoch", note="x" * 50)
+        book.write(OtherEvent(event="epoch", note="x" * 50))
     assert [event.event for event in read(path)] == ["start"]
     book.write(OtherEvent(event="done"))
     assert [event.event for event in read(path)] == ["start", "done"]
