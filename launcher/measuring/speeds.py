@@ -176,9 +176,8 @@ def _finish(at: Topology) -> None:
 def _start(bench: Workbench) -> Start:
     """Of the first phase: a model that is pruned and not trained is as fast as any other."""
     state = {name: tensor.clone() for name, tensor in bare_state(bench.new_model()).items()}
-    dense = DenseModel(
-        state, History((0.01,), 1), DenseMetrics(metrics={}), kept=state
-    )  # any rate will do
+    history = History((0.01,), 1)  # any rate will do
+    dense = DenseModel(state, history, DenseMetrics(metrics={}), kept=state)
     standing = Standing(state, full_mask(state, bench.prunable))
     return common_start(bench, _phase(bench), standing, dense)
 

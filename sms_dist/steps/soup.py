@@ -89,8 +89,7 @@ def soup(
         **details(bench, merged, mask),
         **comparisons(bench, book, phase, candidates),
     )
-    signs = warnings(record.as_json(), [each.as_json() for each in earlier])
-    record = record.model_copy(update={"warnings": tuple(signs)})
+    record = record.model_copy(update={"warnings": warnings_of(record, earlier)})
     standing = Standing(state, mask)
     tensors: dict[str, State | Mask] = {WEIGHTS: state, MASK: mask}
     if keeps_latent(phase):
@@ -101,6 +100,24 @@ def soup(
     _write(book, mask, state, record, candidates)
     tell_damaged(bench, book, f"phase {k}")
     return standing, record
+
+
+def warnings_of(record: PhaseMetrics, earlier: Sequence[PhaseMetrics]) -> tuple[str, ...]:
+    """Return the signs that the candidates of a phase have left their common basin."""
+    finite = [each for each in record.candidates if not each.diverged]
+    soup, score = record.soup.metrics, record.score
+    split = "validation" if f"validation_{score}" in soup else "test"
+    name = f"{split}_{score}"
+    losses = [each.metrics.get("validation_loss") or 0.0 for each in finite]
+    signs = warnings(
+        f"{split} {score}",
+        soup[name] or 0.0,
+        [each.metrics[name] or 0.0 for each in finite],
+        record.distances or {},
+        [before.distances["l2_mean"] for before in earlier if before.distances],
+        sum(losses) / max(len(losses), 1),
+    )
+    return tuple(f"phase {record.phase}: {sign}" for sign in signs)
 
 
 def _check_any_finite(phase: Phase, candidates: Candidates) -> None:
