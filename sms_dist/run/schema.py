@@ -25,7 +25,7 @@ from pydantic import (
 
 from sms_dist.config import RetrainConfig
 from sms_dist.config_file import one_line
-from sms_dist.config_section import Count, Natural
+from sms_dist.config_section import Count, Natural, Section
 
 T = TypeVar("T")
 R = TypeVar("R", bound=BaseModel)
@@ -341,11 +341,17 @@ class PlanFile(Record):
     phases: Listed[PhasePlanFile]
 
 
-class PackingFile(Record):
-    """packing.json; None: not decided yet."""
+class PackingFile(Section):
+    """packing.json: it decides bits, so that no key may be passed over. None: not decided yet."""
 
     num_groups: Count
-    packing: Literal["vmap", "loop"] | None
+    packing: Literal["vmap", "loop"] | None = None
+
+
+class CompileFile(Section):
+    """compile.json, which decides bits too."""
+
+    compile: Literal["eager", "default", "reduce-overhead"]
 
 
 class Start(Record):

@@ -31,7 +31,7 @@ from sms_dist.reports.collect import read_runs
 from sms_dist.reports.paper_tables import make as make_table
 from sms_dist.reports.terminal import text
 from sms_dist.run.find import chosen, finished
-from sms_dist.steps import compiling, packing
+from sms_dist.run.schema import CompileFile, PackingFile
 from sms_dist.steps.decision import decided_before
 from sms_dist.training.dense_file import load_dense
 from sms_dist.training.workbench import set_up
@@ -172,8 +172,8 @@ def _resumed(paths: RunPaths, bench: Any) -> None:
 
 def _loaded(paths: RunPaths, bench: Any, file: Path) -> None:
     journal.read(paths.journal)
-    decided_before(paths.packing, packing.Decision)
-    decided_before(paths.compile, compiling.Decision)
+    decided_before(paths.packing, PackingFile)
+    decided_before(paths.compile, CompileFile)
     for group in progress.read_all(paths.progress).values():
         assert group.fraction is None or group.fraction <= 1
     with suppress(ValueError):
