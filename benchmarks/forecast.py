@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from statistics import mean
 
@@ -175,8 +174,8 @@ def row_from_another(source: Run, target: Run) -> Row:
 def recorded_seconds(folder: Path) -> float:
     """From the first event of a run to its last one."""
     events = journal.read(folder / "journal.jsonl")
-    first, last = (datetime.fromisoformat(event["time"]) for event in (events[0], events[-1]))
-    return (last - first).total_seconds()
+    first, last = (event.seconds or 0.0 for event in (events[0], events[-1]))
+    return last - first
 
 
 def forecast_of(run: Run, rates: Path) -> Forecast:

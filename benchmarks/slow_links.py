@@ -20,9 +20,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -38,6 +36,7 @@ from sms_dist.forecast.rates import HostRates, Rates
 from sms_dist.forecast.traffic import Traffic, control_bytes, phase_traffic
 from sms_dist.forecast.work import work_of
 from sms_dist.records import journal
+from sms_dist.run.events import SoupEvent
 
 HOSTS = 4
 PORT = 29600
@@ -140,7 +139,7 @@ def rows_of(
     ratios: Mapping[str, Sequence[float]], found: Counted, folder: Path, settings: Sequence[str]
 ) -> list[Row]:
     events = journal.read(folder / "journal.jsonl")
-    ends = {event["phase"]: _time(event) for event in events if event["event"] == "soup"}
+    ends = {e.metrics.phase: e.seconds or 0.0 for e in events if isinstance(e, SoupEvent)}
     rates, offs, notes = [], [], []
     for k in range(2, NUM_PHASES + 1):
         seconds, sent = ends[k] - ends[k - 1], found.between(ends[k - 1], ends[k])
@@ -196,10 +195,6 @@ def main(epochs: int, seconds: float, patience: float, file: Path | None) -> Non
 def _command(folder: Path, settings: Sequence[str]) -> list[str]:
     words = [word for setting in settings for word in ("--set", setting)]
     return [str(ROOT / "launcher" / "main.py"), *words, "--run-dir", str(folder)]
-
-
-def _time(event: Mapping[str, Any]) -> float:
-    return datetime.fromisoformat(event["time"]).timestamp()
 
 
 def _kb(num_bytes: float) -> str:

@@ -7,13 +7,14 @@ import os
 import re
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from sms_dist import plain
 from sms_dist.paths import RunPaths
 from sms_dist.plain import is_file, read
+from sms_dist.run.schema import JobLine, parsed
 
 SCRIPT = "job.sbatch"
 MAX_BYTES = 1 << 26  # of a run's file of jobs
@@ -66,7 +67,7 @@ def afterok(numbers: Sequence[str]) -> str | None:
 def record(paths: RunPaths, job: str, kind: str, **more: str) -> None:
     """A line about a job in the run folder; OSError where it cannot be written."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    line = json.dumps({"time": now, "job": job, "kind": kind, **more})
+    line = json.dumps(JobLine(time=now, job=job, kind=kind, **more).as_json())
     paths.logs.mkdir(parents=True, exist_ok=True)
     with _file(paths).open("ab") as file:
         file.write(line.encode() + b"\n")
@@ -74,16 +75,18 @@ def record(paths: RunPaths, job: str, kind: str, **more: str) -> None:
         os.fsync(file.fileno())
 
 
-def recorded(paths: RunPaths) -> list[dict[str, Any]]:
-    """All lines about a run's jobs, the oldest first; a torn one is left out."""
-    file = _file(paths)
-    lines = read(file, MAX_BYTES, "a file of jobs").splitlines() if is_file(file) else []
-    return [value for value in map(_parsed, lines) if isinstance(value, dict)]
+def recorded(paths: RunPaths) -> list[JobLine]:
+    """All lines about a run's jobs, the oldest first; a damaged one is left out."""
+    file, found = _file(paths), []
+    for line in read(file, MAX_BYTES, "a file of jobs").splitlines() if is_file(file) else []:
+        with suppress(ValueError):
+            found.append(parsed(JobLine, plain.parse_json(line, "a line"), "a line about a job"))
+    return found
 
 
 def queued(paths: RunPaths, queue: set[str]) -> str | None:
     """The last job of a run that is in the queue."""
-    numbers = [str(line.get("job")) for line in recorded(paths)]
+    numbers = [line.job for line in recorded(paths)]
     return next((number for number in reversed(numbers) if number in queue), None)
 
 
@@ -99,13 +102,6 @@ def my_queue() -> set[str]:
     if done.returncode:
         raise ValueError(f"squeue failed (status {done.returncode}): {done.stderr.strip()}")
     return set(done.stdout.split())
-
-
-def _parsed(line: bytes) -> Any:
-    try:
-        return plain.parse_json(line, "a line about a job")
-    except ValueError:
-        return None
 
 
 def _file(paths: RunPaths) -> Path:

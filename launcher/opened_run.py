@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
-from launcher.finished import DENSE, check_run, finished
 from sms_dist import config_file
 from sms_dist.distributed import topology
 from sms_dist.paths import METRICS, WEIGHTS, RunPaths
 from sms_dist.records import store
 from sms_dist.reports import scores
+from sms_dist.run.find import DENSE, check_run, finished
+from sms_dist.run.schema import DenseMetrics, PhaseMetrics
 from sms_dist.training.predictions import fitted
 from sms_dist.training.workbench import Workbench, set_up
 
@@ -48,7 +48,7 @@ def open_run(run: Path, phase: int | None, settings: Sequence[str]) -> OpenedRun
     bench = set_up(config, topology.by_itself(config.engine.device, config.engine.threads))
     names = {place: "dense" if place == DENSE else f"phase {place}" for place in folders}
     title = f"{config.name}: {config.method.name} on {config.data.name}"
-    facts = [_facts(names[k], _metrics(f), bench.task.score) for k, f in folders.items()]
+    facts = [_facts(folder, names[k], bench.task.score) for k, folder in folders.items()]
     return OpenedRun(
         bench,
         list(names.values()),
@@ -59,14 +59,16 @@ def open_run(run: Path, phase: int | None, settings: Sequence[str]) -> OpenedRun
 
 def _folders(paths: RunPaths, phase: int | None) -> dict[int, Path]:
     """Phase -> folder of its model; the dense model's only if it was trained to the end."""
-    found = {k: f for k, f in finished(paths).items() if k != DENSE or _is_trained(_metrics(f))}
+    found = finished(paths)
+    if DENSE in found and not store.load_record(found[DENSE], METRICS, DenseMetrics).is_trained:
+        del found[DENSE]
     if not found:
         raise ValueError(f"no model is finished in {paths.root} yet; let it run on")
     if phase is None:
         return found
     if phase not in found:
-        legal = ", ".join(map(str, found))
-        raise ValueError(f"--phase {phase} is not finished in {paths.root}; finished: {legal}")
+        valid = ", ".join(map(str, found))
+        raise ValueError(f"--phase {phase} is not finished in {paths.root}; finished: {valid}")
     return {k: f for k, f in found.items() if k in (DENSE, phase)}
 
 
@@ -75,18 +77,12 @@ def _model(bench: Workbench, folder: Path) -> nn.Module:
     return fitted(bench, bench.on_device(state), str(folder / WEIGHTS))
 
 
-def _metrics(folder: Path) -> dict[str, Any]:
-    document: dict[str, Any] = store.load_document(folder, METRICS)
-    return document
-
-
-def _is_trained(metrics: dict[str, Any]) -> bool:
-    """Else it is only where the method begins."""
-    return metrics.get("epochs_trained") == metrics.get("epochs_total")
-
-
-def _facts(name: str, metrics: dict[str, Any], score: str) -> str:
+def _facts(folder: Path, name: str, score: str) -> str:
     """Of all test samples, as they were measured in the run."""
-    measured = metrics.get("soup", metrics).get(f"test_{score}")
-    sparsity = f", sparsity {metrics['sparsity']:.4g}" if "sparsity" in metrics else ""
+    sparsity = ""
+    if name == "dense":
+        measured = store.load_record(folder, METRICS, DenseMetrics).test(score)
+    else:
+        phase = store.load_record(folder, METRICS, PhaseMetrics)
+        measured, sparsity = phase.soup.test(score), f", sparsity {phase.sparsity:.4g}"
     return f"{name}{sparsity}: {scores.score(score).label} {scores.text(measured, score)}"

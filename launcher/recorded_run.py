@@ -1,60 +1,60 @@
-"""The times that a run folder tells of, as rates for forecasts of other runs."""
+"""Rates for forecasts of other runs, out of the times that a run folder has recorded."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
-
-from pydantic import Field
+from statistics import median
 
 from launcher.cluster import ClusterConfig
 from launcher.layout import layout
 from launcher.number_list import MOST
 from launcher.planned import planned
-from launcher.status.files import Reader
-from launcher.status.told import Metrics, Packs, Sizes, Start, Told, Word
+from launcher.status.folder import Reader
 from sms_dist import config_file
 from sms_dist.config import Config
-from sms_dist.forecast.links import Layout
-from sms_dist.forecast.rates import OPTION, HostRates, Rates
-from sms_dist.forecast.recorded import NOT_TOLD, Recorded, Trained, recorded_rates
+from sms_dist.forecast.forecast import forecast
+from sms_dist.forecast.links import Layout, all_reduce_seconds
+from sms_dist.forecast.rates import OPTION, HostRates, Rates, decisive
 from sms_dist.forecast.work import Work, work_of
 from sms_dist.paths import METRICS, RunPaths
 from sms_dist.plain import is_file
-from sms_dist.plan import Plan
+from sms_dist.plan import PhasePlan
+from sms_dist.records import journal
+from sms_dist.run.events import Event, SoupEvent, StartEvent
+from sms_dist.run.schema import (
+    CandidateMetrics,
+    DenseMetrics,
+    EnvironmentFile,
+    PackingFile,
+    PlanFile,
+    R,
+)
 
-Event = Mapping[str, Any]
-Model = TypeVar("Model", bound=Told)
+MEASURE = "measure this configuration: sms-dist measure"
+NOTES = (
+    "a run does not tell apart what a step and its samples take, nor what evaluating does: steps "
+    "count as proportional to the samples of a rank, evaluation as part of them",
+    "a run does not tell of links, memory, its way to the first step: links are those of --cluster "
+    "or usual ones, memory is that of the weights alone, the start takes no time",
+)
 
 
-class RunStart(Start):
-    """A start, with the GPUs of rank 0's host."""
+@dataclass(frozen=True)
+class Trained:
+    """A training from its beginning to the end of its evaluation."""
 
-    devices: tuple[Word, ...] = ()
-
-
-class Environment(Told):
-    starts: Annotated[tuple[RunStart, ...], Field(min_length=1)]
-
-
-class Taken(Metrics):
-    """metrics.json of a model; nothing takes longer than a human life."""
-
-    seconds: Annotated[float, Field(ge=0, le=1e10)] | None = None
-
-
-class Measured(Told):
-    """plan.json, as far as the plan of the configuration does not say it: the data may be
-    elsewhere."""
-
-    sizes: Sizes
+    item: PhasePlan | None  # None: pretraining
+    num_ranks: int  # that trained it
+    at_work: int  # processes on a host meanwhile: a last wave may leave some without work
+    steps: int
+    seconds: float
 
 
 def rates_of_run(folder: Path, cluster: ClusterConfig | None) -> tuple[Rates, tuple[str, ...]]:
-    """The rates, and what a forecast with them has to make do with.
+    """Return rates with which the forecast of the run itself has the seconds that it took, and what
+    a forecast with them has to make do with.
 
     ValueError, one line, where the folder has no candidate that is done, is damaged, or its times
     are not those of single candidates. The links are those of `cluster`.
@@ -62,38 +62,35 @@ def rates_of_run(folder: Path, cluster: ClusterConfig | None) -> tuple[Rates, tu
     place = f"{OPTION} {folder}"
     paths, reader = RunPaths(folder), Reader(folder)
     config = _config(paths, place)
-    sizes = _needed(reader, paths.plan, Measured, place).sizes
-    start = _needed(reader, paths.environment, Environment, place).starts[-1]
-    events = reader.json_lines(paths.journal)
-    ranks = _num_ranks(events, place)
-    known = planned(config, ranks)
-    trained = tuple(_trained(paths, reader, known.plan, sizes.steps_per_epoch))
-    _check(paths, reader, trained, place)
-    device = start.devices[0] if start.devices and config.engine.device != "cpu" else "cpu"
-    recorded = Recorded(device, trained, _phases(events))
+    steps_per_epoch = _needed(reader, paths.plan, PlanFile, place).sizes.steps_per_epoch
+    start = _needed(reader, paths.environment, EnvironmentFile, place).starts[-1]
+    events = journal.read(paths.journal)
+    num_ranks = _num_ranks(events, place)
+    known = planned(config, num_ranks)
     work = work_of(config, known.info, known.plan)
-    at = _layout(cluster, work, ranks, start.number("LOCAL_WORLD_SIZE") or ranks)
-    return recorded_rates(recorded, work, at), (_source(folder, recorded, ranks), *NOT_TOLD)
-
-
-def _layout(cluster: ClusterConfig | None, work: Work, ranks: int, per_host: int) -> Layout:
-    """That of the run, with links as they are known."""
+    per_host = start.number("LOCAL_WORLD_SIZE") or num_ranks
     nothing = Rates(hosts=(HostRates(processes=1, sample_seconds=0.0),))  # measured no link
-    at = layout(cluster, nothing, ranks, work.config.engine.ranks_per_candidate)
-    return replace(at, ranks_per_host=min(per_host, ranks))
-
-
-def _check(paths: RunPaths, reader: Reader, trained: Sequence[Trained], place: str) -> None:
-    packs = reader.json(paths.packing, Packs) if paths.packing.is_file() else None
+    at = layout(cluster, nothing, num_ranks, config.engine.ranks_per_candidate)
+    at = replace(at, ranks_per_host=min(per_host, num_ranks))
+    trained = list(_trained(paths, reader, work, at, steps_per_epoch))
+    num_candidates = sum(each.item is not None for each in trained)
+    packing = reader.json(paths.packing, PackingFile)
     if reader.damaged:
         raise ValueError(f"{place} is damaged: {reader.damaged[0]}")
-    if packs is not None and packs.packing == "vmap":
+    if packing is not None and packing.packing == "vmap":
         raise ValueError(
             f"{place} trained its candidates in packs: their times are not those of single ones; "
-            "measure this configuration: sms-dist measure"
+            f"{MEASURE}"
         )
-    if not any(each.phase for each in trained):
+    if not num_candidates:
         raise ValueError(f"{place} has no candidate that is done yet; let it run on")
+    device = start.devices[0] if start.devices and config.engine.device != "cpu" else "cpu"
+    hosts = _hosts(trained, work, at)
+    rates = Rates(configuration=decisive(config), device=device, hosts=hosts)
+    candidates = f"{num_candidates} candidate{'s' if num_candidates > 1 else ''}"
+    ranks = f"{num_ranks} rank{'s' if num_ranks > 1 else ''}"
+    source = f"rates are those of the run {folder}: {candidates} on {ranks}, {device}"
+    return _with_what_is_around(rates, _phase_seconds(events), work, at), (source, *NOTES)
 
 
 def _config(paths: RunPaths, place: str) -> Config:
@@ -106,73 +103,101 @@ def _config(paths: RunPaths, place: str) -> Config:
         raise ValueError(f"{place} is damaged: {paths.config.name}: {reason}") from None
 
 
-def _needed(reader: Reader, path: Path, model: type[Model], place: str) -> Model:
-    found = reader.json(path, model)
-    if found is None:
+def _needed(reader: Reader, path: Path, kind: type[R], place: str) -> R:
+    record = reader.json(path, kind)
+    if record is None:
         problem = reader.damaged[0] if reader.damaged else f"{path.name}: there is no such file"
         raise ValueError(f"{place} is damaged: {problem}")
-    return found
-
-
-def _trained(
-    paths: RunPaths, reader: Reader, plan: Plan, steps_per_epoch: int
-) -> Iterator[Trained]:
-    """What has been trained to its end: dense, then the candidates phase by phase."""
-    places = [(p.phase.index, c.index) for p in plan.phases for c in p.phase.candidates]
-    folders = [paths.dense, *(paths.candidate(*place) for place in places)]
-    for (phase, index), folder in zip([(0, 0), *places], folders, strict=True):
-        found = reader.json(folder / METRICS, Taken)
-        if found is not None and found.seconds and found.epochs:
-            yield Trained(phase, index, len(found.epochs) * steps_per_epoch, found.seconds)
+    return record
 
 
 def _num_ranks(events: Sequence[Event], place: str) -> int:
     """The same in all starts."""
-    numbers = sorted({_whole(e.get("ranks")) for e in events if e.get("event") == "start"})
+    numbers = sorted({event.ranks or 0 for event in events if isinstance(event, StartEvent)})
     if len(numbers) != 1 or not 0 < numbers[0] <= MOST:
         had = " and with ".join(map(str, numbers)) or "an unknown number of"
         raise ValueError(
             f"{place} was started with {had} ranks, and its times are those of one number; "
-            "measure this configuration: sms-dist measure"
+            f"{MEASURE}"
         )
     return numbers[0]
 
 
-def _phases(events: Sequence[Event]) -> dict[int, float]:
+def _trained(
+    paths: RunPaths, reader: Reader, work: Work, at: Layout, steps_per_epoch: int
+) -> Iterator[Trained]:
+    """What has been trained to its end: candidates phase by phase, then dense, mostly by another
+    number of ranks."""
+    for item in work.plan.phases:
+        for wave in item.waves:
+            busy = at.at_work(len(wave) * at.ranks_per_candidate)
+            for index in wave:
+                path = paths.candidate(item.phase.index, index) / METRICS
+                found = reader.json(path, CandidateMetrics)
+                if found is not None and found.seconds and found.epochs:
+                    steps = len(found.epochs) * steps_per_epoch
+                    yield Trained(item, at.ranks_per_candidate, busy, steps, found.seconds)
+    dense = reader.json(paths.dense / METRICS, DenseMetrics)
+    if dense is not None and dense.seconds and dense.epochs:
+        num_ranks = work.pretrain_ranks(at.num_ranks)
+        steps = len(dense.epochs) * steps_per_epoch
+        yield Trained(None, num_ranks, at.at_work(num_ranks), steps, dense.seconds)
+
+
+def _hosts(trained: Sequence[Trained], work: Work, at: Layout) -> tuple[HostRates, ...]:
+    """Pretraining counts only where no candidate had its number of processes on a host."""
+    crowds: dict[int, list[Trained]] = {}
+    for each in trained:
+        if each.item is not None or each.at_work not in crowds:
+            crowds.setdefault(each.at_work, []).append(each)
+    return tuple(
+        HostRates(processes=number, sample_seconds=_sample_seconds(crowd, work, at))
+        for number, crowd in crowds.items()
+    )
+
+
+def _sample_seconds(trained: Sequence[Trained], work: Work, at: Layout) -> float:
+    """On the average over all steps, without what sending gradients takes by the forecast."""
+    samples = seconds = 0.0
+    for each in trained:
+        num_bytes, link = work.gradient_bytes(each.item), at.in_row(each.num_ranks)
+        sending = all_reduce_seconds(num_bytes, each.num_ranks, link)
+        step = each.seconds / each.steps
+        if sending > at.overlap * step:  # the part for which `step_seconds` comes to all of it
+            step = max(0.0, step - sending) / (1 - at.overlap) if at.overlap < 1 else 0.0
+        seconds += each.steps * step
+        samples += each.steps * work.share(each.num_ranks)
+    return seconds / samples
+
+
+def _phase_seconds(events: Sequence[Event]) -> dict[int, float]:
     """Seconds from the start to the dense model (0), and from soup to soup, as far as no other
     start came between."""
     found: dict[int, float] = {}
-    last: Event = {}
+    last: tuple[int, float | None] = (-2, None)  # the phase that ended, and when
     for event in events:
-        name = event.get("event")
-        if name not in ("start", "dense", "soup"):
+        if event.event not in ("start", "dense", "soup"):
             continue
-        begin, end, phase = _time(last), _time(event), _phase(event)
-        if begin is not None and end is not None and phase == _phase(last) + 1:
+        phase = 0 if event.event == "dense" else -1
+        if isinstance(event, SoupEvent):
+            phase = event.metrics.phase
+        end, begin = event.seconds, last[1]
+        if begin is not None and end is not None and phase == last[0] + 1:
             found[phase] = end - begin
-        last = event
+        last = phase, end
     return found
 
 
-def _phase(event: Event) -> int:
-    """0 for the dense model, -1 for what comes before."""
-    if event.get("event") == "soup":
-        return _whole(event.get("phase"))
-    return 0 if event.get("event") == "dense" else -1
-
-
-def _time(event: Event) -> float | None:
-    try:
-        return datetime.fromisoformat(event["time"]).timestamp()
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return None
-
-
-def _whole(value: Any) -> int:
-    return value if isinstance(value, int) else -9
-
-
-def _source(folder: Path, recorded: Recorded, ranks: int) -> str:
-    num = len(recorded.candidates)
-    times = f"{num} candidate{'s' if num > 1 else ''} on {ranks} rank{'s' if ranks > 1 else ''}"
-    return f"rates are those of the run {folder}: {times}, {recorded.device}"
+def _with_what_is_around(
+    rates: Rates, seconds: Mapping[int, float], work: Work, at: Layout
+) -> Rates:
+    """What the phases took beyond the forecast of their trainings: merging, evaluating, files."""
+    known = {phase.phase: phase.seconds for phase in forecast(work, rates, at).phases}
+    rest = {k: took - known[k] for k, took in seconds.items() if k in known}
+    later = [took for k, took in rest.items() if k > 0]
+    around = {
+        "dense_seconds": max(0.0, rest.get(0, 0.0)),
+        "phase_seconds": max(0.0, median(later)) if later else 0.0,
+    }
+    hosts = tuple(host.model_copy(update=around) for host in rates.hosts)
+    return rates.model_copy(update={"hosts": hosts})

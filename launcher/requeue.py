@@ -14,6 +14,7 @@ from launcher import jobs
 from sms_dist import plain
 from sms_dist.folders import entries
 from sms_dist.paths import MANIFEST, RunPaths
+from sms_dist.run.schema import RecoveryFile, parsed
 
 IDLE_STARTS = 3  # as many in a row, and the job is not started again
 REQUEUE = "requeue"
@@ -61,17 +62,14 @@ def mark(paths: RunPaths) -> str:
 def _steps(point: Path) -> int:
     """Where a recovery point is in its training."""
     try:
-        return int(plain.read_object(point)["document"]["steps"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return parsed(RecoveryFile, plain.read_json(point), str(point)).steps
+    except ValueError:
         return 0  # not a point, or only half of one
 
 
 def _marks(paths: RunPaths, job: str) -> list[str]:
-    return [
-        str(line.get("mark"))
-        for line in jobs.recorded(paths)
-        if (line.get("job"), line.get("kind")) == (job, REQUEUE)
-    ]
+    lines = [line for line in jobs.recorded(paths) if (line.job, line.kind) == (job, REQUEUE)]
+    return [str(line.mark) for line in lines]
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ from sms_dist.records.logbook import Logbook
 from sms_dist.records.run_folder import environment
 from sms_dist.records.store import is_complete
 from sms_dist.reports.table import run_table
+from sms_dist.run.events import FaultEvent, StartEvent, StoppedEvent
+from sms_dist.run.schema import PlanFile
 from sms_dist.sizes import sizes, survivors
 from sms_dist.steps.facts import facts
 from sms_dist.training.dense_file import load_dense
@@ -84,7 +86,7 @@ def _take_back_stop(paths: RunPaths) -> None:
 
 def _record_fault(book: Logbook, fault: str) -> None:
     with suppress(ValueError):  # the fault may be that the run folder is gone
-        book.event("fault", message=fault)
+        book.event(FaultEvent(message=fault))
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Session:
         _check_dense(bench, paths)
         lock, is_resumed = _entered(paths, config, at)
         if at.world.is_first:
-            write_text(paths.plan, json_text(plan.as_json()))
+            write_text(paths.plan, json_text(PlanFile.model_validate(plan.as_json()).as_json()))
             _take_back_stop(paths)
         return cls(bench, paths, plan, is_resumed, lock)
 
@@ -161,7 +163,7 @@ class Session:
             except Stopped:
                 reason = at.control.leave()
                 if at.control.lost is None:
-                    book.event("stopped", reason=reason)
+                    book.event(StoppedEvent(reason=reason))
                 raise Stopped(reason) from None
         if at.world.is_first:
             console.print(run_table(summary))
@@ -171,14 +173,14 @@ class Session:
     def _tell_start(self, book: Logbook) -> None:
         at, task = self.bench.at, self.bench.task
         book.event(
-            "start",
-            ranks=at.world.size,
-            groups=at.num_groups,
-            resumed=self.is_resumed,
-            task=self.bench.info.task,
-            score=task.score,
-            **task.facts(),
-            **self.bench.loaders.facts,
+            StartEvent(
+                ranks=at.world.size,
+                groups=at.num_groups,
+                resumed=self.is_resumed,
+                task=self.bench.info.task,
+                score=task.score,
+                facts={**task.facts(), **self.bench.loaders.facts},
+            )
         )
 
     def _headline(self) -> str:

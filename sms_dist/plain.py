@@ -67,6 +67,11 @@ def shown(value: object) -> str:
     return printable(repr(value), LONGEST_VALUE)
 
 
+def read_json(path: Path, max_bytes: int = MAX_JSON) -> Any:
+    """Return the value of the JSON text in a file."""
+    return parse_json(read(path, max_bytes, "a file of this kind"), str(path), max_bytes)
+
+
 def read_object(path: Path, max_bytes: int = MAX_JSON) -> dict[str, Any]:
     """Return the JSON object in a file."""
     return parse_object(read(path, max_bytes, "a file of this kind"), str(path), max_bytes)

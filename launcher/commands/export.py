@@ -48,28 +48,34 @@ def export(run: Path, phase: int | None, target: Path, is_shrunk: bool) -> None:
 def _read(run: Path, phase: int | None) -> tuple[Description, dict[str, Tensor]]:
     """What a run folder holds of a phase, the last one where it is not named."""
     import data
-    from launcher.finished import check_run, chosen
     from sms_dist.config_file import load
     from sms_dist.export.folder import Description
     from sms_dist.paths import METRICS, WEIGHTS, RunPaths
     from sms_dist.records import store
+    from sms_dist.run.find import check_run, chosen
+    from sms_dist.run.schema import DenseMetrics, PhaseMetrics
     from sms_dist.tasks import make_task
 
     paths = RunPaths(run)
     check_run(paths)
     config = load(paths.config)
     folder = chosen(paths, phase)
-    metrics, info = store.load_document(folder, METRICS), data.info(config.data)
+    info = data.info(config.data)
     score = make_task(info, config.data).score
+    if folder == paths.dense:
+        sparsity, found = 0.0, store.load_record(folder, METRICS, DenseMetrics).test(score)
+    else:
+        record = store.load_record(folder, METRICS, PhaseMetrics)
+        sparsity, found = record.sparsity, record.soup.test(score)
     description = Description(
         model=config.model,
         data=info.name,
         input_shape=info.input_shape,
         classes=list(info.classes),
         task=info.task,
-        sparsity=metrics.get("sparsity", 0.0),
+        sparsity=sparsity,
         score=score,
-        test_score=metrics.get("soup", metrics).get(f"test_{score}"),
+        test_score=found,
         is_shrunk=False,
     )
     return description, store.load_tensors(folder, WEIGHTS)

@@ -47,8 +47,8 @@ def report(
     and standard deviation; runs that cannot be compared get tables of their own. Nothing but the
     runs' journals and configurations is read.
     """
-    from launcher.run_folders import read_runs
     from sms_dist.lookup import lookup
+    from sms_dist.reports.collect import read_runs
     from sms_dist.reports.formats import FORMATS
     from sms_dist.reports.paper_tables import make
 

@@ -32,12 +32,12 @@ def status(folders: tuple[Path, ...], is_json: bool, is_watching: bool, every: f
     there is no such run, 75 stopped on request and resumable. Of several runs: 1 if any failed,
     else 75 if any was stopped.
     """
-    from launcher.status.find import runs
-    from launcher.status.state import EXIT
-    from launcher.status.watch import json_lines, screens
+    from launcher.status.folder import run_folders
+    from launcher.status.judge import EXIT
+    from launcher.status.screen import json_lines, screens
 
-    found, is_one = runs(folders)
-    tell = json_lines if is_json else screens
-    documents = tell(found, is_one, every if is_watching else None)
-    known = {EXIT[document["state"]] for document in documents}
+    found, is_one = run_folders(folders)
+    show = json_lines if is_json else screens
+    last = show(found, is_one, every if is_watching else None)
+    known = {EXIT[each.state] for each in last}
     sys.exit(next(code for code in (FAILED, STOPPED, DONE) if code in known))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
-from typing import Any
 
 from data.loader import Excerpt, Loader, Loaders
 from launcher.session import Session
@@ -71,8 +69,10 @@ def around(session: Session, rates: Rates, begun: float, ended: float) -> Rates:
     `begun`, `ended`: when the command was given, and when it was through (seconds since 1970).
     """
     events = journal.read(session.paths.journal)
-    start, dense = (_time(_first(events, name)) for name in ("start", "dense"))
-    ends = [dense, *(_time(event) for event in events if event["event"] == "soup")]
+    start, dense, *soups = (
+        event.seconds or 0.0 for event in events if event.event in ("start", "dense", "soup")
+    )
+    ends = [dense, *soups]
     known = _known(session, rates)
     rest = [
         after - before - phase.seconds
@@ -105,14 +105,6 @@ def _known(session: Session, rates: Rates) -> Forecast:
     plan = replace(session.plan, sizes=sizes, phases=phases)
     work = Work(bench.config, plan, samples, bench.info.num_classes, is_classification=False)
     return forecast(work, rates, Layout(host.processes, host.processes, 1, INSTANT, INSTANT))
-
-
-def _first(events: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
-    return next(event for event in events if event["event"] == name)
-
-
-def _time(event: Mapping[str, Any]) -> float:
-    return datetime.fromisoformat(event["time"]).timestamp()
 
 
 def _mean(values: Sequence[float]) -> float:

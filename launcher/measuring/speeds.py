@@ -23,12 +23,12 @@ from sms_dist.pruning.mask import full_mask
 from sms_dist.records.logbook import GroupWatcher
 from sms_dist.records.progress import ProgressWriter
 from sms_dist.records.recovery import RecoveryPoints
+from sms_dist.run.schema import DenseMetrics, Epoch
 from sms_dist.schedules.retraining import History
 from sms_dist.steps.dense import DenseModel
 from sms_dist.steps.start import Standing, common_start
 from sms_dist.training.batch_norm import recompute_
 from sms_dist.training.evaluation import evaluate
-from sms_dist.training.loop import Epoch
 from sms_dist.training.recovery import Keeper
 from sms_dist.training.retrain import Start, retrain
 from sms_dist.training.workbench import Workbench
@@ -45,7 +45,7 @@ class Stopwatch(GroupWatcher):
         super().__init__(progress, folder, epochs, steps)
         self.ends: list[float] = []
 
-    def epoch(self, epoch: Epoch) -> None:  # type: ignore[override]
+    def epoch(self, epoch: Epoch) -> None:
         super().epoch(epoch)
         self.ends.append(time.perf_counter())
 
@@ -175,7 +175,8 @@ def _finish(at: Topology) -> None:
 def _start(bench: Workbench) -> Start:
     """Of the first phase: a model that is pruned and not trained is as fast as any other."""
     state = {name: tensor.clone() for name, tensor in bare_state(bench.new_model()).items()}
-    dense = DenseModel(state, History((0.01,), 1), {}, kept=state)  # any rate will do
+    history = History((0.01,), 1)  # any rate will do
+    dense = DenseModel(state, history, DenseMetrics(metrics={}), kept=state)
     standing = Standing(state, full_mask(state, bench.prunable))
     return common_start(bench, _phase(bench), standing, dense)
 

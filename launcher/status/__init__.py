@@ -1,1 +1,1 @@
-"""What is known of a run from its folder alone: read, judged, shown."""
+"""How a run is, from its folder alone."""

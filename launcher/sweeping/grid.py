@@ -19,6 +19,7 @@ from sms_dist.config import Config
 from sms_dist.config_compare import differences
 from sms_dist.paths import RunPaths
 from sms_dist.reports import scores
+from sms_dist.run.schema import Summary, parsed
 from sms_dist.sweep import Point, dense_point, points, starts_from_dense
 
 
@@ -107,12 +108,11 @@ def state(run: SweepRun) -> Literal["done", "unfinished", "new"]:
 def result(run: SweepRun) -> str:
     """Return the final test score of a finished run: mIoU 58.73%; "-" where it is not known."""
     try:
-        summary = plain.read_object(run.paths.summary)
-        name = summary.get("score", scores.BEFORE)
-        value: float | None = summary["final"][f"test_{name}"]
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        summary = parsed(Summary, plain.read_json(run.paths.summary), "summary.json")
+    except ValueError:
         return "-"
-    return f"{scores.score(name).label} {scores.text(value, name)}"
+    name = summary.score
+    return f"{scores.score(name).label} {scores.text(summary.final.test(name), name)}"
 
 
 def table(runs: Sequence[SweepRun]) -> Table:

@@ -13,6 +13,8 @@ from sms_dist import plain
 from sms_dist.atomic import sync
 from sms_dist.records.disk_errors import telling
 from sms_dist.records.files import finite
+from sms_dist.run.events import Event, event_type
+from sms_dist.run.schema import parsed
 
 
 class Journal:
@@ -21,14 +23,14 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path, self._is_lasting = path, False
 
-    def write(self, event: str, **fields: Any) -> None:
-        """Append {"time": UTC, "event": event, ...fields}; non-finite numbers become null.
+    def write(self, event: Event) -> None:
+        """Append an event with the time of now; non-finite numbers become null.
 
         ValueError where the disk cannot take it.
         """
-        assert "time" not in fields, "the journal sets the time"
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        line = json.dumps(finite({"time": now, "event": event, **fields}), allow_nan=False)
+        document = event.model_copy(update={"time": now}).as_json()
+        line = json.dumps(finite(document), allow_nan=False)
         with telling(self.path):
             self._append(line.encode() + b"\n")
 
@@ -45,21 +47,33 @@ class Journal:
             self._is_lasting = True
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The events so far (none if there is no file yet); a torn last line is left out."""
+def read(path: Path) -> list[Event]:
+    """Return the events so far (none if there is no file yet), without a torn last line.
+
+    ValueError, one line, where another line is none of an event.
+    """
     if not path.is_file():
         return []
-    *lines, rest = path.read_bytes().split(b"\n")
-    events = [_parse(line) for line in lines]
-    for number, event in enumerate(events, start=1):
-        if event is None:
+    values = lines(path.read_bytes())
+    for number, value in enumerate(values, start=1):
+        if value is None:
             raise ValueError(f"{path}, line {number} is not a JSON object; repair or remove it")
+    return [
+        parsed(event_type(value), value, f"{path}, line {number}")
+        for number, value in enumerate(values, start=1)
+        if value is not None
+    ]
+
+
+def lines(content: bytes) -> list[dict[str, Any] | None]:
+    """Return the object on each line, None for a damaged line; a torn last line is left out."""
+    *whole, rest = content.split(b"\n")
     last = _parse(rest)
-    return [event for event in [*events, last] if event is not None]
+    return [*map(_parse, whole), *([] if last is None else [last])]
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """The object on a line, None if it is torn."""
+    """Return the object on a line, None if it is torn."""
     try:
         return plain.parse_object(line, "the line")
     except ValueError:

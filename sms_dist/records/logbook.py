@@ -11,6 +11,8 @@ from sms_dist.paths import RunPaths
 from sms_dist.records.journal import Journal
 from sms_dist.records.progress import ProgressWriter, Stage
 from sms_dist.records.tensorboard import CandidateBoard, RunBoard
+from sms_dist.run.events import Event
+from sms_dist.run.schema import Epoch
 
 
 class _Average(Protocol):
@@ -20,19 +22,6 @@ class _Average(Protocol):
 
 class _Meter(Protocol):
     def average(self) -> _Average: ...
-
-
-class _Epoch(Protocol):
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def loss(self) -> float: ...
-    @property
-    def accuracy(self) -> float: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def num_samples(self) -> int: ...
 
 
 class Logbook:
@@ -58,10 +47,10 @@ class Logbook:
         self._num_phases, self._has_boards = num_phases, tensorboard
         self.board = RunBoard(paths.tensorboard, score) if is_main and tensorboard else None
 
-    def event(self, name: str, **fields: Any) -> None:
-        """A line in the journal, by rank 0."""
+    def event(self, event: Event) -> None:
+        """Write a line of the journal, on rank 0."""
         if self._journal:
-            self._journal.write(name, **fields)
+            self._journal.write(event)
 
     def at(self, stage: Stage, **position: Any) -> None:
         """Where this group is now, by its leader."""
@@ -143,7 +132,7 @@ class GroupWatcher:
             eta_seconds=left * (now - self._start) / max(own, 1) if is_settled else None,
         )
 
-    def epoch(self, epoch: _Epoch) -> None:
+    def epoch(self, epoch: Epoch) -> None:
         now = time.monotonic()
         seconds, self._epoch_start = now - self._epoch_start, now
         # Of an epoch that was begun by an earlier start only the rest was seen.
@@ -158,13 +147,12 @@ class GroupWatcher:
                 samples_per_second=seen * epoch.num_samples / max(seconds, 1e-9),
             )
 
-    def close(self, final: Mapping[str, float] | None = None) -> dict[str, Any]:
-        """End the curves with what was measured at the end; what to record of the training."""
+    def close(self, final: Mapping[str, float] | None = None) -> None:
+        """End the curves with what was measured at the end."""
         self._open_board(self.num_epochs + 1)
         if self._board:
             self._board.final(self.num_epochs, final or {})
             self._board.close()
-        return {"seconds": self.seconds} | ({"resumed_at": at} if (at := self.resumed_at) else {})
 
     def _open_board(self, resume_at: int) -> None:
         """What an interrupted start drew from this epoch on is drawn again."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from sms_dist import atomic, plain, safetensors_file
 from sms_dist.records.disk_errors import told
 from sms_dist.records.files import json_text
+from sms_dist.run.schema import RecoveryFile, parsed
 
 SLOTS = ("a", "b")
 Tensors = Mapping[str, Tensor]
@@ -51,11 +52,11 @@ class RecoveryPoints:
         found = {}
         for slot in SLOTS:
             path = self._file(slot, rank)
-            manifest = _manifest(path.with_suffix(".json"))
-            if manifest is None or manifest["identity"] != self._identity:
+            point = _point(path.with_suffix(".json"))
+            if point is None or point.identity != self._identity:
                 continue
-            if path.is_file() and atomic.sha256_of(path) == manifest["sha256"]:
-                found[int(manifest["document"]["steps"])] = Found(path, manifest["document"])
+            if path.is_file() and atomic.sha256_of(path) == point.sha256:
+                found[point.steps] = Found(path, point.document)
         return found
 
     def load(self, found: Found) -> dict[str, Tensor]:
@@ -102,8 +103,8 @@ class RecoveryPoints:
             with atomic.replacing(path, in_folder=True) as new:
                 safetensors_file.write(new, tensors)
                 sha256 = atomic.sha256_of(new)
-            manifest = {"identity": self._identity, "sha256": sha256, "document": document}
-            atomic.write(path.with_suffix(".json"), json_text(manifest).encode())
+            point = RecoveryFile(identity=self._identity, sha256=sha256, document=dict(document))
+            atomic.write(path.with_suffix(".json"), json_text(point.as_json()).encode())
         except (OSError, ValueError) as error:  # told by `finish`, in the thread that trains
             self._error = error
         self.seconds = time.monotonic() - start
@@ -117,13 +118,9 @@ def forget(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _manifest(path: Path) -> dict[str, Any] | None:
-    """None where there is none that can be read: then that point is not there."""
+def _point(path: Path) -> RecoveryFile | None:
+    """Return the record of a point, None where there is none that can be read."""
     try:
-        manifest = plain.parse_object(path.read_bytes(), str(path))
+        return parsed(RecoveryFile, plain.parse_json(path.read_bytes(), str(path)), str(path))
     except (OSError, ValueError):
         return None
-    document = manifest.get("document")
-    if manifest.keys() != {"identity", "sha256", "document"} or not isinstance(document, dict):
-        return None
-    return manifest if type(document.get("steps")) is int else None

@@ -9,11 +9,10 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import sms_dist
 from sms_dist import config_file, plain
@@ -24,6 +23,7 @@ from sms_dist.paths import RunPaths
 from sms_dist.records.disk_errors import entering
 from sms_dist.records.files import json_text, write_text
 from sms_dist.records.lock import Lock, acquire
+from sms_dist.run.schema import EnvironmentFile, Start, parsed
 
 SNAPSHOT_ORIGIN = "origin.json"  # says where a job's copy of the code was made
 WORLD_VARIABLES = (
@@ -35,7 +35,7 @@ WORLD_VARIABLES = (
 def enter(
     paths: RunPaths,
     config: Config,
-    environment: Mapping[str, Any],
+    environment: Start,
     on_lost: Callable[[str], None],
 ) -> tuple[Lock, bool]:
     """`open_run`, with the run folder kept from other starts until the lock is released.
@@ -50,7 +50,7 @@ def enter(
         raise
 
 
-def open_run(paths: RunPaths, config: Config, environment: Mapping[str, Any]) -> bool:
+def open_run(paths: RunPaths, config: Config, environment: Start) -> bool:
     """Make the run folder, or enter one with the same configuration (True: this is a resume).
 
     One process calls, before any other writes there. ValueError if the folder is another run's,
@@ -68,8 +68,8 @@ def open_run(paths: RunPaths, config: Config, environment: Mapping[str, Any]) ->
         # Where the groups of the last start were says nothing about this one.
         if paths.progress.is_dir():
             shutil.rmtree(paths.progress)
-        starts = [*_starts(paths.environment), dict(environment)]
-        write_text(paths.environment, json_text({"starts": starts}))
+        starts = EnvironmentFile(starts=(*_starts(paths.environment), environment))
+        write_text(paths.environment, json_text(starts.as_json()))
     return is_resume
 
 
@@ -109,35 +109,32 @@ def _occupied(root: Path, content: str) -> ValueError:
     )
 
 
-def _starts(path: Path) -> list[Any]:
+def _starts(path: Path) -> tuple[Start, ...]:
     if not path.is_file():
-        return []
+        return ()
     try:
-        starts = plain.read_object(path).get("starts")
+        return parsed(EnvironmentFile, plain.read_json(path), str(path)).starts
     except ValueError:
-        starts = None
-    if not isinstance(starts, list):
-        raise ValueError(f"{path} is damaged; remove it, it will be made again")
-    return starts
+        raise ValueError(f"{path} is damaged; remove it, it will be made again") from None
 
 
-def environment() -> dict[str, Any]:
-    """What this start runs with: versions, host, devices, commit, command line, time, ranks."""
-    return {
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": shlex.join(sys.orig_argv),
-        "host": platform.node(),
-        "cpus": os.cpu_count(),
-        "devices": _devices(),
-        "versions": {
+def environment() -> Start:
+    """Return what this start runs with."""
+    return Start(
+        started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        command=shlex.join(sys.orig_argv),
+        host=platform.node(),
+        cpus=os.cpu_count(),
+        devices=tuple(_devices()),
+        versions={
             "python": platform.python_version(),
             "torch": _version("torch"),
             "deepspeed": _version("deepspeed"),
             "sms_dist": sms_dist.__version__,
         },
-        "commit": commit_of(Path(__file__).resolve()),
-        "world": {name: os.environ.get(name) for name in WORLD_VARIABLES},
-    }
+        commit=commit_of(Path(__file__).resolve()),
+        world={name: os.environ.get(name) for name in WORLD_VARIABLES},
+    )
 
 
 def _version(package: str) -> str | None:

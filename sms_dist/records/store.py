@@ -17,13 +17,18 @@ from sms_dist.atomic import make_folder, replacing, sha256_of, sync
 from sms_dist.paths import MANIFEST
 from sms_dist.plain import printable
 from sms_dist.records.disk_errors import telling
-from sms_dist.records.files import json_text, write_text
+from sms_dist.records.files import (
+    json_text,
+    write_text,
+)
+from sms_dist.run.schema import R, parsed
 
 __all__ = [
     "discard",
     "is_complete",
     "json_text",
     "load_document",
+    "load_record",
     "load_tensors",
     "save",
     "sha256_of",
@@ -97,6 +102,11 @@ def load_document(folder: Path, file: str) -> Any:
 def _entry_of(path: Path) -> dict[str, str | int]:
     """Return what the manifest says of a file."""
     return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+
+
+def load_record(folder: Path, file: str, kind: type[R]) -> R:
+    """Return the record in a saved file; ValueError where it is none, or a byte of it changed."""
+    return parsed(kind, load_document(folder, file), str(folder / file))
 
 
 def _read(path: Path) -> tuple[dict[str, str | int], dict[str, Tensor] | str]:

@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
+from sms_dist import config_file, plain
 from sms_dist.config import Config
-from sms_dist.config_file import one_line
+from sms_dist.paths import RunPaths
+from sms_dist.records import journal
 from sms_dist.reports.identity import Identity, data_name, identity, key_of
 from sms_dist.reports.method_facts import facts
-from sms_dist.reports.scores import BEFORE, OOD
-from sms_dist.reports.summary import is_trained
-from sms_dist.reports.told import CandidateEvent, Measured, OodResult, PhaseResult
-
-Document = Mapping[str, Any]
+from sms_dist.reports.scores import OOD
+from sms_dist.run.events import (
+    CandidateEvent,
+    DenseEvent,
+    DoneEvent,
+    Event,
+    OodEvent,
+    SoupEvent,
+    StartEvent,
+)
+from sms_dist.run.find import find_runs
+from sms_dist.run.schema import DenseMetrics, OodMetrics, PhaseMetrics, Summary, parsed
 
 
 @dataclass(frozen=True)
 class Run:
     folder: str
     config: Config
-    score: str  # the metric that counts
-    dense: Measured
-    is_dense_trained: bool  # False where the method pruned before dense training had ended
+    score: str  # the metric that counts; "": nothing is recorded yet
+    dense: DenseMetrics
     dense_epochs: int
-    phases: tuple[PhaseResult, ...]
+    phases: tuple[PhaseMetrics, ...]
     retrain_epochs: dict[int, tuple[int, ...]]  # by phase: of each candidate that is known
-    ood: dict[str, OodResult]  # by the model's folder
+    ood: dict[str, OodMetrics]  # by the model's folder
     is_done: bool
 
     @property
@@ -59,7 +65,7 @@ class Run:
         return identity(self.config) | {"score": self.score}
 
     @property
-    def final(self) -> PhaseResult | None:
+    def final(self) -> PhaseMetrics | None:
         """The last phase of a run that is done."""
         return self.phases[-1] if self.is_done and self.phases else None
 
@@ -72,11 +78,11 @@ class Run:
         """Of the dense model, on test samples."""
         return self._ood("dense") if name == OOD else self.dense.test(name)
 
-    def soup_metric(self, phase: PhaseResult, name: str) -> float | None:
+    def soup_metric(self, phase: PhaseMetrics, name: str) -> float | None:
         """Of the soup of a phase, on test samples."""
         return self._ood(f"phase_{phase.phase}/soup") if name == OOD else phase.soup.test(name)
 
-    def candidate_metrics(self, phase: PhaseResult, name: str) -> dict[int, float]:
+    def candidate_metrics(self, phase: PhaseMetrics, name: str) -> dict[int, float]:
         """Of the candidates of a phase that did not diverge, by index, as far as known."""
         found = {
             c.index: self._ood(f"phase_{phase.phase}/candidate_{c.index}")
@@ -93,40 +99,76 @@ class Run:
 
 
 def collect(
-    folder: str, config: Config, events: Iterable[Document], summary: Document | None = None
+    folder: str, config: Config, events: Iterable[Event], summary: Summary | None = None
 ) -> Run:
-    """A run out of its journal.
+    """Return a run out of its journal.
 
     A start that was killed between storing a phase and writing of it left no line: that phase is
-    taken from the summary. ValueError where the journal does not have the shape of one.
+    taken from the summary.
     """
     lines = list(events)
-    documents = [*(summary or {}).get("phases", []), *_named(lines, "soup")]
-    dense = [*_named(lines, "dense"), (summary or {}).get("dense") or {}][0]
-    start = _named(lines, "start")
-    try:
-        found = [t["score"] for t in (summary or {}, *documents, *start) if "score" in t]
-        scores = TypeAdapter(list[str]).validate_python(found)
-        parsed = [PhaseResult.model_validate(document) for document in documents]
-        measured = Measured.model_validate(dense)
-        retrained = [CandidateEvent.model_validate(e) for e in _named(lines, "candidate")]
-        ood = [OodResult.model_validate(told) for told in _ood(lines, summary or {})]
-    except ValidationError as error:
-        raise ValueError(f"{folder}: its results have {one_line(error, PhaseResult)}") from None
-    phases = {phase.phase: phase for phase in parsed}  # told again after a resume: the same
+    soups = [event.metrics for event in lines if isinstance(event, SoupEvent)]
+    phases = [*(summary.phases if summary else ()), *soups]  # again after a resume: the same
+    dense = [event.metrics for event in lines if isinstance(event, DenseEvent)]
+    starts = [event for event in lines if isinstance(event, StartEvent)]
+    scores = [each.score for each in (*([summary] if summary else ()), *phases, *starts)]
+    known = [score for score in scores if score]
+    ood = [(event.where, event.metrics) for event in lines if isinstance(event, OodEvent)]
+    if not ood and summary and summary.ood:
+        ood = list(summary.ood.items())
+    first = (dense or [summary.dense if summary else DenseMetrics(metrics={})])[0]
+    by_number = {phase.phase: phase for phase in phases}
     return Run(
         folder=folder,
         config=config,
-        score=scores[0] if scores else BEFORE,
-        dense=measured,
-        is_dense_trained=is_trained(dense),
-        dense_epochs=_dense_epochs(config, dense),
-        phases=tuple(phases[number] for number in sorted(phases)),
-        retrain_epochs=_retrain_epochs(retrained),
+        score=known[0] if known else "",
+        dense=first,
+        dense_epochs=_dense_epochs(config, first),
+        phases=tuple(by_number[number] for number in sorted(by_number)),
+        retrain_epochs=_retrain_epochs(e for e in lines if isinstance(e, CandidateEvent)),
         # Other corruptions may have been asked for later: those count.
-        ood={found.where: found for found in ood if found.corruptions == ood[-1].corruptions},
-        is_done=summary is not None or bool(_named(lines, "done")),
+        ood={where: found for where, found in ood if found.corruptions == ood[-1][1].corruptions},
+        is_done=summary is not None or any(isinstance(event, DoneEvent) for event in lines),
     )
+
+
+def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
+    """Return the runs below some folders, each experiment once, and what to say of the others.
+
+    ValueError if a folder is not there, or there is no run that can be read.
+    """
+    runs, notes = [], []
+    for folder in dict.fromkeys(run for each in folders for run in find_runs(each)):
+        try:
+            run = read_run(folder)
+        except ValueError as error:
+            notes.append(f"left out, damaged: {error}")
+            continue
+        if run.score:
+            runs.append(run)
+        else:
+            notes.append(f"left out, nothing is recorded yet: {folder}")
+    if not runs:
+        raise ValueError("; ".join(notes))
+    kept, repeated = distinct(runs)
+    return kept, [*notes, *repeated]
+
+
+def read_run(folder: Path) -> Run:
+    """Return the run in a folder; ValueError in one line where it is damaged."""
+    paths = RunPaths(folder)
+    if not paths.journal.is_file():
+        raise ValueError(f"{folder} has no journal.jsonl")
+    try:
+        config = config_file.load(paths.config)
+        summary = None
+        if paths.summary.is_file():
+            summary = parsed(Summary, plain.read_json(paths.summary), "summary.json")
+        return collect(str(folder), config, journal.read(paths.journal), summary)
+    except OSError as error:
+        raise ValueError(f"{error.filename}: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"{folder}: {str(error).removeprefix(f'{folder}: ')}") from None
 
 
 def distinct(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
@@ -147,32 +189,21 @@ def distinct(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
 
 def _progress(run: Run) -> tuple[int, ...]:
     """Further, or else with more that was measured."""
-    metrics = run.dense.num_metrics + sum(phase.soup.num_metrics for phase in run.phases)
+    metrics = len(run.dense.tested) + sum(len(phase.soup.tested) for phase in run.phases)
     return run.is_done, len(run.phases), len(run.ood), metrics
 
 
-def _named(events: Iterable[Document], name: str) -> list[Document]:
-    return [event for event in events if event.get("event") == name]
-
-
-def _ood(events: Iterable[Document], summary: Document) -> list[Document]:
-    """As the journal tells it, the summary where a crash kept the lines from the journal."""
-    in_summary: list[Document] = [
-        {"where": where, **found} for where, found in (summary.get("ood") or {}).items()
-    ]
-    return _named(events, "ood") or in_summary
-
-
-def _dense_epochs(config: Config, dense: Document) -> int:
+def _dense_epochs(config: Config, dense: DenseMetrics) -> int:
     """Epochs of dense training; weights from a file are taken to have had what is configured."""
-    if config.pretrain.from_ is not None or not dense:
+    if config.pretrain.from_ is not None or not dense.metrics:
         return config.pretrain.epochs
-    trained = dense.get("epochs_trained")
-    return len(dense.get("epochs") or ()) if trained is None else int(trained)
+    return len(dense.epochs or ()) if dense.epochs_trained is None else dense.epochs_trained
 
 
 def _retrain_epochs(events: Iterable[CandidateEvent]) -> dict[int, tuple[int, ...]]:
     found: dict[int, dict[int, int]] = {}
     for event in events:
-        found.setdefault(event.phase, {})[event.index] = event.retrain.epochs
+        if event.metrics.retrain is not None:
+            epochs = event.metrics.retrain.epochs
+            found.setdefault(event.phase, {})[event.metrics.index] = epochs
     return {phase: tuple(epochs.values()) for phase, epochs in found.items()}

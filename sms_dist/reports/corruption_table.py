@@ -13,10 +13,10 @@ from sms_dist.reports.grid import Value, grouped, placed, value
 from sms_dist.reports.layout import Column, Report, Row, Table
 from sms_dist.reports.ood_tables import corruption_title, corruption_words
 from sms_dist.reports.settings import apart, per_setting
-from sms_dist.reports.told import OodResult
+from sms_dist.run.schema import OodMetrics
 
 ALL = "all"
-Of = Callable[[OodResult], float | None]
+Of = Callable[[OodMetrics], float | None]
 
 
 def by_corruption(runs: Sequence[Run]) -> Report:
@@ -88,6 +88,6 @@ def _value(models: Models, of: Of) -> Value | None:
     return value(of(result) for result in found if result)
 
 
-def _result(models: Models, run: Run) -> OodResult | None:
+def _result(models: Models, run: Run) -> OodMetrics | None:
     last = 0 if models.is_dense or not run.final else run.final.phase
     return run.ood.get(f"phase_{last}/soup" if last else "dense")

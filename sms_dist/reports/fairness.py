@@ -22,7 +22,7 @@ WORDS = (
 def subgroups(run: Run) -> tuple[str, ...]:
     """Those whose recall was measured."""
     found = run.final.soup if run.final else run.dense
-    return tuple(m.removeprefix(RECALL) for m in found.metrics if m.startswith(RECALL))
+    return tuple(m.removeprefix(RECALL) for m in found.tested if m.startswith(RECALL))
 
 
 def by_subgroup(runs: Sequence[Run]) -> Report:

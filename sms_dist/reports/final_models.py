@@ -71,13 +71,13 @@ def with_places(rows: Sequence[tuple[Models, Row]]) -> tuple[Row, ...]:
 
 def _dense(runs: Sequence[Run]) -> Iterator[Models]:
     """One for each seed: runs of several methods begin with the same one."""
-    by_seed = grouped([run for run in runs if run.is_dense_trained], lambda run: run.config.seed)
+    by_seed = grouped([run for run in runs if run.dense.is_trained], lambda run: run.config.seed)
     if by_seed:
         yield Models("dense", [max(own, key=_num_measured) for own in by_seed.values()], True)
 
 
 def _num_measured(run: Run) -> tuple[bool, int]:
-    return "dense" in run.ood, run.dense.num_metrics
+    return "dense" in run.ood, len(run.dense.tested)
 
 
 def _experiments(runs: Sequence[Run]) -> Iterator[Models]:

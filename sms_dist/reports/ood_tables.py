@@ -20,16 +20,16 @@ from sms_dist.reports.phase_tables import (
     shot_table,
 )
 from sms_dist.reports.settings import apart, per_setting, shared
-from sms_dist.reports.told import PhaseResult
+from sms_dist.run.schema import PhaseMetrics
 
 GENERATED = "generated"
 
 
-def _best(run: Run, phase: PhaseResult) -> float | None:
+def _best(run: Run, phase: PhaseMetrics) -> float | None:
     return max(run.candidate_metrics(phase, scores.OOD).values(), default=None)
 
 
-def _mean(run: Run, phase: PhaseResult) -> float | None:
+def _mean(run: Run, phase: PhaseMetrics) -> float | None:
     found = run.candidate_metrics(phase, scores.OOD)
     return statistics.fmean(found.values()) if found else None
 

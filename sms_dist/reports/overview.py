@@ -12,7 +12,7 @@ from sms_dist.reports.grid import NUMBER, Value, grouped, placed, value
 from sms_dist.reports.layout import Column, Entry, Report, Row, Table
 from sms_dist.reports.method_facts import facts, order, rule_order
 from sms_dist.reports.settings import apart, variants
-from sms_dist.reports.told import PhaseResult
+from sms_dist.run.schema import PhaseMetrics
 
 TOLD = (
     *("data.name", "model.name", "method.name", "soup.rule"),
@@ -116,7 +116,7 @@ def _score(run: Run) -> float | None:
     return run.final.soup_score if run.final else run.dense_metric(run.score)
 
 
-def sparsity(phases: Sequence[PhaseResult]) -> Entry:
+def sparsity(phases: Sequence[PhaseMetrics]) -> Entry:
     """As realised."""
     found = value(phase.sparsity for phase in phases)
     if found is None:
@@ -125,7 +125,7 @@ def sparsity(phases: Sequence[PhaseResult]) -> Entry:
     return f"{mean}%" if not found.std else f"{mean} ± {std}%"
 
 
-def _surviving(phases: Sequence[PhaseResult]) -> Entry:
+def _surviving(phases: Sequence[PhaseMetrics]) -> Entry:
     counts = [phase.surviving_weights for phase in phases if phase.surviving_weights is not None]
     if not counts or phases[0].num_weights is None:
         return None

@@ -12,7 +12,7 @@ from sms_dist.reports.figure_shapes import Figure, Panel, Scatter, agree, soups
 from sms_dist.reports.grid import grouped
 from sms_dist.reports.identity import key_of
 from sms_dist.reports.ood_tables import corruption_title
-from sms_dist.reports.told import PhaseResult
+from sms_dist.run.schema import PhaseMetrics
 
 HYPERPARAMETERS = {
     "seed": "random seed",
@@ -67,7 +67,7 @@ def _place(label: str) -> tuple[int, str]:
     return known.index(label) if label in known else len(known), label
 
 
-def _pairs(run: Run, phase: PhaseResult, metric: str) -> Iterator[tuple[float, float]]:
+def _pairs(run: Run, phase: PhaseMetrics, metric: str) -> Iterator[tuple[float, float]]:
     """(better of two, soup of the two), in percent where they are fractions."""
     scale, own = scores.score(metric).scale, run.candidate_metrics(phase, metric)
     told = {pair.candidates: pair.test(metric) for pair in phase.pairs or ()}

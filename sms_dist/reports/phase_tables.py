@@ -13,7 +13,7 @@ from sms_dist.reports.grid import grouped, value
 from sms_dist.reports.layout import Column, Report, Row, Table, marked
 from sms_dist.reports.method_facts import facts, order, rule_order
 from sms_dist.reports.settings import per_setting, shared, variants
-from sms_dist.reports.told import PhaseResult
+from sms_dist.run.schema import PhaseMetrics
 
 METHODS = ("sms", "imp_m_times", "imp_reprune", "imp")
 # What rows and columns tell of a run.
@@ -21,8 +21,8 @@ TOLD = ("method.name", "soup.rule", "candidates.count", "candidates.count_per_ph
 GOAL = "pruning.goal_sparsity"
 BEST_ROW, MEAN_ROW = "best candidate", "mean candidate"
 BEST = "The best candidate is the best on the test set: nobody can pick it in practice."
-Of = Callable[[Run, PhaseResult], float | None]
-Outer = Callable[[Run, PhaseResult], float]
+Of = Callable[[Run, PhaseMetrics], float | None]
+Outer = Callable[[Run, PhaseMetrics], float]
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,11 @@ def shot_table(runs: Sequence[Run], subject: Subject) -> Table:
     return _table(runs, subject, _goal, "one shot")
 
 
-def _phase_number(run: Run, phase: PhaseResult) -> float:
+def _phase_number(run: Run, phase: PhaseMetrics) -> float:
     return phase.phase
 
 
-def _goal(run: Run, phase: PhaseResult) -> float:
+def _goal(run: Run, phase: PhaseMetrics) -> float:
     return run.config.pruning.goal_sparsity or phase.sparsity
 
 

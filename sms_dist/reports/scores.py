@@ -8,7 +8,6 @@ from sms_dist.reports.grid import Form
 from sms_dist.tasks import scores as known
 from sms_dist.tasks.scores import Score
 
-BEFORE = "accuracy"  # the score of runs from before there were others
 OOD = "ood_accuracy"  # on corrupted test samples
 
 

@@ -3,80 +3,52 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 from rich.text import Text
 
 from sms_dist.reports import scores
-from sms_dist.reports.divergence import divergences
-from sms_dist.reports.summary import is_trained
+from sms_dist.run.schema import PhaseMetrics, Summary
 
 
-def run_table(summary: Mapping[str, Any]) -> Table:
-    """The phases of a summary.json; the best of the pruned models in a row is bold.
+def run_table(summary: Summary) -> Table:
+    """Return a row for each phase; the best of the pruned models in a row is bold.
 
     A run with one candidate per phase has no soup to compare: one column with the method's name.
     The ensemble is no single model and so out of the contest.
     """
-    phases = summary.get("phases") or []
+    phases, score = summary.phases, summary.score
+    label = scores.score(score).label
+    title = Text(f"test {label}, {summary.method}, seed {summary.seed}", style="bold")
+    table = Table(title=title, caption=_caption(phases), caption_justify="left")
+    dense = scores.text(summary.dense.test(score), score)
     if not phases:
-        return _dense_table(summary)
-    score = _score(summary)
-    columns = _columns(summary["method"], phases)
-    has_ensemble = len(columns) > 1 and any(_nested(phase, "ensemble", score) for phase in phases)
-    has_dense = is_trained(summary.get("dense") or {})
+        table.add_column("dense", justify="right")
+        table.add_row(dense)
+        return table
+    is_single = all(len(phase.candidates) == 1 for phase in phases)
+    pruned = (summary.method,) if is_single else ("soup", "best candidate", "mean candidate")
+    has_ensemble = not is_single and any(_ensemble(phase) is not None for phase in phases)
+    has_dense = summary.dense.is_trained
     others = ["ensemble"] * has_ensemble + ["dense"] * has_dense
-    table = _table(summary, phases)
-    for name in ("phase", "sparsity", *columns, *others):
+    for name in ("phase", "sparsity", *pruned, *others):
         table.add_column(name, justify="right")  # a head wraps where the terminal is narrow
     for phase in phases:
-        pruned = [_soup_or_candidates(phase, key, score) for key in columns.values()]
-        sources = {"ensemble": phase, "dense": summary}
+        values = (phase.soup_score, phase.best_candidate, phase.mean_candidate)[: len(pruned)]
+        ensemble = [scores.text(_ensemble(phase), score)] * has_ensemble
         table.add_row(
-            str(phase["phase"]),
-            f"{phase['sparsity']:.2%}",
-            *_marked(pruned, score),
-            *(scores.text(_nested(sources[name], name, score), score) for name in others),
+            str(phase.phase),
+            f"{phase.sparsity:.2%}",
+            *_marked(values, score),
+            *ensemble,
+            *[dense] * has_dense,
         )
     return table
 
 
-def _score(summary: Mapping[str, Any]) -> str:
-    return str(summary.get("score", scores.BEFORE))
-
-
-def _dense_table(summary: Mapping[str, Any]) -> Table:
-    table = _table(summary, [])
-    table.add_column("dense", justify="right")
-    score = _score(summary)
-    table.add_row(scores.text(_nested(summary, "dense", score), score))
-    return table
-
-
-def _table(summary: Mapping[str, Any], phases: Sequence[Mapping[str, Any]]) -> Table:
-    label = scores.score(_score(summary)).label
-    title = f"test {label}, {summary['method']}, seed {summary['seed']}"
-    return Table(title=Text(title, style="bold"), caption=_caption(phases), caption_justify="left")
-
-
-def _columns(method: str, phases: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Column name -> key in a phase."""
-    if all(len(phase["candidates"]) == 1 for phase in phases):
-        return {method: "soup"}  # of one candidate: that candidate
-    keys = ("soup", "best_candidate", "mean_candidate")
-    return {key.replace("_", " "): key for key in keys}
-
-
-def _soup_or_candidates(phase: Mapping[str, Any], key: str, score: str) -> float | None:
-    return _nested(phase, key, score) if key == "soup" else phase.get(key)
-
-
-def _nested(values: Mapping[str, Any], key: str, score: str) -> float | None:
-    metrics = values.get(key) or {}
-    found: float | None = metrics.get(f"test_{score}")
-    return found
+def _ensemble(phase: PhaseMetrics) -> float | None:
+    return phase.ensemble.test(phase.score) if phase.ensemble else None
 
 
 def _marked(values: Sequence[float | None], score: str) -> list[Text]:
@@ -87,9 +59,22 @@ def _marked(values: Sequence[float | None], score: str) -> list[Text]:
     return [Text(text, style="bold" if text == best else "") for text in texts]
 
 
-def _caption(phases: Sequence[Mapping[str, Any]]) -> Text | None:
+def _caption(phases: Sequence[PhaseMetrics]) -> Text | None:
     """The candidates that diverged, one in a line, and the warnings of the phases."""
-    lines = [line for phase in phases for line in divergences(phase)]
+    lines = [line for phase in phases for line in _divergences(phase)]
     for phase in phases:
-        lines += phase.get("warnings") or ()
+        lines += phase.warnings or ()
     return Text("\n".join(lines)) if lines else None
+
+
+def _divergences(phase: PhaseMetrics) -> Iterator[str]:
+    """Yield a line for each candidate that diverged, also if a retry went well."""
+    for each in phase.candidates:
+        who = f"candidate {each.index} of phase {phase.phase}"
+        attempts = each.attempts or ()
+        if each.diverged:
+            why = f", {each.divergence.reason}" if each.divergence else ""
+            seeds = f"; {len(attempts) + 1} seeds were tried" if attempts else ""
+            yield f"diverged: {who} (seed {each.seed}){why}{seeds}"
+        elif attempts:
+            yield f"retried: {who} (seed {attempts[0].seed}), {attempts[0].divergence.reason}"

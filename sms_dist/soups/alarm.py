@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-Document = Mapping[str, Any]  # a phase of summary.json
 
 # Mean distance of two candidates against earlier phases. WRN-20 on CIFAR-100, one shot: from 29.17
 # to 30.13 (by 3 %) between sparsities of 90 and 98 %, where soups work; 32.95 (by 9 %) at 99 %,
@@ -27,26 +24,34 @@ SLOWER = "lower retrain.learning_rate"
 CHOOSY = "set soup.rule=greedy"
 
 
-def warnings(phase: Document, earlier: Sequence[Document]) -> list[str]:
-    """One sentence for each sign: what was seen, what it means and what to try.
+def warnings(
+    metric: str,
+    soup: float,
+    candidates: Sequence[float],
+    distances: Mapping[str, float],
+    earlier: Sequence[float],
+    loss: float,
+) -> list[str]:
+    """Return a sentence for each sign: what was seen, what it means and what to try.
 
-    `earlier` are the phases before, whose distances are what is usual in this run.
+    Args:
+        metric: what models are compared by, in words
+        soup: of the soup
+        candidates: of those that were merged; of a single one nothing is said
+        distances: l2_mean and l2_relative of the candidates; loss_barrier_max, if it was measured
+        earlier: l2_mean of the phases before, which is what is usual in this run
+        loss: the mean of the candidates' own validation losses, 0 where there is none
     """
-    finite = [found for found in phase["candidates"] if not found["diverged"]]
-    if len(finite) < 2:
+    if len(candidates) < 2:
         return []
-    score = phase["score"]
-    split = "validation" if f"validation_{score}" in phase["soup"] else "test"
-    reached = phase["soup"][f"{split}_{score}"]
-    scores = [found[f"{split}_{score}"] for found in finite]
-    gains = reached >= sum(scores) / len(scores)
+    gains = soup >= sum(candidates) / len(candidates)
     signs = (
-        _below_the_worst(f"{split} {score}", reached, min(scores)),
-        _jump(phase["distances"], earlier, LEAP if gains else JUMP),
-        _far(phase["distances"]),
-        _barrier(phase["distances"], finite),
+        _below_the_worst(metric, soup, min(candidates)),
+        _jump(distances["l2_mean"], earlier, LEAP if gains else JUMP),
+        _far(distances["l2_relative"]),
+        _barrier(distances.get("loss_barrier_max", 0.0), loss),
     )
-    return [f"phase {phase['phase']}: {sign}" for sign in signs if sign is not None]
+    return [sign for sign in signs if sign is not None]
 
 
 def _below_the_worst(metric: str, reached: float, worst: float) -> str | None:
@@ -59,10 +64,8 @@ def _below_the_worst(metric: str, reached: float, worst: float) -> str | None:
     )
 
 
-def _jump(distances: Document, earlier: Sequence[Document], limit: float) -> str | None:
-    merged = [before["distances"] for before in earlier if "distances" in before]
-    usual = max((before["l2_mean"] for before in merged), default=0.0)
-    found = distances["l2_mean"]
+def _jump(found: float, earlier: Sequence[float], limit: float) -> str | None:
+    usual = max(earlier, default=0.0)
     if usual == 0 or found <= limit * usual:
         return None
     return (
@@ -72,8 +75,7 @@ def _jump(distances: Document, earlier: Sequence[Document], limit: float) -> str
     )
 
 
-def _far(distances: Document) -> str | None:
-    relative = distances["l2_relative"]
+def _far(relative: float) -> str | None:
     if relative < FAR:
         return None
     return (
@@ -82,9 +84,7 @@ def _far(distances: Document) -> str | None:
     )
 
 
-def _barrier(distances: Document, finite: Sequence[Document]) -> str | None:
-    barrier = distances.get("loss_barrier_max", 0.0)
-    own = sum(found.get("validation_loss", 0.0) for found in finite) / len(finite)
+def _barrier(barrier: float, own: float) -> str | None:
     if barrier <= max(BARRIER, BARRIER_SHARE * own):
         return None
     return (

@@ -12,8 +12,9 @@ from sms_dist.paths import LATENT, MASK, METRICS, WEIGHTS
 from sms_dist.phases import Candidate, Phase
 from sms_dist.records import store
 from sms_dist.records.logbook import Logbook
+from sms_dist.run.schema import CandidateMetrics
 from sms_dist.steps.divergence import Attempts, conclude, failures, judged, reject_far
-from sms_dist.steps.making import DIVERGED, Document, Made, Making
+from sms_dist.steps.making import DIVERGED, Made, Making
 from sms_dist.steps.packing import size_of_packs
 from sms_dist.training.retrain import Retrained, StartOf
 from sms_dist.training.workbench import State, Workbench
@@ -25,11 +26,16 @@ class Candidates:
 
     held: dict[int, Retrained]  # those of my group
     owners: dict[int, int]  # the group that holds each, in candidate order
-    documents: dict[int, Document]  # what was measured, of each, in candidate order
+    records: dict[int, CandidateMetrics]  # of each, in candidate order
 
     @property
     def finite(self) -> list[int]:
-        return [i for i, document in self.documents.items() if not document["diverged"]]
+        return [i for i, record in self.records.items() if not record.diverged]
+
+    def test_scores(self, score: str) -> dict[int, float]:
+        """Of those that did not diverge: all are measured."""
+        found = {i: self.records[i].test(score) for i in self.finite}
+        return {i: value for i, value in found.items() if value is not None}
 
     @property
     def finite_owners(self) -> dict[int, int]:
@@ -64,16 +70,16 @@ def retrained(bench: Workbench, book: Logbook, phase: Phase, start_of: StartOf) 
         owners |= _owners(dealt, at.num_groups)
         book.at("waiting", phase=k, candidate=None)
         at.control.meet()
-        told = _shared(bench, {i: document for i, (_, document) in mine.items()})
-        documents = judged(bench.config.candidates, told)
-        failed = reject_far(bench, book, phase, documents)
+        shared = _shared(bench, {i: record for i, (_, record) in mine.items()})
+        records = judged(bench.config.candidates, shared)
+        failed = reject_far(bench, book, phase, records)
         if not failed:
             break
         todo = [c for c in everyone if c.index in failed]
         mine = {i: made for i, made in mine.items() if i not in failed}
-    conclude(bench, book, phase, documents)
+    conclude(bench, book, phase, records)
     held = {i: result for i, (result, _) in mine.items()}
-    return Candidates(held, dict(sorted(owners.items())), documents)
+    return Candidates(held, dict(sorted(owners.items())), records)
 
 
 def _in_waves(
@@ -91,9 +97,9 @@ def _stored(
     bench: Workbench, book: Logbook, phase: Phase, candidate: Candidate, start_of: StartOf
 ) -> Made:
     folder = book.paths.candidate(phase.index, candidate.index)
-    document = store.load_document(folder, METRICS)
-    if document["diverged"]:
-        return DIVERGED, document
+    record = store.load_record(folder, METRICS, CandidateMetrics)
+    if record.diverged:
+        return DIVERGED, record
 
     def tensors(file: str) -> State:
         return bench.on_device(store.load_tensors(folder, file))
@@ -106,15 +112,15 @@ def _stored(
         assert start is not None
         mask = start.mask
     latent = tensors(LATENT) if (folder / LATENT).is_file() else None
-    return Retrained(tensors(WEIGHTS), mask, [], is_finite=True, latent=latent), document
+    return Retrained(tensors(WEIGHTS), mask, [], is_finite=True, latent=latent), record
 
 
-def _shared(bench: Workbench, mine: dict[int, Document]) -> dict[int, Document]:
-    """The documents of all groups, in candidate order. Every rank must call."""
-    told = {str(i): document for i, document in mine.items()} if bench.at.is_leader else {}
-    parts = gather_json(told, bench.at.world, bench.at.device)
-    together = {int(i): document for part in parts for i, document in part.items()}
-    return dict(sorted(together.items()))
+def _shared(bench: Workbench, mine: dict[int, CandidateMetrics]) -> dict[int, CandidateMetrics]:
+    """Return the records of all groups, in candidate order. Every rank must call."""
+    own = [record.as_json() for record in mine.values()] if bench.at.is_leader else []
+    parts = gather_json(own, bench.at.world, bench.at.device)
+    records = [CandidateMetrics.model_validate(each) for part in parts for each in part]
+    return {record.index: record for record in sorted(records, key=lambda each: each.index)}
 
 
 def _owners(dealt: Sequence[Turn], num_groups: int) -> dict[int, int]:

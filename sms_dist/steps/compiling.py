@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import Literal
 
 from sms_dist.config import Config
-from sms_dist.config_section import Section
 from sms_dist.distributed.collectives import from_first, gather_json, together
 from sms_dist.distributed.division import deal
 from sms_dist.distributed.engines.compilable import shape_obstacle
 from sms_dist.distributed.engines.compiled import check_compiler, compiler_obstacle
 from sms_dist.records.files import json_text, write_text
 from sms_dist.records.logbook import Logbook
+from sms_dist.run.events import CompileEvent
+from sms_dist.run.schema import CompileFile
 from sms_dist.steps.decision import decided_before
 from sms_dist.training.compile_trial import EAGER, Trial, try_compiling
 from sms_dist.training.workbench import Workbench
 
 # max-autotune is for those who ask for it: it takes minutes, and chooses kernels by the clock.
 TRIED = {"cpu": ("default",), "cuda": ("default", "reduce-overhead")}
-
-
-class Decision(Section):
-    """compile.json."""
-
-    compile: Literal["eager", "default", "reduce-overhead"]
 
 
 def choose_compiling(bench: Workbench, book: Logbook) -> Workbench:
@@ -63,14 +57,18 @@ def tried(bench: Workbench) -> tuple[str, Trial]:
 
 def _decided(bench: Workbench, book: Logbook) -> str:
     at, path = bench.at, book.paths.compile
-    known = from_first(lambda: decided_before(path, Decision), at.world, at.device)
+    known = from_first(lambda: decided_before(path, CompileFile), at.world, at.device)
     if known is not None:
-        return Decision(**known).compile
+        return CompileFile(**known).compile
     mode, trial = tried(bench)
-    decided = Decision.model_validate({"compile": mode})
+    decided = CompileFile.model_validate({"compile": mode})
     if book.is_main:
         write_text(path, json_text(decided.model_dump()))
-    book.event("compile", compile=mode, steps=trial.steps, first=trial.first, message=trial.told)
+    book.event(
+        CompileEvent(
+            compile=mode, steps=dict(trial.steps), first=dict(trial.first), message=trial.told
+        )
+    )
     return mode
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -16,6 +15,8 @@ from sms_dist.paths import WEIGHTS
 from sms_dist.records import store
 from sms_dist.records.files import json_text, write_text
 from sms_dist.records.logbook import Logbook
+from sms_dist.run.events import OodEvent
+from sms_dist.run.schema import CorruptionFile, OodMetrics, parsed
 from sms_dist.training.robustness import corrupted_scores
 from sms_dist.training.workbench import Workbench
 
@@ -23,19 +24,19 @@ IMAGES_SEED = 0  # the test images are the same whatever the seed of the run
 Accuracies = dict[str, list[float]]  # of each model, by its place in the run folder: by severity
 
 
-def measure_corrupted(bench: Workbench, book: Logbook) -> dict[str, Any]:
-    """What data.corruptions asks for of a finished run, for its summary.
+def measure_corrupted(bench: Workbench, book: Logbook) -> dict[str, OodMetrics] | None:
+    """Return what data.corruptions asks for of a finished run, by the folder of each model.
 
     Every rank must call. The unit of recovery is one corruption in all its severities.
     """
     source, at = bench.config.data.corruptions, bench.at
     if source is None:
-        return {}
-    book.at("corruptions", phase=None, candidate=None)
+        return None
+    book.at("corruptions", phase=0, candidate=None)
     sets = together(lambda: _sets(bench, source), at.world, at.device)
     places = from_first(lambda: _places(bench, book), at.world, at.device)
-    kind = {"corruptions": source, "samples": bench.config.data.corruption_samples}
-    known = from_first(lambda: _known(book, kind), at.world, at.device)
+    samples = bench.config.data.corruption_samples
+    known = from_first(lambda: _known(book, source, samples), at.world, at.device)
     names = list(dict.fromkeys(each.corruption for each in sets))
     todo = [name for name in names if known.get(name, {}).keys() != set(places)]
     models = _models(bench, book, places) if todo else []
@@ -46,11 +47,14 @@ def measure_corrupted(bench: Workbench, book: Logbook) -> dict[str, Any]:
         if book.is_main:
             path = book.paths.corruption(name)
             path.parent.mkdir(exist_ok=True)
-            write_text(path, json_text({**kind, "accuracies": known[name]}))
-    documents = {place: _document(kind, names, known, place) for place in places}
-    for place, document in documents.items():  # again too: a start may have died before it told
-        book.event("ood", where=place, **document)
-    return {"ood": documents}
+            accuracies = {place: tuple(each) for place, each in known[name].items()}
+            record = CorruptionFile(corruptions=source, samples=samples, accuracies=accuracies)
+            write_text(path, json_text(record.as_json()))
+    label = _label(source, samples)
+    records = {place: _record(label, names, known, place) for place in places}
+    for place, found in records.items():  # again too: a start may have died before it did
+        book.event(OodEvent(where=place, metrics=found))
+    return records
 
 
 def _sets(bench: Workbench, source: str) -> list[CorruptedSet]:
@@ -69,22 +73,22 @@ def _places(bench: Workbench, book: Logbook) -> list[str]:
     return [str(f.relative_to(paths.root)) for f in found if (f / WEIGHTS).is_file()]
 
 
-def _known(book: Logbook, kind: Mapping[str, Any]) -> dict[str, Accuracies]:
+def _known(book: Logbook, source: str, samples: int | None) -> dict[str, Accuracies]:
     """Corruption -> what an earlier start measured on the same images."""
     folder = book.paths.corruption("any").parent
-    documents = {path.stem: _document_at(path) for path in sorted(folder.glob("*.json"))}
-    same = {n: d for n, d in documents.items() if kind.items() <= d.items()}
-    return {name: document["accuracies"] for name, document in same.items()}
+    records = {path.stem: _record_at(path) for path in sorted(folder.glob("*.json"))}
+    return {
+        name: {place: list(each) for place, each in record.accuracies.items()}
+        for name, record in records.items()
+        if (record.corruptions, record.samples) == (source, samples)
+    }
 
 
-def _document_at(path: Path) -> dict[str, Any]:
+def _record_at(path: Path) -> CorruptionFile:
     try:
-        document = plain.read_object(path)
+        return parsed(CorruptionFile, plain.read_json(path), str(path))
     except ValueError:
-        document = {}
-    if not isinstance(document.get("accuracies"), dict):
-        raise ValueError(f"{path} is damaged; remove it, it will be measured again")
-    return document
+        raise ValueError(f"{path} is damaged; remove it, it will be measured again") from None
 
 
 def _models(bench: Workbench, book: Logbook, places: Sequence[str]) -> list[nn.Module]:
@@ -100,20 +104,19 @@ def _measured(
     return [list(accuracies) for accuracies in zip(*found, strict=True)]
 
 
-def _document(
-    kind: Mapping[str, Any], names: Sequence[str], known: dict[str, Accuracies], place: str
-) -> dict[str, Any]:
+def _record(
+    label: str, names: Sequence[str], known: dict[str, Accuracies], place: str
+) -> OodMetrics:
     by_name = {name: known[name][place] for name in names}
     values = [value for found in by_name.values() for value in found]
-    return {
-        "ood_accuracy": sum(values) / len(values),
-        "corruptions": _label(kind),
-        "accuracies": by_name,
-    }
+    return OodMetrics(
+        ood_accuracy=sum(values) / len(values),
+        corruptions=label,
+        accuracies={name: tuple(found) for name, found in by_name.items()},
+    )
 
 
-def _label(kind: Mapping[str, Any]) -> str:
+def _label(source: str, samples: int | None) -> str:
     """What numbers have to share to be compared."""
-    source, samples = kind["corruptions"], kind["samples"]
     label = source if source == GENERATED else Path(source).name
     return label if samples is None else f"{label} ({samples} samples)"

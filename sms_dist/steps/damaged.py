@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sms_dist.distributed.collectives import gather_json
 from sms_dist.records.logbook import Logbook
+from sms_dist.run.events import DamagedSamplesEvent
 from sms_dist.training.workbench import Workbench
 
 
@@ -12,4 +13,4 @@ def tell_damaged(bench: Workbench, book: Logbook, place: str) -> None:
     mine = list(bench.loaders.damaged())
     everyone = gather_json(mine, bench.at.world, bench.at.device)
     if found := sorted({name for names in everyone for name in names}):
-        book.event("damaged samples", where=place, samples=found)
+        book.event(DamagedSamplesEvent(where=place, samples=tuple(found)))

@@ -10,6 +10,7 @@ from sms_dist.phases import Phase
 from sms_dist.pruning.mask import Mask, digest, num_surviving, num_weights, sparsity
 from sms_dist.records import store
 from sms_dist.records.logbook import Logbook
+from sms_dist.run.schema import ModelMetrics
 from sms_dist.soups.diversity import mask_overlap
 from sms_dist.steps.candidates import Candidates
 from sms_dist.tasks.speedup import theoretical_speedup
@@ -17,11 +18,9 @@ from sms_dist.training.ensemble import ensemble
 from sms_dist.training.merge import Soup
 from sms_dist.training.workbench import Workbench
 
-Document = dict[str, Any]
 
-
-def details(bench: Workbench, merged: Soup, mask: Mask) -> Document:
-    """What every soup has; `mask` is its own."""
+def details(bench: Workbench, merged: Soup, mask: Mask) -> dict[str, Any]:
+    """Return fields of `PhaseMetrics` that every soup has; `mask` is its own."""
     num_parameters = sum(merged.state[name].numel() for name in bench.parameters)
     removed = num_weights(mask) - num_surviving(mask)
     return {
@@ -31,21 +30,24 @@ def details(bench: Workbench, merged: Soup, mask: Mask) -> Document:
         "theoretical_speedup": theoretical_speedup(bench.macs, mask),
         "coefficients": {str(i): value for i, value in merged.coefficients.items()},
         "distances": merged.distances,
-        **({"pairs": merged.pairs} if merged.pairs else {}),
+        "pairs": tuple(merged.pairs) or None,
         "mask_sha256": digest(mask),
     }
 
 
-def comparisons(bench: Workbench, book: Logbook, phase: Phase, candidates: Candidates) -> Document:
-    """What several candidates are without being averaged: an ensemble, masks that overlap.
+def comparisons(
+    bench: Workbench, book: Logbook, phase: Phase, candidates: Candidates
+) -> dict[str, Any]:
+    """Return fields of `PhaseMetrics` of several candidates: their ensemble, overlap of masks.
 
     Every rank must call.
     """
-    found: Document = {}
+    found: dict[str, Any] = {}
     several = len(candidates.finite) > 1
     if several and bench.config.soup.ensemble and bench.task.has_probabilities:
         own = {i: held.state for i, held in candidates.own.items()}
-        found["ensemble"] = ensemble(bench, own, candidates.finite_owners)
+        metrics = ensemble(bench, own, candidates.finite_owners)
+        found["ensemble"] = ModelMetrics(metrics=dict(metrics))
     if several and phase.has_own_masks:
         found["mask_overlap"] = from_first(
             lambda: _overlap(book, phase, candidates), bench.at.world, bench.at.device
@@ -53,11 +55,11 @@ def comparisons(bench: Workbench, book: Logbook, phase: Phase, candidates: Candi
     return found
 
 
-def _overlap(book: Logbook, phase: Phase, candidates: Candidates) -> Document:
+def _overlap(book: Logbook, phase: Phase, candidates: Candidates) -> dict[str, float]:
     """How alike the candidates' masks are, and the sparsity that their average has lost."""
     folders = [book.paths.candidate(phase.index, i) for i in candidates.finite]
     masks = [store.load_tensors(folder, MASK) for folder in folders]
-    overlap: Document = dict(mask_overlap(masks))
+    overlap = dict(mask_overlap(masks))
     if phase.sparsity is not None:
         overlap["sparsity_lost"] = phase.sparsity - overlap["union_sparsity"]
     return overlap

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +16,7 @@ from sms_dist.pruning.mask import digest, sparsity
 from sms_dist.records import store
 from sms_dist.records.logbook import GroupWatcher, Logbook
 from sms_dist.records.recovery import forget
+from sms_dist.run.schema import CandidateMetrics
 from sms_dist.steps.divergence import (
     Attempts,
     attempts_with,
@@ -40,8 +41,7 @@ from sms_dist.training.retrain import (
 )
 from sms_dist.training.workbench import Workbench
 
-Document = dict[str, Any]
-Made = tuple[Retrained, Document]
+Made = tuple[Retrained, CandidateMetrics]
 DIVERGED = Retrained({}, {}, [], is_finite=False)
 
 
@@ -68,13 +68,12 @@ class Making:
         """The candidates of a turn; `failed`: what was tried of some of them."""
         if not turn.pack:
             (candidate,) = turn.candidates
-            return {candidate.index: self._alone(candidate, wave, failed.get(candidate.index, []))}
+            return {candidate.index: self._alone(candidate, wave, failed.get(candidate.index, ()))}
         made = self._together(turn, wave)
         for candidate in turn.candidates:
-            document = made[candidate.index][1]
-            if is_rejected(self.bench.config.candidates, document):
-                again = self._alone(candidate, wave, attempts_with(document))
-                made[candidate.index] = again
+            record = made[candidate.index][1]
+            if is_rejected(self.bench.config.candidates, record):
+                made[candidate.index] = self._alone(candidate, wave, attempts_with(record))
         return made
 
     def _alone(self, candidate: Candidate, wave: int, attempts: Attempts) -> Made:
@@ -94,7 +93,7 @@ class Making:
 
     def _together(self, turn: Turn, wave: int) -> dict[int, Made]:
         """The first attempts of a pack."""
-        attempts = {c.index: self._attempt(c, self.start_of(c), []) for c in turn.candidates}
+        attempts = {c.index: self._attempt(c, self.start_of(c), ()) for c in turn.candidates}
         going = {i: attempt for i, attempt in attempts.items() if attempt.start is not None}
         made = {i: self._concluded(attempts[i], DIVERGED) for i in attempts.keys() - going.keys()}
         if not going:
@@ -146,33 +145,32 @@ class Making:
             result = replace(result, state=state)
         if result.is_finite and self.phase.has_own_masks:
             metrics = {"sparsity": sparsity(result.mask), **metrics}
-        document = self._document(attempt, result, metrics)
+        record = self._record(attempt, result, metrics)
         if bench.at.is_leader:
             paths = self.book.paths
-            if is_rejected(bench.config.candidates, document):
-                reject(paths, k, [document])
+            if is_rejected(bench.config.candidates, record):
+                reject(paths, k, [record])
             else:
                 tensors = _tensors(self.phase, result)
-                store.save(paths.candidate(k, i), tensors, {METRICS: document})
+                store.save(paths.candidate(k, i), tensors, {METRICS: record.as_json()})
             forget(paths.recovery(candidate_name(k, i)))
-        return result, document
+        return result, record
 
-    def _document(self, attempt: Attempt, result: Retrained, metrics: Metrics) -> Document:
-        candidate = attempt.candidate
-        document = {
-            "index": candidate.index,
-            "seed": candidate.seed,
-            "retrain": candidate.retrain.model_dump(),
-            "diverged": not result.is_finite,
-            f"test_{self.bench.task.score}": None,
-            **metrics,
-            "epochs": [asdict(epoch) for epoch in result.epochs],
-            **attempt.watcher.close(metrics),
-        }
-        document |= {"attempts": list(attempt.earlier)} if attempt.earlier else {}
-        if not result.is_finite:
-            document |= {"divergence": reason_of(attempt.start, result)}
-        return document
+    def _record(self, attempt: Attempt, result: Retrained, metrics: Metrics) -> CandidateMetrics:
+        candidate, watcher = attempt.candidate, attempt.watcher
+        watcher.close(metrics)
+        return CandidateMetrics(
+            index=candidate.index,
+            seed=candidate.seed,
+            retrain=candidate.retrain,
+            diverged=not result.is_finite,
+            metrics={f"test_{self.bench.task.score}": None, **metrics},
+            epochs=tuple(result.epochs),
+            seconds=watcher.seconds,
+            resumed_at=tuple(watcher.resumed_at) or None,
+            attempts=tuple(attempt.earlier) or None,
+            divergence=None if result.is_finite else reason_of(attempt.start, result),
+        )
 
     def _tell(self, candidates: Sequence[Candidate], wave: int) -> None:
         """Where my group is now."""

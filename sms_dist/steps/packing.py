@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Literal
 
-from sms_dist.config_section import Count, Section
 from sms_dist.distributed.collectives import from_first
 from sms_dist.packs import obstacle, pack_size
 from sms_dist.phases import Phase
 from sms_dist.records.files import json_text, write_text
 from sms_dist.records.logbook import Logbook
+from sms_dist.run.events import PackingEvent
+from sms_dist.run.schema import PackingFile
 from sms_dist.steps.decision import decided_before
 from sms_dist.training.packing_trial import Trial, try_packing
 from sms_dist.training.retrain import StartOf, prepare
@@ -19,13 +20,6 @@ from sms_dist.training.workbench import Workbench
 Packing = Literal["vmap", "loop"]
 VMAP: Packing = "vmap"
 LOOP: Packing = "loop"
-
-
-class Decision(Section):
-    """packing.json."""
-
-    num_groups: Count
-    packing: Packing | None = None
 
 
 def size_of_packs(bench: Workbench, book: Logbook, phase: Phase, start_of: StartOf) -> int:
@@ -37,9 +31,9 @@ def size_of_packs(bench: Workbench, book: Logbook, phase: Phase, start_of: Start
     if engine.name != "packed":
         return 1
     path = book.paths.packing
-    known = from_first(lambda: decided_before(path, Decision), at.world, at.device)
+    known = from_first(lambda: decided_before(path, PackingFile), at.world, at.device)
     # With other groups than at the first start the packs would be others, and so would the bits.
-    decided = Decision(**(known or {"num_groups": at.num_groups}))
+    decided = PackingFile(**(known or {"num_groups": at.num_groups}))
     size = pack_size(engine.pack_size, len(phase.candidates), decided.num_groups)
     can_pack = size > 1 and obstacle(engine, phase) is None
     if can_pack and decided.packing is None:
@@ -72,6 +66,13 @@ def _chosen(
             f"several candidates together ({trial.reason}); use auto, or engine.name=ddp"
         )
     packing: Packing = VMAP if wanted == VMAP or trial.is_worth_it else LOOP
-    seconds = {"together": trial.together, "one_by_one": trial.one_by_one}
-    book.event("packing", packing=packing, candidates=size, **seconds, message=trial.told)
+    book.event(
+        PackingEvent(
+            packing=packing,
+            candidates=size,
+            together=trial.together,
+            one_by_one=trial.one_by_one,
+            message=trial.told,
+        )
+    )
     return packing

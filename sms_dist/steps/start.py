@@ -11,6 +11,7 @@ from sms_dist.pruning.mask import Mask, apply_, full_mask
 from sms_dist.pruning.patterns import tighten
 from sms_dist.records import store
 from sms_dist.records.logbook import Logbook
+from sms_dist.run.schema import PhaseMetrics
 from sms_dist.schedules.retraining import relative_distance
 from sms_dist.steps.dense import DenseModel
 from sms_dist.training.mixer import packing_of
@@ -50,8 +51,9 @@ def own_start(
     """Where the candidate of the same index got to in the last phase; None if it diverged."""
     before = book.paths.candidate(phase.index - 1, candidate.index)
     # Not what is stored of it: that it was far from the others was seen later.
-    known = store.load_document(book.paths.soup(phase.index - 1), METRICS)["candidates"]
-    if any(told["diverged"] for told in known if told["index"] == candidate.index):
+    last = store.load_record(book.paths.soup(phase.index - 1), METRICS, PhaseMetrics)
+    known = last.candidate(candidate.index)
+    if known is not None and known.diverged:
         return None
     # While all had one mask, it is stored with their soup only.
     folder = before if (before / MASK).is_file() else book.paths.soup(phase.index - 1)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
 
+from sms_dist.run.schema import PairMetrics
 from sms_dist.soups.rules import average
 from sms_dist.training.oracle import SoupOracle
 
@@ -27,15 +27,15 @@ def loss_barrier(oracle: SoupOracle, num: int) -> float:
 
 def pair_soups(
     oracle: SoupOracle, indices: Sequence[int], test_scores: Mapping[int, float]
-) -> list[dict[str, Any]]:
+) -> list[PairMetrics]:
     """Of every two candidates: their mean's metrics, and the better one's test score.
 
     `indices` name the oracle's candidates, in its order. Every rank must call.
     """
     found = []
     for i, j in combinations(range(len(indices)), 2):
-        pair = [indices[i], indices[j]]
+        pair = (indices[i], indices[j])
         metrics = oracle.metrics(average([i, j], len(indices)))
         better = max(test_scores[index] for index in pair)
-        found.append({"candidates": pair, **metrics, "better_candidate": better})
+        found.append(PairMetrics(candidates=pair, metrics=dict(metrics), better_candidate=better))
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -14,22 +14,12 @@ from data.loader import Batch, Loader
 from sms_dist.distributed.engines.base import Engine, Holder
 from sms_dist.distributed.topology import Axis
 from sms_dist.randomness import stream
+from sms_dist.run.schema import Epoch
 from sms_dist.tasks.base import Task
 from sms_dist.training.meter import Meter, OwnLoss
 from sms_dist.training.recovery import Keeper, Saved, section
 
 AnyHolder = TypeVar("AnyHolder", bound=Holder)
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What is known after an epoch; the averages are over all ranks that train the candidate."""
-
-    epoch: int  # from 1
-    loss: float
-    accuracy: float
-    learning_rate: float
-    num_samples: int
 
 
 class Watcher(Protocol):
@@ -112,7 +102,7 @@ class Run(Generic[AnyHolder]):
         everything = {**saved.shared, **saved.own}
         self.engine.restore(section(everything, "engine."))
         self.follower.restore(section(everything, "follower."))
-        self.epochs = [Epoch(**epoch) for epoch in document["epochs"]]
+        self.epochs = [Epoch.model_validate(epoch) for epoch in document["epochs"]]
         self._step = document["step"]
         if "meter" in saved.own:  # else other ranks than now have counted
             self.meter.totals.copy_(saved.own["meter"])
@@ -144,7 +134,13 @@ class Run(Generic[AnyHolder]):
         number, job = len(self.epochs) + 1, self.job
         average = self.meter.average_over(self.axis)
         rate = job.rates[self.num_steps - 1]
-        done = Epoch(number, average.loss, average.accuracy, rate, job.loader.num_samples)
+        done = Epoch(
+            epoch=number,
+            loss=average.loss,
+            accuracy=average.accuracy,
+            learning_rate=rate,
+            num_samples=job.loader.num_samples,
+        )
         self.epochs.append(done)
         self._step, self._batches, self.meter = 0, None, self._new_meter()
         self.watcher.epoch(done)
@@ -164,7 +160,7 @@ class Run(Generic[AnyHolder]):
         document = {
             "steps": self.num_steps,
             "step": self._step,
-            "epochs": [asdict(epoch) for epoch in self.epochs],
+            "epochs": [epoch.as_json() for epoch in self.epochs],
             **self.watcher.facts(),
         }
         return Saved(shared, own, document)

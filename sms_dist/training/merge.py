@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from sms_dist.run.schema import PairMetrics
 from sms_dist.soups.diversity import distances
 from sms_dist.soups.packing import Packing
 from sms_dist.soups.rules import Descent, rule
@@ -22,7 +22,7 @@ class Soup:
     state: State
     coefficients: dict[int, float]  # of each candidate
     distances: dict[str, float]
-    pairs: list[dict[str, Any]]  # of soup.pairs: the soups of two candidates
+    pairs: list[PairMetrics]  # of soup.pairs: the soups of two candidates
 
 
 def as_mixed(state: State) -> State:
@@ -59,7 +59,8 @@ def merge(
     coefficients = chosen.choose(
         list(scores.values()), oracle, Descent(config.steps, config.learning_rate)
     )
-    found, pairs = distances(mixer.gram()), []
+    found = distances(mixer.gram())
+    pairs: list[PairMetrics] = []
     if config.loss_barrier and num > 1:
         found["loss_barrier_max"] = loss_barrier(oracle, num)
     if config.pairs and num > 1:

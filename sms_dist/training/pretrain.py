@@ -12,9 +12,10 @@ from sms_dist.distributed.engines import make_engine
 from sms_dist.distributed.engines.base import Job
 from sms_dist.distributed.topology import Axis, first_ranks
 from sms_dist.models.state import bare_state
+from sms_dist.run.schema import Epoch
 from sms_dist.schedules.pretraining import pretraining_rates
 from sms_dist.schedules.retraining import History
-from sms_dist.training.loop import Epoch, Run, Training, Watcher, train
+from sms_dist.training.loop import Run, Training, Watcher, train
 from sms_dist.training.meter import own_loss
 from sms_dist.training.recovery import Keeper
 from sms_dist.training.workbench import State, Workbench, full_precision

@@ -17,13 +17,14 @@ from sms_dist.models.state import bare_state
 from sms_dist.phases import Candidate, Phase
 from sms_dist.pruning.apportion import num_kept
 from sms_dist.pruning.mask import Mask, num_weights
+from sms_dist.run.schema import Epoch
 from sms_dist.schedules.retraining import History
 from sms_dist.soups.packing import Packing
 from sms_dist.sparse_rules import make_rule
 from sms_dist.sparse_rules.base import Rule, Setup
 from sms_dist.training.averaging import Average
 from sms_dist.training.lockstep import train_together
-from sms_dist.training.loop import AnyHolder, Epoch, Run, Training, Watcher, train
+from sms_dist.training.loop import AnyHolder, Run, Training, Watcher, train
 from sms_dist.training.meter import own_loss
 from sms_dist.training.rates import candidate_rates
 from sms_dist.training.recovery import Keeper

@@ -94,10 +94,10 @@ def test_a_stopped_run_comes_to_the_same_end(tmp_path, compiled, steps):
 @needs_compiler
 def test_auto_keeps_what_it_found_in_the_run_folder_and_the_journal(tmp_path, eager, compiled):
     found = started(tmp_path, compile="auto")
-    (event,) = [e for e in read(tmp_path / "journal.jsonl") if e["event"] == "compile"]
-    chosen = event["compile"]
+    (event,) = [e for e in read(tmp_path / "journal.jsonl") if e.event == "compile"]
+    chosen = event.compile
     assert json.loads((tmp_path / "compile.json").read_text()) == {"compile": chosen}
-    assert event["steps"].keys() == event["first"].keys() == {"eager", "default"}
+    assert event.steps.keys() == event.first.keys() == {"eager", "default"}
     assert found == {"eager": eager, "default": compiled}[chosen][1]
 
 
@@ -107,15 +107,15 @@ def test_what_auto_has_found_holds_for_later_starts(tmp_path, eager, compiled, m
     """A measurement might come out otherwise the next time."""
     (tmp_path / "compile.json").write_text(json.dumps({"compile": mode}))
     assert started(tmp_path, compile="auto") == {"eager": eager, "default": compiled}[mode][1]
-    assert not [e for e in read(tmp_path / "journal.jsonl") if e["event"] == "compile"]
+    assert not [e for e in read(tmp_path / "journal.jsonl") if e.event == "compile"]
 
 
 def test_without_a_compiler_auto_declines(tmp_path, eager, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert started(tmp_path, compile="auto") == eager[1]
-    (event,) = [e for e in read(tmp_path / "journal.jsonl") if e["event"] == "compile"]
-    assert event["compile"] == "eager"
-    assert "no-such-compiler" in event["message"]
+    (event,) = [e for e in read(tmp_path / "journal.jsonl") if e.event == "compile"]
+    assert event.compile == "eager"
+    assert "no-such-compiler" in event.message
 
 
 @pytest.mark.parametrize("engine", ["default", "auto"])

@@ -138,9 +138,8 @@ def candidates(run, phase):
 
 
 def divergences(run):
-    told = [event for event in read(run / "journal.jsonl") if event["event"] == "divergence"]
-    keys = ("phase", "candidate", "attempt", "kind", "action")
-    return [tuple(event[key] for key in keys) for event in told]
+    events = [event for event in read(run / "journal.jsonl") if event.event == "divergence"]
+    return [(e.phase, e.candidate, e.attempt, e.divergence.kind, e.action) for e in events]
 
 
 @pytest.mark.parametrize(("name", "kind"), [("not_finite", "not finite"), ("far", "far")])

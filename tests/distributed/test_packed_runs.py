@@ -55,10 +55,10 @@ def test_what_was_decided_is_in_the_run_folder_and_the_journal(packed):
         "num_groups": 1,
         "packing": "vmap",
     }
-    (event,) = [e for e in read(folder / "journal.jsonl") if e["event"] == "packing"]
-    assert event["candidates"] == 3
-    assert event["together"] > 0
-    assert event["one_by_one"] > 0
+    (event,) = [e for e in read(folder / "journal.jsonl") if e.event == "packing"]
+    assert event.candidates == 3
+    assert event.together > 0
+    assert event.one_by_one > 0
 
 
 @pytest.mark.parametrize("steps", [3, 12, 26])
@@ -83,7 +83,7 @@ def test_what_auto_has_found_holds_for_later_starts(tmp_path, packed):
         decided = {"num_groups": 1, "packing": packing}
         (folder / "packing.json").write_text(json.dumps(decided))
         found, _ = started(folder, name="packed")
-        assert not [e for e in read(folder / "journal.jsonl") if e["event"] == "packing"]
+        assert not [e for e in read(folder / "journal.jsonl") if e.event == "packing"]
         assert (found == packed[1]) is (packing == "vmap")
 
 
@@ -109,9 +109,9 @@ def test_a_model_with_dropout_is_trained_one_after_another(tmp_path):
     changes = {"model": {"name": f"{__name__}:with_dropout"}}
     found, _ = started(tmp_path / "auto", changes=changes, name="packed")
     assert "phase_2/soup/weights.safetensors" in found
-    (event,) = [e for e in read(tmp_path / "auto/journal.jsonl") if e["event"] == "packing"]
-    assert event["packing"] == "loop"
-    assert "random" in event["message"]
+    (event,) = [e for e in read(tmp_path / "auto/journal.jsonl") if e.event == "packing"]
+    assert event.packing == "loop"
+    assert "random" in event.message
     with pytest.raises(ValueError, match="cannot take the steps of several candidates together"):
         started(tmp_path / "vmap", changes=changes, name="packed", packing="vmap")
 

@@ -41,7 +41,7 @@ def test_jobs_make_the_bits_of_a_plain_run_whether_or_not_they_are_requeued(
     assert "back into the queue" in asked.log(), str(asked)
     assert len(asked.events("stopped")) == 1
     assert [event["resumed"] for event in asked.events("start")] == [False, True]
-    kinds = [line["kind"] for line in jobs.recorded(RunPaths(asked.folder))]
+    kinds = [line.kind for line in jobs.recorded(RunPaths(asked.folder))]
     assert kinds == ["submit", "requeue"]
     starts = read_json(asked.folder / "environment.json")["starts"]
     assert all(f"{asked.folder}/snapshot/launcher/main.py" in s["command"] for s in starts)

@@ -21,17 +21,17 @@ import safetensors.torch
 import torch
 from fuzzing.mutation import mutated_bytes, mutated_value
 
-from launcher.finished import chosen, finished
-from launcher.run_folders import read_runs
 from sms_dist import config_file
 from sms_dist.distributed import topology
 from sms_dist.models import weights
 from sms_dist.paths import HISTORY, MANIFEST, METRICS, WEIGHTS, RunPaths
 from sms_dist.records import journal, progress, store
-from sms_dist.records.run_folder import open_run
+from sms_dist.records.run_folder import environment, open_run
+from sms_dist.reports.collect import read_runs
 from sms_dist.reports.paper_tables import make as make_table
 from sms_dist.reports.terminal import text
-from sms_dist.steps import compiling, packing
+from sms_dist.run.find import chosen, finished
+from sms_dist.run.schema import CompileFile, PackingFile
 from sms_dist.steps.decision import decided_before
 from sms_dist.training.dense_file import load_dense
 from sms_dist.training.workbench import set_up
@@ -165,15 +165,15 @@ def _reported(paths: RunPaths) -> None:
 
 
 def _resumed(paths: RunPaths, bench: Any) -> None:
-    open_run(paths, bench.config, {})
+    open_run(paths, bench.config, environment())
     for group in progress.read_all(paths.progress).values():
         assert group.fraction is None or group.fraction <= 1
 
 
 def _loaded(paths: RunPaths, bench: Any, file: Path) -> None:
     journal.read(paths.journal)
-    decided_before(paths.packing, packing.Decision)
-    decided_before(paths.compile, compiling.Decision)
+    decided_before(paths.packing, PackingFile)
+    decided_before(paths.compile, CompileFile)
     for group in progress.read_all(paths.progress).values():
         assert group.fraction is None or group.fraction <= 1
     with suppress(ValueError):

@@ -15,8 +15,8 @@ from random import Random
 from fuzzing.run_folders import MAIN, SMALL, Read, mutated_file
 
 from launcher import jobs
-from launcher.status.document import document
-from launcher.status.look import look
+from launcher.status.folder import look
+from launcher.status.report import status
 from launcher.status.screen import one_plain, several_plain
 from sms_dist.paths import RunPaths
 
@@ -45,10 +45,10 @@ def prepare(scratch: Path) -> Callable[[Random], Read]:
 
 def _told(run: Path) -> None:
     try:
-        found = document(look(run))
+        found = status(look(run))
     except ValueError as error:  # of any other file it would be a refusal, in words
         raise AssertionError("the status of a run is told, whatever lies in its folder") from error
-    json.dumps(found)
+    json.dumps(found.as_json())
     one_plain(found)
     several_plain([found])
 

@@ -18,6 +18,24 @@ from sms_dist.records.journal import Journal
 from sms_dist.records.lock import Lock, acquire
 from sms_dist.records.progress import ProgressWriter
 from sms_dist.records.recovery import RecoveryPoints
+from sms_dist.records.run_folder import environment
+from sms_dist.run.events import (
+    DenseEvent,
+    DoneEvent,
+    Event,
+    SoupEvent,
+    StartEvent,
+    StoppedEvent,
+)
+from sms_dist.run.schema import (
+    CandidateMetrics,
+    DenseMetrics,
+    Epoch,
+    FinalMetrics,
+    ModelMetrics,
+    PhaseMetrics,
+    Record,
+)
 
 SETTINGS = (
     "data.name=digits",
@@ -28,6 +46,16 @@ SETTINGS = (
 )
 STEPS = 21  # of an epoch; a candidate has two
 SECONDS = 84.0  # that a candidate took: 2 a step
+
+
+DONE = DoneEvent(metrics=FinalMetrics(metrics={"test_accuracy": 0.8}))
+
+
+def epochs(count: int) -> tuple[Epoch, ...]:
+    return tuple(
+        Epoch(epoch=number, loss=1.0, accuracy=0.5, learning_rate=0.1, num_samples=64)
+        for number in range(1, count + 1)
+    )
 
 
 class RunAtWork:
@@ -42,14 +70,22 @@ class RunAtWork:
         self.paths.plan.write_text(json_text(planned(config, 2).plan.as_json()))
         self.lock: Lock | None = None
         self.start()
-        self.store(self.paths.dense, {"test_accuracy": 0.9})
-        self.event("dense", test_accuracy=0.9)
+        dense = DenseMetrics(metrics={"test_accuracy": 0.9})
+        self.store(self.paths.dense, dense)
+        self.event(DenseEvent(metrics=dense))
         for index in range(5):
             self.candidate(1, index)
-        self.store(self.paths.soup(1), {})
-        self.event("soup", phase=1, score="accuracy", soup={"test_accuracy": 0.84})
+        soup = PhaseMetrics(
+            phase=1,
+            sparsity=0.7,
+            score="accuracy",
+            soup=ModelMetrics(metrics={"test_accuracy": 0.84}),
+            candidates=(),
+        )
+        self.store(self.paths.soup(1), soup)
+        self.event(SoupEvent(metrics=soup))
         self.candidate(2, 0)
-        self.event("stopped", reason="SIGTERM")
+        self.event(StoppedEvent(reason="SIGTERM"))
         self.age(60.0)
         self.start()
 
@@ -57,9 +93,10 @@ class RunAtWork:
         """Another start begins; the lock is taken by `work`."""
         known = self.paths.environment
         starts = json.loads(known.read_text())["starts"] if known.is_file() else []
-        starts.append({"host": "node1", "world": {k: str(v) for k, v in world.items()}})
+        own = {key: str(value) for key, value in world.items()}
+        starts.append(environment().model_copy(update={"world": own}).as_json())
         known.write_text(json_text({"starts": starts}))
-        self.event("start", ranks=2, groups=2, resumed=len(starts) > 1)
+        self.event(StartEvent(ranks=2, groups=2, resumed=len(starts) > 1))
 
     def work(self, together: tuple[int, ...] = ()) -> None:
         """This process works in the folder: group 0 retrains candidate 1, group 1 measures 2; or
@@ -74,20 +111,22 @@ class RunAtWork:
             writer = ProgressWriter(self.paths.progress, group)
             writer.update(force=True, phase=2, num_phases=2, num_steps=STEPS, **place)
 
-    def end(self, event: str, **fields: Any) -> None:
-        self.event(event, **fields)
+    def end(self, event: Event) -> None:
+        self.event(event)
         if self.lock:
             self.lock.release()
 
-    def event(self, name: str, **fields: Any) -> None:
-        Journal(self.paths.journal).write(name, **fields)
+    def event(self, event: Event) -> None:
+        Journal(self.paths.journal).write(event)
 
-    def candidate(self, phase: int, index: int) -> None:
-        document = {"seconds": SECONDS, "epochs": [{}, {}]}
-        self.store(self.paths.candidate(phase, index), document)
+    def candidate(self, phase: int, index: int, seconds: float = SECONDS) -> None:
+        record = CandidateMetrics(
+            index=index, seed=0, metrics={}, epochs=epochs(2), seconds=seconds
+        )
+        self.store(self.paths.candidate(phase, index), record)
 
-    def store(self, folder: Path, document: dict[str, Any]) -> None:
-        store.save(folder, {}, {METRICS: document})
+    def store(self, folder: Path, record: Record) -> None:
+        store.save(folder, {}, {METRICS: record.as_json()})
 
     def point(self, training: str, steps: int) -> None:
         points = RecoveryPoints(self.paths.recovery(training), 0, {})

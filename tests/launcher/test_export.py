@@ -19,6 +19,7 @@ from sms_dist.pruning.companions import companions
 from sms_dist.pruning.filters import keep_filters
 from sms_dist.pruning.mask import apply_, full_mask, prunable_names
 from sms_dist.records import store
+from sms_dist.run.schema import ModelMetrics, PhaseMetrics
 
 SHAPE = (1, 12, 12)
 SPARSITIES = {1: 0.4, 2: 0.6}
@@ -41,8 +42,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for phase, sparsity in SPARSITIES.items():
         mask = keep_filters(state, mask, sparsity)
         apply_(state, companions(model, mask))
-        metrics = {"sparsity": sparsity, "soup": {"test_accuracy": 0.8 - phase / 8}}
-        store.save(paths.soup(phase), {WEIGHTS: state, MASK: mask}, {METRICS: metrics})
+        metrics = PhaseMetrics(
+            phase=phase,
+            sparsity=sparsity,
+            score="accuracy",
+            soup=ModelMetrics(metrics={"test_accuracy": 0.8 - phase / 8}),
+            candidates=(),
+        )
+        store.save(paths.soup(phase), {WEIGHTS: state, MASK: mask}, {METRICS: metrics.as_json()})
     return paths.root
 
 

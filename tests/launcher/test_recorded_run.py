@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from run_at_work import SECONDS, SETTINGS, RunAtWork
+from run_at_work import SECONDS, SETTINGS, RunAtWork, epochs
 
 from launcher.cli import cli
+from sms_dist.run.schema import DenseMetrics
 
 AROUND = 7.0  # seconds of each phase, that its candidates do not take
 WAVES = 3  # of five candidates in two groups
@@ -24,9 +25,10 @@ class FinishedRun(RunAtWork):
         super().__init__(folder, "pretrain.epochs=1", "pretrain.ranks=1", *settings)
         for index in range(1, 5):
             self.candidate(2, index)
-        document = {"seconds": DENSE_SECONDS, "epochs": [{}], "test_accuracy": 0.9}
         shutil.rmtree(self.paths.dense)
-        self.store(self.paths.dense, document)
+        metrics = {"test_accuracy": 0.9}
+        dense = DenseMetrics(metrics=metrics, epochs=epochs(1), seconds=DENSE_SECONDS)
+        self.store(self.paths.dense, dense)
         self.paths.journal.unlink()
         self.tell_times()
 
@@ -34,7 +36,9 @@ class FinishedRun(RunAtWork):
         phase = WAVES * SECONDS + AROUND
         times = {"start": 0.0, "dense": WAY_TO_DENSE}
         seconds = [*times.values(), WAY_TO_DENSE + phase, WAY_TO_DENSE + 2 * phase]
-        facts = [{"ranks": num_ranks, "groups": 2}, {}, {"phase": 1}, {"phase": 2}]
+        soup = {"sparsity": 0.5, "score": "accuracy", "soup": {}, "candidates": []}
+        soups = [{"phase": 1, **soup}, {"phase": 2, **soup}]
+        facts = [{"ranks": num_ranks, "groups": 2}, {}, *soups]
         for name, when, more in zip([*times, "soup", "soup"], seconds, facts, strict=True):
             time = f"2026-01-01T00:{int(when) // 60:02}:{when % 60:06.3f}+00:00"
             with self.paths.journal.open("a") as file:
@@ -95,7 +99,7 @@ def test_a_group_of_two_is_told_apart_from_the_gradients_that_it_sends(tmp_path)
 def test_a_last_wave_that_is_not_full_has_a_pace_of_its_own(run) -> None:
     for phase in (1, 2):
         shutil.rmtree(run.paths.candidate(phase, 4))
-        run.store(run.paths.candidate(phase, 4), {"seconds": SECONDS / 2, "epochs": [{}, {}]})
+        run.candidate(phase, 4, SECONDS / 2)
     assert forecast(run)["phases"][1]["training"] == pytest.approx(2.5 * SECONDS)
     assert forecast(run, ranks=1)["phases"][1]["training"] == pytest.approx(5 * SECONDS / 2)
 
@@ -126,7 +130,8 @@ def _other_ranks(run) -> None:
 
 
 def _endless(run) -> None:
-    (run.paths.candidate(1, 0) / "metrics.json").write_text('{"seconds": 1e300, "epochs": [{}]}')
+    path = run.paths.candidate(1, 0) / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": 1e300}))
 
 
 def _nothing_done(run) -> None:

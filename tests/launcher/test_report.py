@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from launcher.cli import cli
-from launcher.run_folders import find_runs
 from sms_dist import config_file
+from sms_dist.run.find import find_runs
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -74,7 +74,8 @@ def run_of(folder: Path, settings: list[str]) -> Path:
         if phase:
             state |= {name: torch.roll(state[name], 1) for name in bench.prunable}
         state, metrics = measured(bench, state, bench.at.world)
-        document = {"sparsity": 0.5, "soup": metrics} if phase else metrics
+        soup = {"phase": 1, "sparsity": 0.5, "score": bench.task.score, "candidates": []}
+        document = {**soup, "soup": metrics} if phase else metrics
         store.save(target, {WEIGHTS: state}, {METRICS: document})
     paths.config.write_text(config_file.dump(config_file.load(None, [*settings, *ELSEWHERE])))
     return folder

@@ -267,7 +267,8 @@ def test_starts_that_bring_something_go_on(tmp_path: Path) -> None:
     point = tmp_path / "run" / "recovery" / "dense" / "a" / "rank_0.json"
     point.parent.mkdir(parents=True)
     for steps in range(5):
-        point.write_text(json.dumps({"document": {"steps": steps}}))
+        document = {"identity": {}, "sha256": "", "document": {"steps": steps}}
+        point.write_text(json.dumps(document))
         assert is_requeued(run(local(tmp_path), tmp_path, RESULT="75"))
 
 

@@ -15,18 +15,18 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from launcher.status.seen import LOCK
 from rich.console import Console
-from run_at_work import SECONDS, STEPS, RunAtWork
+from run_at_work import DONE, SECONDS, STEPS, RunAtWork
 
 from launcher.amounts import about, span
 from launcher.cli import cli
-from launcher.status.document import document
-from launcher.status.files import clock
-from launcher.status.look import look
-from launcher.status.remaining import left
+from launcher.status.folder import clock, look
+from launcher.status.judge import left
+from launcher.status.report import status
 from launcher.status.screen import one
-from launcher.status.seen import LOCK
 from sms_dist.records.lock import read
+from sms_dist.run.events import FaultEvent, StoppedEvent, WarningEvent
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PER_STEP = SECONDS / (2 * STEPS)
@@ -45,7 +45,7 @@ def call(*arguments) -> Result:
 
 
 def told(run) -> dict:
-    return document(look(run.paths.root))
+    return status(look(run.paths.root)).as_json()
 
 
 def state(run) -> tuple[str, int]:
@@ -77,10 +77,10 @@ def test_a_run_at_work_at_one_glance(run) -> None:
 
 def test_on_a_terminal_it_fits_80_columns_and_nothing_is_cut(run) -> None:
     run.work()
-    run.event("warning", phase=2, message="candidates drift apart " * 10)
+    run.event(WarningEvent(phase=2, message="candidates drift apart " * 10))
     console = Console(width=80, force_terminal=False)
     with console.capture() as capture:
-        console.print(one(told(run)))
+        console.print(one(status(look(run.paths.root))))
     shown = capture.get()
     assert max(map(len, shown.splitlines())) <= 80
     assert shown.split().count("drift") == 10
@@ -129,7 +129,7 @@ def test_a_host_that_is_silent_counts_as_lost_after_its_limit(tmp_path) -> None:
 def test_how_a_start_has_ended_is_told(run) -> None:
     assert state(run) == ("failed", 1)  # nobody has the lock, and nothing was said
     assert "without a word" in told(run)["reason"]
-    run.event("fault", message="rank 3 on node2 was killed (SIGKILL)", rank=3)
+    run.event(FaultEvent(message="rank 3 on node2 was killed (SIGKILL)"))
     assert state(run) == ("failed", 1)
     assert told(run)["reason"] == "rank 3 on node2 was killed (SIGKILL)"
     run.start()
@@ -137,18 +137,18 @@ def test_how_a_start_has_ended_is_told(run) -> None:
     assert state(run) == ("running", 0)
     run.paths.stop.touch()
     assert told(run)["reason"].startswith("at work, asked to stop: ")
-    run.event("stopped", reason="the file stop")
+    run.event(StoppedEvent(reason="the file stop"))
     assert told(run)["reason"].startswith("stopping, asked to stop: ")
     run.lock.release()
     assert state(run) == ("stopped", 75)
     assert told(run)["reason"] == "the file stop; the same command goes on"
-    run.end("done", test_accuracy=0.8)
+    run.end(DONE)
     assert state(run) == ("done", 0)
     assert [event["event"] for event in told(run)["faults"]] == ["stopped", "fault", "stopped"]
 
 
 def test_a_finished_run_that_starts_again_runs(run) -> None:
-    run.end("done", test_accuracy=0.8)
+    run.end(DONE)
     run.age(100)
     run.paths.environment.touch()
     run.work()
@@ -305,7 +305,7 @@ def test_no_damage_brings_it_down(whole, tmp_path_factory, data) -> None:
 def test_several_runs_are_a_line_each(run, tmp_path) -> None:
     run.work()
     other = RunAtWork(tmp_path / "runs" / "imp", "method.name=imp")
-    other.event("done", test_accuracy=0.8)
+    other.event(DONE)
     prepared = tmp_path / "runs" / "later" / "logs"
     prepared.mkdir(parents=True)
     (prepared / "job.sbatch").touch()
@@ -317,9 +317,9 @@ def test_several_runs_are_a_line_each(run, tmp_path) -> None:
     assert rows[3][2:5] == ["2/2", "1/5", "about 3 min"]
     listed = json.loads(call(run.paths.root, other.paths.root, "--json").stdout)
     assert [document["state"] for document in listed] == ["running", "done"]
-    run.end("stopped", reason="SIGTERM")
+    run.end(StoppedEvent(reason="SIGTERM"))
     assert call(tmp_path / "runs").exit_code == 75
-    other.event("fault", message="gone")
+    other.event(FaultEvent(message="gone"))
     assert call(tmp_path / "runs").exit_code == 1
 
 
@@ -338,7 +338,7 @@ def test_watching_ends_with_the_run(run) -> None:
         [*command, "--watch", "--every", "0.1"], cwd=REPOSITORY, stdout=subprocess.PIPE
     ) as watching:
         assert json.loads(watching.stdout.readline())["state"] == "running"
-        run.end("done", test_accuracy=0.8)
+        run.end(DONE)
         last = json.loads(watching.stdout.read().splitlines()[-1])
         assert (last["state"], watching.wait(60)) == ("done", 0)
 

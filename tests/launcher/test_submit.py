@@ -64,7 +64,7 @@ def test_submit_hands_the_dry_runs_script_to_sbatch(slurm: Path, tmp_path: Path)
     assert told(slurm) == [f"--parsable {file}"]
     assert file.read_text() == submitted(folder, "--dry-run").stdout
     (line,) = jobs.recorded(RunPaths(folder))
-    assert (line["job"], line["kind"]) == ("7", "submit")
+    assert (line.job, line.kind) == ("7", "submit")
 
 
 def test_the_job_runs_a_whole_copy_of_the_code(slurm: Path, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_chain_is_one_job_after_the_other(slurm: Path, tmp_path: Path) -> None
     ]
     assert "#SBATCH --no-requeue" in file.read_text()
     assert result.stdout.count("Submitted batch job") == 3
-    assert [line["job"] for line in jobs.recorded(RunPaths(tmp_path / "r"))] == ["7", "8", "9"]
+    assert [line.job for line in jobs.recorded(RunPaths(tmp_path / "r"))] == ["7", "8", "9"]
 
 
 def test_what_is_no_job_is_refused_as_a_dependency(slurm: Path, tmp_path: Path) -> None:
@@ -226,6 +226,9 @@ def test_only_what_lasts_counts_as_progress(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path)
     seen = [mark(paths)]
 
+    def point_at(steps: int) -> str:
+        return json.dumps({"identity": {}, "sha256": "", "document": {"steps": steps}})
+
     def is_new() -> bool:
         seen.append(mark(paths))
         return seen[-1] not in seen[:-1]
@@ -235,9 +238,9 @@ def test_only_what_lasts_counts_as_progress(tmp_path: Path) -> None:
     for slot, steps in (("a", 10), ("b", 20)):
         point = paths.recovery("dense") / slot / "rank_0.json"
         point.parent.mkdir(parents=True)
-        point.write_text(json.dumps({"document": {"steps": steps}}))
+        point.write_text(point_at(steps))
         assert is_new()
-    (paths.recovery("dense") / "a" / "rank_0.json").write_text('{"document": {"steps": 20}}')
+    (paths.recovery("dense") / "a" / "rank_0.json").write_text(point_at(20))
     assert not is_new()  # the same place saved again
     for folder in (paths.dense, paths.candidate(1, 0), paths.soup(1)):
         folder.mkdir(parents=True)
@@ -252,5 +255,5 @@ def test_a_torn_line_about_a_job_is_left_out(tmp_path: Path) -> None:
     jobs.record(paths, "7", "submit")
     with (paths.logs / "jobs.jsonl").open("ab") as file:
         file.write(b'{"time": "20')
-    assert [line["job"] for line in jobs.recorded(paths)] == ["7"]
-    assert re.fullmatch(r"\d{4}-.*\+00:00", jobs.recorded(paths)[0]["time"])
+    assert [line.job for line in jobs.recorded(paths)] == ["7"]
+    assert re.fullmatch(r"\d{4}-.*\+00:00", jobs.recorded(paths)[0].time)

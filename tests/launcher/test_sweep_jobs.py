@@ -54,7 +54,7 @@ def test_all_points_are_one_array(slurm: Path, tmp_path: Path) -> None:
     for i in range(3):
         assert load(to / f"seed{i}" / "snapshot" / "config.yaml").seed == i
         (line,) = jobs.recorded(RunPaths(to / f"seed{i}"))
-        assert (line["job"], line["kind"]) == (f"7_{i}", "submit")
+        assert (line.job, line.kind) == (f"7_{i}", "submit")
     assert (to / "snapshot" / "launcher" / "main.py").is_file()
 
 

@@ -22,7 +22,8 @@ from sms_dist.records import journal, lock, store
 from sms_dist.records.files import write_text
 from sms_dist.records.journal import Journal
 from sms_dist.records.recovery import RecoveryPoints
-from sms_dist.records.run_folder import open_run
+from sms_dist.records.run_folder import environment, open_run
+from sms_dist.run.events import OtherEvent
 
 Done = Callable[[], None]  # tells that what came before has to be lasting
 WEIGHTS = {"weights.safetensors": {"a": torch.arange(600.0)}}
@@ -86,15 +87,15 @@ def check_text(root: Path, times: int) -> None:
 def append(root: Path, done: Done) -> None:
     book = Journal(root / "journal.jsonl")
     for number in range(3):
-        book.write("epoch", number=number, note="x" * 50)
+        book.write(OtherEvent(event="epoch", number=number, note="x" * 50))
         done()
 
 
 def check_journal(root: Path, times: int) -> None:
-    found = [event["number"] for event in journal.read(root / "journal.jsonl")]
+    found = [event.as_json()["number"] for event in journal.read(root / "journal.jsonl")]
     assert found == list(range(len(found)))
     assert len(found) >= times
-    Journal(root / "journal.jsonl").write("start", number=len(found))
+    Journal(root / "journal.jsonl").write(OtherEvent(event="begun", number=len(found)))
     assert len(journal.read(root / "journal.jsonl")) == len(found) + 1
 
 
@@ -103,7 +104,7 @@ def nothing(root: Path) -> None:
 
 
 def enter(root: Path, done: Done) -> None:
-    open_run(RunPaths(root / "runs" / "x"), Config(seed=3), {"host": "one"})
+    open_run(RunPaths(root / "runs" / "x"), Config(seed=3), environment())
     done()
 
 
@@ -118,10 +119,10 @@ def check_entered(root: Path, times: int) -> None:
     paths = RunPaths(root / "runs" / "x")
     is_resume = paths.config.is_file()
     assert is_resume or not times
-    assert open_run(paths, Config(seed=3), {"host": "two"}) is is_resume
+    assert open_run(paths, Config(seed=3), environment()) is is_resume
     assert sorted(path.name for path in paths.root.iterdir()) == ["config.yaml", "environment.json"]
     with pytest.raises(ValueError, match="seed: 3 -> 4"):
-        open_run(paths, Config(seed=4), {})
+        open_run(paths, Config(seed=4), environment())
 
 
 def take_and_leave(root: Path, done: Done) -> None:

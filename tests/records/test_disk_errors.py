@@ -21,6 +21,7 @@ from sms_dist.records.disk_errors import told
 from sms_dist.records.files import write_text
 from sms_dist.records.journal import Journal, read
 from sms_dist.records.progress import ProgressWriter, read_all
+from sms_dist.run.events import OtherEvent
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = Path("/dev/full")  # a device on which every write fails for want of space
@@ -94,26 +95,26 @@ def test_a_text_that_does_not_fit_leaves_the_old_one_alone(tmp_path: Path) -> No
 def test_a_full_journal_is_named(tmp_path: Path) -> None:
     (tmp_path / "journal.jsonl").symlink_to(FULL)
     with pytest.raises(ValueError, match=r"journal.jsonl could not be written: no space left"):
-        Journal(tmp_path / "journal.jsonl").write("start")
+        Journal(tmp_path / "journal.jsonl").write(OtherEvent(event="start"))
 
 
 def test_an_event_that_did_not_fit_is_not_read_and_the_next_one_is(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     book = Journal(path)
-    book.write("start")
+    book.write(OtherEvent(event="start"))
     with largest_file(path.stat().st_size + 30), pytest.raises(ValueError, match=r"journal\.jsonl"):
-        book.write("epoch", note="x" * 50)
-    assert [event["event"] for event in read(path)] == ["start"]
-    book.write("done")
-    assert [event["event"] for event in read(path)] == ["start", "done"]
+        book.write(OtherEvent(event="epoch", note="x" * 50))
+    assert [event.event for event in read(path)] == ["start"]
+    book.write(OtherEvent(event="done"))
+    assert [event.event for event in read(path)] == ["start", "done"]
 
 
 def test_a_journal_that_was_removed_is_not_begun_anew(tmp_path: Path) -> None:
     book = Journal(tmp_path / "journal.jsonl")
-    book.write("start")
+    book.write(OtherEvent(event="start"))
     book.path.unlink()
     with pytest.raises(ValueError, match=r"journal.jsonl could not be written: it is gone"):
-        book.write("done")
+        book.write(OtherEvent(event="done"))
     assert not book.path.exists()
 
 

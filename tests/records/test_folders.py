@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher.requeue import mark
-from launcher.status.look import look
+from launcher.status.folder import look
 from sms_dist.folders import entries
 from sms_dist.paths import RunPaths
 

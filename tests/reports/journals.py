@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sms_dist import config_file
+from sms_dist.config import Config
 from sms_dist.reports.collect import Run, collect
+from sms_dist.run.events import event_type
+from sms_dist.run.schema import Summary, parsed
 
 NUM_WEIGHTS = 1000
 SMALL = ("data.name=digits", "pruning.phases=2", "retrain.epochs=4", "pretrain.epochs=8")
@@ -19,18 +22,15 @@ def phase(
     soup: float | None,
     candidates: Sequence[float],
     kept: int = 500,
-    score: str = "",
+    score: str = "accuracy",
     metrics: Mapping[str, float | None] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """The document of a phase; "" as score: from before there were others than accuracy.
-
-    `metrics` are further ones of the soup.
-    """
-    test = f"test_{score or 'accuracy'}"
+    """The document of a phase; `metrics` are further ones of the soup."""
+    test = f"test_{score}"
     return {
         "phase": number,
-        **({"score": score} if score else {}),
+        "score": score,
         "sparsity": (NUM_WEIGHTS - kept) / NUM_WEIGHTS,
         "surviving_weights": kept,
         "soup": {test: soup, **tests(metrics)},
@@ -69,11 +69,11 @@ def events(
     is_done: bool,
     dense_metrics: Mapping[str, float | None] | None = None,
 ) -> list[dict[str, Any]]:
-    score = phases[0].get("score", "accuracy") if phases else "accuracy"
+    score = phases[0]["score"] if phases else "accuracy"
     measured = {f"test_{score}": dense, **tests(dense_metrics)}
     lines: list[dict[str, Any]] = [
-        {"event": "start", "ranks": 1},
-        {"event": "dense", **measured, "epochs": [{"epoch": i} for i in range(8)]},
+        {"event": "start", "ranks": 1, "score": score},
+        {"event": "dense", **measured, "epochs_trained": 8},
     ]
     for document in phases:
         for candidate in document["candidates"]:
@@ -95,7 +95,22 @@ def run(
     """`also`: further lines of the journal."""
     config = config_file.load(None, (*SMALL, *settings))
     lines = events(phases, dense, config.retrain.epochs, is_done, dense_metrics)
-    return collect(folder or f"runs/{'_'.join(settings)}", config, [*lines, *also])
+    return collected(folder or f"runs/{'_'.join(settings)}", config, [*lines, *also])
+
+
+def collected(
+    folder: str,
+    config: Config,
+    lines: Sequence[dict[str, Any]],
+    summary: Mapping[str, Any] | None = None,
+) -> Run:
+    """The run of a journal, and of a summary of which only a part matters."""
+    whole = None
+    if summary is not None:
+        head = {"method": "sms", "seed": 0, "score": "accuracy", "goal_sparsity": 0.9}
+        whole = Summary.model_validate({**head, "dense": {}, "phases": [], "final": {}, **summary})
+    events = [parsed(event_type(line), line, folder) for line in lines]
+    return collect(folder, config, events, whole)
 
 
 def write(

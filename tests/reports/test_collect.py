@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from journals import events, one_shot, ood, phase, run, two_phases
+from journals import collected, events, one_shot, ood, phase, run, two_phases
 
 from sms_dist.config import Config
-from sms_dist.reports.collect import collect, distinct
+from sms_dist.reports.collect import distinct
 from sms_dist.reports.identity import identity
 from sms_dist.reports.paper_tables import make
 
@@ -29,7 +29,7 @@ def test_an_unfinished_run_has_phases_but_no_final_model() -> None:
 def test_a_phase_that_the_journal_missed_comes_from_the_summary() -> None:
     first, second = two_phases(0.9)
     lines = events([second], 0.95, 4, is_done=True)
-    found = collect("r", Config(), lines, {"phases": [first, second]})
+    found = collected("r", Config(), lines, {"phases": [first, second]})
     assert [p.phase for p in found.phases] == [1, 2]
 
 
@@ -50,22 +50,26 @@ def test_a_candidate_that_diverged_has_no_metrics_and_is_told_below_every_table(
 
 
 def test_a_number_of_the_wrong_kind_is_named() -> None:
-    with pytest.raises(ValueError, match=r"^r: its results have soup.test_accuracy='high'"):
-        collect("r", Config(), events([phase(1, "high", [0.9])], 0.9, 1, True))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^r: soup.test_accuracy='high'"):
+        collected("r", Config(), events([phase(1, "high", [0.9])], 0.9, 1, True))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="candidate"):
-        collect("r", Config(), [{"event": "soup", "phase": 1, "sparsity": 0.5, "soup": {}}])
+        collected(
+            "r",
+            Config(),
+            [{"event": "soup", "phase": 1, "sparsity": 0.5, "score": "bleu", "soup": {}}],
+        )
 
 
 def test_a_method_that_trains_from_scratch_has_the_dense_epochs_it_says() -> None:
     lines = [{"event": "dense", "test_accuracy": 0.1, "epochs_trained": 0}]
-    assert collect("r", Config(), lines).dense_epochs == 0
+    assert collected("r", Config(), lines).dense_epochs == 0
 
 
 def test_weights_from_a_file_count_the_configured_epochs() -> None:
     assert run([], "pretrain.from=x").dense_epochs == 8
 
 
-def test_a_run_without_a_score_is_one_of_accuracy() -> None:
+def test_the_score_of_a_run_is_that_of_its_phases() -> None:
     assert run(one_shot(0.9)).score == "accuracy"
     found = run([phase(1, 25.4, [24.0, 25.0], score="bleu")], dense=26.0)
     assert found.final is not None
@@ -76,8 +80,8 @@ def test_a_run_without_a_score_is_one_of_accuracy() -> None:
 
 def test_a_run_that_only_trained_has_the_score_of_its_summary() -> None:
     lines = [{"event": "dense", "test_miou": 0.5}]
-    assert collect("r", Config(), lines, {"score": "miou"}).score == "miou"
-    assert collect("r", Config(), [{"event": "start", "score": "miou"}, *lines]).score == "miou"
+    assert collected("r", Config(), lines, {"score": "miou"}).score == "miou"
+    assert collected("r", Config(), [{"event": "start", "score": "miou"}, *lines]).score == "miou"
 
 
 def test_metrics_of_corrupted_samples_belong_to_their_models() -> None:
@@ -106,7 +110,7 @@ def test_corruptions_asked_for_later_take_the_place_of_the_first() -> None:
 def test_corruptions_that_the_journal_missed_come_from_the_summary() -> None:
     told = ood("dense", {"fog": [0.5]})
     summary = {"ood": {told.pop("where"): told}}
-    found = collect("r", Config(), events(one_shot(0.9), 0.95, 4, True), summary)
+    found = collected("r", Config(), events(one_shot(0.9), 0.95, 4, True), summary)
     assert found.dense_metric("ood_accuracy") == 0.5
 
 

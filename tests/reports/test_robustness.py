@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from journals import ood, phase, run, two_phases
+from journals import collected, ood, phase, run, two_phases
 
-from sms_dist.reports.collect import Run, collect
+from sms_dist.reports.collect import Run
 from sms_dist.reports.grid import Value
 from sms_dist.reports.layout import Table, entry_text
 from sms_dist.reports.paper_tables import make
@@ -220,5 +220,5 @@ def test_a_method_that_pruned_while_training_has_no_dense_model() -> None:
         {"event": "soup", **phase(1, 0.9, [0.9])},
         {"event": "done"},
     ]
-    (table,) = make("robustness", [collect("r", config, events)]).tables
+    (table,) = make("robustness", [collected("r", config, events)]).tables
     assert list(rows(table)) == ["GMP"]

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sms_dist.reports.table import run_table
+from sms_dist.run.schema import Summary
 
 
 def phase(number: int, soup: float | None, candidates: list[float | None]) -> dict[str, Any]:
@@ -16,6 +17,7 @@ def phase(number: int, soup: float | None, candidates: list[float | None]) -> di
     return {
         "phase": number,
         "sparsity": 1 - 0.5**number,
+        "score": "accuracy",
         "soup": {"test_accuracy": soup},
         "candidates": [
             {
@@ -32,8 +34,12 @@ def phase(number: int, soup: float | None, candidates: list[float | None]) -> di
 
 
 def summary(method: str, phases: list[dict[str, Any]]) -> dict[str, Any]:
-    head = {"method": method, "seed": 3, "goal_sparsity": 0.75, "final": {}}
+    head = {"method": method, "seed": 3, "score": "accuracy", "goal_sparsity": 0.75, "final": {}}
     return {**head, "dense": {"test_accuracy": 0.95}, "phases": phases}
+
+
+def run_table_of(summary: dict[str, Any]) -> Table:
+    return run_table(Summary.model_validate(summary))
 
 
 def columns(table: Table) -> dict[str, list[str]]:
@@ -52,7 +58,7 @@ def shown(table: Table) -> str:
 
 
 def test_a_soup_stands_beside_its_candidates_and_the_dense_model() -> None:
-    table = run_table(summary("sms", [phase(1, 0.93, [0.91, 0.92]), phase(2, 0.9, [0.88, 0.9])]))
+    table = run_table_of(summary("sms", [phase(1, 0.93, [0.91, 0.92]), phase(2, 0.9, [0.88, 0.9])]))
     assert columns(table) == {
         "phase": ["1", "2"],
         "sparsity": ["50.00%", "75.00%"],
@@ -65,24 +71,24 @@ def test_a_soup_stands_beside_its_candidates_and_the_dense_model() -> None:
 
 
 def test_the_best_pruned_model_of_a_row_is_bold_and_equals_share_it() -> None:
-    table = run_table(summary("sms", [phase(1, 0.93, [0.91, 0.92]), phase(2, 0.9, [0.88, 0.9])]))
+    table = run_table_of(summary("sms", [phase(1, 0.93, [0.91, 0.92]), phase(2, 0.9, [0.88, 0.9])]))
     assert bold(table) == ["93.00%", "90.00%", "90.00%"]
 
 
 def test_one_candidate_is_one_column_named_after_the_method() -> None:
-    table = run_table(summary("imp", [phase(1, 0.93, [0.93])]))
+    table = run_table_of(summary("imp", [phase(1, 0.93, [0.93])]))
     assert list(columns(table)) == ["phase", "sparsity", "imp", "dense"]
     assert columns(table)["imp"] == ["93.00%"]
     assert bold(table) == []
 
 
 def test_a_dense_run_shows_the_dense_accuracy_only() -> None:
-    assert columns(run_table(summary("dense", []))) == {"dense": ["95.00%"]}
+    assert columns(run_table_of(summary("dense", []))) == {"dense": ["95.00%"]}
 
 
 def test_a_diverged_candidate_is_named_below_the_table() -> None:
     text = shown(
-        run_table(summary("sms", [phase(1, 0.93, [0.91, None]), phase(2, 0.9, [0.9, 0.8])]))
+        run_table_of(summary("sms", [phase(1, 0.93, [0.91, None]), phase(2, 0.9, [0.9, 0.8])]))
     )
     assert "diverged: candidate 1 of phase 1 (seed 101)" in text
 
@@ -98,7 +104,7 @@ def test_why_a_candidate_diverged_and_who_was_retried_stands_below_the_table() -
     found["candidates"][2] |= {"attempts": [{"seed": 2, "divergence": lost}]}
     later = phase(2, 0.93, [0.91, None])
     later["candidates"][1]["divergence"] = {"kind": "earlier"}
-    text = " ".join(shown(run_table(summary("sms", [found, later]))).split())
+    text = " ".join(shown(run_table_of(summary("sms", [found, later]))).split())
     assert (
         "diverged: candidate 1 of phase 1 (seed 101), training loss of 2.303 far above the median, "
         "0.5; 3 seeds were tried retried: candidate 2 of phase 1 (seed 2), loss or weights not "
@@ -109,8 +115,8 @@ def test_why_a_candidate_diverged_and_who_was_retried_stands_below_the_table() -
 
 def test_what_is_missing_is_a_dash() -> None:
     values = summary("sms", [phase(1, None, [0.91, 0.92])])
-    del values["dense"]
-    table = run_table(values)
+    values["dense"] = {}
+    table = run_table_of(values)
     assert columns(table)["soup"] == ["-"]
     assert columns(table)["dense"] == ["-"]
     assert bold(table) == ["92.00%"]
@@ -118,9 +124,9 @@ def test_what_is_missing_is_a_dash() -> None:
 
 def test_scores_of_every_task_bear_their_name_and_unit() -> None:
     def of(score: str, soup: float) -> Table:
-        found = phase(1, None, [0.5, 0.4]) | {"soup": {f"test_{score}": soup}}
+        found = phase(1, None, [0.5, 0.4]) | {"score": score, "soup": {f"test_{score}": soup}}
         values = summary("sms", [found | {"best_candidate": 24.5, "mean_candidate": 0.45}])
-        return run_table({**values, "score": score, "dense": {f"test_{score}": soup}})
+        return run_table_of({**values, "score": score, "dense": {f"test_{score}": soup}})
 
     assert columns(of("miou", 0.58731))["soup"] == ["58.73%"]
     assert columns(of("bleu", 25.466))["dense"] == ["25.47"]
@@ -128,17 +134,19 @@ def test_scores_of_every_task_bear_their_name_and_unit() -> None:
     assert bold(of("bleu", 25.466)) == ["25.47"]
     assert "test mIoU, sms, seed 3" in shown(of("miou", 0.5))
     assert "test BLEU, sms, seed 3" in shown(of("bleu", 0.5))
-    assert "test accuracy, imp, seed 3" in shown(run_table(summary("imp", [phase(1, 0.9, [0.9])])))
+    assert "test accuracy, imp, seed 3" in shown(
+        run_table_of(summary("imp", [phase(1, 0.9, [0.9])]))
+    )
 
 
 def test_the_table_fits_into_80_columns() -> None:
-    lines = shown(run_table(summary("sms", [phase(1, 0.93, [0.9, 0.8])]))).splitlines()
+    lines = shown(run_table_of(summary("sms", [phase(1, 0.93, [0.9, 0.8])]))).splitlines()
     assert len(lines) == 6
 
 
 def test_the_ensemble_stands_beside_the_soup_but_out_of_the_contest() -> None:
     found = phase(1, 0.93, [0.91, 0.92]) | {"ensemble": {"test_accuracy": 0.94}}
-    table = run_table(summary("sms", [found, phase(2, 0.9, [0.88, 0.89])]))
+    table = run_table_of(summary("sms", [found, phase(2, 0.9, [0.88, 0.89])]))
     assert columns(table)["ensemble"] == ["94.00%", "-"]
     assert list(columns(table))[-2:] == ["ensemble", "dense"]
     assert bold(table) == ["93.00%", "90.00%"]
@@ -148,7 +156,7 @@ def test_the_ensemble_stands_beside_the_soup_but_out_of_the_contest() -> None:
 
 def test_one_candidate_has_no_ensemble() -> None:
     found = phase(1, 0.93, [0.93]) | {"ensemble": {"test_accuracy": 0.93}}
-    assert list(columns(run_table(summary("imp", [found])))) == [
+    assert list(columns(run_table_of(summary("imp", [found])))) == [
         "phase",
         "sparsity",
         "imp",
@@ -160,7 +168,7 @@ def test_warnings_of_a_phase_stand_below_the_table() -> None:
     found = phase(2, 0.93, [0.91, 0.92]) | {
         "warnings": ["phase 2: left the basin", "phase 2: and more"]
     }
-    text = shown(run_table(summary("sms", [phase(1, 0.93, [0.91, 0.92]), found])))
+    text = shown(run_table_of(summary("sms", [phase(1, 0.93, [0.91, 0.92]), found])))
     assert [line.strip() for line in text.splitlines()[-2:]] == [
         "phase 2: left the basin",
         "phase 2: and more",
@@ -171,7 +179,9 @@ def test_a_dense_model_that_was_not_fully_trained_is_no_column() -> None:
     values = summary("gmp", [phase(1, 0.93, [0.93])])
     dense = {"test_accuracy": 0.2, "epochs_total": 30}
     names = {
-        trained: list(columns(run_table({**values, "dense": {**dense, "epochs_trained": trained}})))
+        trained: list(
+            columns(run_table_of({**values, "dense": {**dense, "epochs_trained": trained}}))
+        )
         for trained in (0, 29, 30)
     }
     assert names[30] == [*names[0], "dense"]

@@ -2,24 +2,32 @@
 
 import pytest
 
-from sms_dist.soups.alarm import warnings
+from sms_dist.run.schema import PhaseMetrics
+from sms_dist.steps.soup import warnings_of
 
 WORKING = {90: 29.17, 92: 29.44, 94: 29.61, 96: 29.66, 98: 30.13}  # paper, table 18: mean distance
 FAILING = {99: 32.95, 99.5: 39.41}
 
 
+def warnings(document, earlier):
+    record, *before = (PhaseMetrics.model_validate(each) for each in (document, *earlier))
+    return list(warnings_of(record, before))
+
+
 def phase(soup=0.9, candidates=(0.8, 0.85, None), l2=10.0, relative=0.1, barrier=None, k=2):
     """As in summary.json; a candidate of None diverged. Test accuracies say nothing bad."""
     found = [
-        {"diverged": True, "test_accuracy": None}
+        {"index": i, "seed": i, "diverged": True, "test_accuracy": None}
         if accuracy is None
         else {
+            "index": i,
+            "seed": i,
             "diverged": False,
             "test_accuracy": 0.1,
             "validation_accuracy": accuracy,
             "validation_loss": 0.5,
         }
-        for accuracy in candidates
+        for i, accuracy in enumerate(candidates)
     ]
     distances = {"l2_mean": l2, "l2_relative": relative}
     if barrier is not None:
@@ -27,6 +35,7 @@ def phase(soup=0.9, candidates=(0.8, 0.85, None), l2=10.0, relative=0.1, barrier
     merged = {"test_accuracy": 0.2, "validation_accuracy": soup}
     return {
         "phase": k,
+        "sparsity": 0.9,
         "score": "accuracy",
         "soup": merged,
         "candidates": found,
@@ -92,8 +101,10 @@ def test_a_jump_is_from_the_largest_distance_so_far_and_a_fall_is_none():
     assert warnings(phase(soup=BETWEEN, l2=29.0), [phase(l2=30.0), phase(l2=20.0)]) == []
 
 
-def test_phases_with_one_candidate_or_without_a_soup_set_no_standard():
-    assert warnings(phase(soup=BETWEEN, l2=29.0), [phase(l2=0.0), {"phase": 1}]) == []
+def test_phases_with_one_candidate_or_without_distances_set_no_standard():
+    without = phase()
+    del without["distances"]
+    assert warnings(phase(soup=BETWEEN, l2=29.0), [phase(l2=0.0), without]) == []
 
 
 def test_candidates_farther_from_each_other_than_from_zero_are_told():
