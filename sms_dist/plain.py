@@ -119,7 +119,7 @@ def parse_yaml(content: str | bytes, source: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         raise ValueError(f"{source} is not YAML: {problem}{place}") from None
-    except UnicodeError as error:
+    except (UnicodeDecodeError, UnicodeEncodeError) as error:
         raise ValueError(f"{source} is not YAML: byte {error.start} is no UTF-8") from None
 
 
@@ -182,8 +182,8 @@ def _check_events(text: str) -> None:
     for number, event in enumerate(yaml.parse(text, Loader=_Loader)):
         if isinstance(event, yaml.AliasEvent):
             raise _mistake(event, f"it has a reference (*{event.anchor}); write the value instead")
-        if getattr(event, "tag", None) is not None:
-            raise _mistake(event, f"it has a tag ({event.tag}); write a plain value instead")
+        if (tag := getattr(event, "tag", None)) is not None:
+            raise _mistake(event, f"it has a tag ({tag}); write a plain value instead")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_YAML_DEPTH:

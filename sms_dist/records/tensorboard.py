@@ -43,7 +43,7 @@ class _Board:
         writer, self._writer = self._writer, None
         if writer is not None:
             with suppress(OSError):  # every drawing was flushed, or its failure said
-                writer.close()  # type: ignore[no-untyped-call]
+                writer.close()
 
     def _draw(self, add: Callable[[SummaryWriter], None]) -> None:
         """Add events and wait until they are written."""
@@ -52,7 +52,7 @@ class _Board:
                 if self._writer is None:
                     self._writer = SummaryWriter(self._folder, purge_step=self._purge_step)
                 add(self._writer)
-                self._writer.flush()  # type: ignore[no-untyped-call]
+                self._writer.flush()
                 self._purge_step = None
             except OSError:
                 self.close()
@@ -113,7 +113,7 @@ class RunBoard(_Board):
         self._score = f"test_{score}"
         first = {f"test {SCORES[score].label}": ["Multiline", [rf"^{self._score}/"]]}
         layout = {"phases": first | CHARTS}
-        self._draw(lambda writer: writer.add_custom_scalars(layout))  # type: ignore[no-untyped-call]
+        self._draw(lambda writer: writer.add_custom_scalars(layout))
         self._dense: float | None = None
 
     def dense(self, test_score: float) -> None:
@@ -141,7 +141,7 @@ class RunBoard(_Board):
                 values = values.detach().float().cpu()
                 values = values[torch.isfinite(values)]  # a histogram has no place for the others
                 if values.numel():
-                    writer.add_histogram(f"weights/{layer}", values, phase)  # type: ignore[no-untyped-call]
+                    writer.add_histogram(f"weights/{layer}", values, phase)
 
         self._draw(add)
 
@@ -154,7 +154,7 @@ class RunBoard(_Board):
         def add(writer: SummaryWriter) -> None:
             # `writer.add_hparams` would begin another run, below this one.
             for part in summary.hparams(dict(hparams), tagged):  # type: ignore[no-untyped-call]
-                writer.file_writer.add_summary(part)
+                writer.file_writer.add_summary(part)  # type: ignore[attr-defined]
             _add_scalars(writer, tagged, 0)
 
         self._draw(add)
@@ -163,7 +163,7 @@ class RunBoard(_Board):
 def _add_scalars(writer: SummaryWriter, values: Mapping[str, float | None], step: int) -> None:
     for tag, value in values.items():
         if value is not None:
-            writer.add_scalar(tag, value, step)  # type: ignore[no-untyped-call]
+            writer.add_scalar(tag, value, step)
 
 
 def _prefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,8 +77,8 @@ class Trap:
         patched = {name: getattr(self, f"_{name}") for name in OPERATIONS}
         for name, function in patched.items():
             setattr(os, name, function)
-        io.open = builtins.open = self._open_file  # type: ignore[assignment]
-        safetensors.serialize_file = self._serialize_file
+        io.open = builtins.open = self._open_file
+        safetensors.serialize_file = self._serialize_file  # type: ignore[assignment]
         try:
             yield self
         finally:
