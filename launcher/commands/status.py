@@ -39,5 +39,5 @@ def status(folders: tuple[Path, ...], is_json: bool, is_watching: bool, every: f
     found, is_one = run_folders(folders)
     show = json_lines if is_json else screens
     last = show(found, is_one, every if is_watching else None)
-    known = {EXIT[each.state] for each in last}
+    known = {EXIT.get(each.state, DONE) for each in last}
     sys.exit(next(code for code in (FAILED, STOPPED, DONE) if code in known))

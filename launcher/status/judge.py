@@ -10,23 +10,15 @@ from launcher.amounts import ago, span
 from launcher.status.folder import ENVIRONMENT, JOBS, JOURNAL, LOCK, Place, RunState
 from sms_dist.config import EngineConfig
 from sms_dist.distributed.division import deal
-from sms_dist.exit_status import DONE, FAILED, STOPPED
+from sms_dist.exit_status import FAILED, STOPPED
 from sms_dist.packs import cut
 from sms_dist.records.progress import Progress
 from sms_dist.run.events import Event
 from sms_dist.run.schema import PhasePlanFile
 
 State = Literal["running", "waiting", "stopped", "failed", "lost", "done", "not started"]
-# What `sms-dist status` ends with.
-EXIT: dict[State, int] = {
-    "done": DONE,
-    "running": DONE,
-    "waiting": DONE,
-    "not started": DONE,
-    "stopped": STOPPED,
-    "failed": FAILED,
-    "lost": FAILED,
-}
+# What `sms-dist status` ends with; 0 in all other states.
+EXIT: dict[State, int] = {"stopped": STOPPED, "failed": FAILED, "lost": FAILED}
 
 
 class Verdict(NamedTuple):

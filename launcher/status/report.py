@@ -40,7 +40,7 @@ class PhaseStatus:
 
 @dataclass(frozen=True)
 class PointStatus:
-    of: str
+    of: str  # dense or phase_1_candidate_0
     steps: int
     num_steps: int | None
     age: float

@@ -24,15 +24,7 @@ LABEL = 10  # columns
 MAX_GROUPS = 32
 MAX_LINES = 6  # of recovery points, warnings and so on
 ENDED = ("done", "stopped", "failed", "lost")
-STYLES = {
-    "running": "bold green",
-    "done": "bold green",
-    "waiting": "bold yellow",
-    "not started": "bold yellow",
-    "stopped": "bold yellow",
-    "failed": "bold red",
-    "lost": "bold red",
-}
+COLOURS = {"running": "green", "done": "green", "failed": "red", "lost": "red"}
 COLUMNS = ("run", "state", "phase", "candidates", "left", "last sign")
 Line = tuple[str, str]  # label and text
 
@@ -68,7 +60,7 @@ def screens(runs: Sequence[Path], is_one: bool, every: float | None) -> list[Sta
 
 def one(run: Status) -> RenderableType:
     """Everything about a run, within 80 columns."""
-    state = Text.assemble((run.state, STYLES[run.state]), f"  {run.reason}")
+    state = Text.assemble((run.state, _style(run)), f"  {run.reason}")
     groups = _groups(run)
     middle: list[RenderableType] = ["", live_table(groups), *_rest(run), ""] if groups else []
     above = _grid([("state", state), *_work(run)])
@@ -81,7 +73,7 @@ def several(runs: Sequence[Status]) -> Table:
     for name in COLUMNS:
         table.add_column(name, no_wrap=name != "run", overflow="fold")
     for run in runs:
-        table.add_row(Text(run.run), Text(run.state, STYLES[run.state]), *map(Text, _row(run)))
+        table.add_row(Text(run.run), Text(run.state, _style(run)), *map(Text, _row(run)))
     return table
 
 
@@ -114,6 +106,10 @@ def _repeated(
             found = [status(look(run)) for run in runs]
             show(found)
     return found
+
+
+def _style(run: Status) -> str:
+    return f"bold {COLOURS.get(run.state, 'yellow')}"
 
 
 def _grid(lines: Iterable[tuple[str, Text | str]]) -> Table:

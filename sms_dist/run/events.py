@@ -156,21 +156,8 @@ class FaultEvent(Event):
 
 EVENTS: dict[str, type[Event]] = {
     kind.model_fields["event"].default: kind
-    for kind in (
-        StartEvent,
-        DenseEvent,
-        CandidateEvent,
-        SoupEvent,
-        WarningEvent,
-        DivergenceEvent,
-        DamagedSamplesEvent,
-        PackingEvent,
-        CompileEvent,
-        OodEvent,
-        DoneEvent,
-        StoppedEvent,
-        FaultEvent,
-    )
+    for kind in Event.__subclasses__()
+    if kind is not OtherEvent
 }
 
 

@@ -148,6 +148,12 @@ class Divergence(Record):
     loss: Annotated[float | None, NULL_IS_NAN] = None
     median: float | None = None
 
+    @model_validator(mode="after")
+    def _is_whole(self) -> Divergence:
+        if self.kind == "far" and (self.loss is None or self.median is None):
+            raise ValueError("far needs a loss and a median")
+        return self
+
     @property
     def reason(self) -> str:
         """The same in words."""
@@ -377,7 +383,7 @@ class Start(Record):
 class EnvironmentFile(Record):
     """environment.json: every start, the last one last."""
 
-    starts: Listed[Start]
+    starts: Annotated[Listed[Start], Field(min_length=1)]
 
 
 class RecoveryFile(Record):
