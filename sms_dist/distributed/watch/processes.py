@@ -33,6 +33,11 @@ def is_gone(process: Process) -> bool:
     return state in "ZX" or born != process.born
 
 
+def is_stopped(process: Process) -> bool:
+    """Is a process of this machine stopped (SIGSTOP)? False where there is no /proc."""
+    return _stat(process.pid)[0] == "T"
+
+
 def _stat(pid: int) -> tuple[str, str]:
     """State and start time; Z (zombie) and nothing if there is none (man 5 proc)."""
     try:
