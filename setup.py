@@ -26,9 +26,9 @@ REQUIRED = [
     "click>=8.1",
     "pydantic>=2.10",
     "PyYAML>=6",
-    "safetensors>=0.5",
+    "safetensors>=0.8",
     "numpy>=1.26",
-    "filelock>=3.12",
+    "filelock>=3.30",
     "pillow",
     "scipy>=1.10",  # the names of ImageNet's classes are a .mat file
     "rich>=13",

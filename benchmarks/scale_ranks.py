@@ -32,8 +32,8 @@ from sms_dist.distributed.control import Control
 from sms_dist.distributed.handshake import compare
 from sms_dist.distributed.watch import judge
 from sms_dist.distributed.watch.beats import Beat, Board
-from sms_dist.distributed.watch.processes import is_gone, this_process
 from sms_dist.distributed.watch.watchdog import seconds_between_beats
+from sms_dist.process_identity import is_gone, this_process
 
 RANKS_PER_CANDIDATE = 4
 SILENCE = 60.0  # seconds, the default of engine.silence_seconds

@@ -5,9 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import os
 import shutil
-import socket
 import tempfile
 import zlib
 from collections.abc import Callable
@@ -19,6 +17,7 @@ from filelock import FileLock
 
 from data import remote
 from data.decode import AGAIN
+from sms_dist.atomic import replacing
 
 FOLDER = ".cache"
 BLOCK = 1 << 20
@@ -91,7 +90,7 @@ def once(target: Path, fill: Fill) -> Path:
         return target
     with FileLock(target.parent / f".{target.name}.lock"):
         if not target.exists():  # else another process made it meanwhile
-            for leftover in target.parent.glob(f".{target.name}.*.partial"):
+            for leftover in target.parent.glob(f".{target.name}.*.tmp"):
                 leftover.unlink()  # of a process that died: whoever writes holds the lock
             write(target, fill)
     return target
@@ -99,16 +98,8 @@ def once(target: Path, fill: Fill) -> Path:
 
 def write(target: Path, fill: Fill) -> None:
     """The file appears complete or not at all, also when several processes write it."""
-    place = f"{socket.gethostname()}.{os.getpid()}"
-    unfinished = target.parent / f".{target.name}.{place}.partial"
-    try:
-        with unfinished.open("wb") as file:
-            fill(file)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)  # it is gone after the rename
+    with replacing(target) as new, new.open("wb") as file:
+        fill(file)
 
 
 def _copy(source: _Source, sha256: str | None, target: BinaryIO) -> None:

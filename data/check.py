@@ -14,7 +14,7 @@ from data.card import FILE, Card, SplitName
 from data.carded import facts, wanted_shards
 from data.dataset import DatasetInfo
 from data.decode import Decoded, decode
-from data.writer import sha256
+from sms_dist.atomic import sha256_of
 from sms_dist.config import DataConfig
 
 SPLITS: tuple[SplitName, ...] = ("train", "test")
@@ -80,7 +80,7 @@ def _samples(folder: Path, split: SplitName, found: Findings) -> Iterator[tuple[
     for path, expected in wanted_shards(found.card, folder, split):
         if not path.is_file():
             found.problems.append(f"{path} is missing")
-        elif path.name in hashes and sha256(path) != hashes[path.name]:
+        elif path.name in hashes and sha256_of(path) != hashes[path.name]:
             found.problems.append(f"{path} differs from what was written (sha256)")
         else:
             yield from _of_shard(path, expected, found)

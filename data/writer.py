@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import os
-import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
@@ -19,6 +16,7 @@ from data import index
 from data.card import SplitName
 from data.index import Index, ShardFacts, Splits
 from data.shards import Sample
+from sms_dist import atomic
 
 Progress = Callable[[str], None]
 
@@ -36,36 +34,22 @@ def write(
 
     It appears complete or not at all.
     """
-    partial = target.parent / f".{target.name}.{os.getpid()}.partial"
-    partial.mkdir(parents=True)
-    try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic.replacing(target) as new:  # an empty folder, or what is not there
+        new.mkdir()
         written: dict[str, list[ShardFacts]] = {}
         for split, samples in splits.items():
-            shards = _shards(partial, f"{name}-{split}", samples, samples_per_shard, progress)
+            shards = _shards(new, f"{name}-{split}", samples, samples_per_shard, progress)
             written[split] = list(shards)
-        write_index(partial, name, classes, Splits(**written))
+        write_index(new, name, classes, Splits(**written))
         for file, text in (texts or {}).items():
-            _sync(partial / file, text.encode())
-        partial.rename(target)  # replaces an empty folder, fails on any other
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)  # it is gone after the rename
+            (new / file).write_text(text, encoding="utf-8")
 
 
 def write_index(folder: Path, name: str, classes: Iterable[str], splits: Splits) -> None:
     """index.json of shards that lie in the folder."""
     known = Index(name=name, classes=list(classes), splits=splits)
-    partial = folder / f".{index.FILE}.{os.getpid()}.partial"
-    _sync(partial, known.model_dump_json(indent=1).encode())
-    partial.rename(folder / index.FILE)
-
-
-def sha256(path: Path) -> str:
-    """Of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    atomic.write(folder / index.FILE, known.model_dump_json(indent=1).encode())
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
@@ -89,7 +73,7 @@ def _shards(
     for number, shard in enumerate(_chunks(samples, size)):
         path = folder / f"{name}-{number:06d}.tar"
         count = _write_shard(path, shard)
-        yield ShardFacts(file=path.name, samples=count, sha256=sha256(path))
+        yield ShardFacts(file=path.name, samples=count, sha256=atomic.sha256_of(path))
         progress(f"{path.name}: {count} samples")
 
 
@@ -102,22 +86,12 @@ def _chunks(samples: Iterable[Sample], size: int) -> Iterator[Iterator[Sample]]:
 def _write_shard(path: Path, samples: Iterator[Sample]) -> int:
     """The number of samples written; equal samples give equal bytes (no times, no owners)."""
     count = 0
-    with path.open("wb") as file:
-        with tarfile.open(fileobj=file, mode="w") as tar:
-            for key, fields in samples:
-                for extension, data in fields.items():
-                    member = tarfile.TarInfo(f"{key}.{extension}")
-                    member.size = len(data)
-                    tar.addfile(member, io.BytesIO(data))
-                tar.members = []  # type: ignore[attr-defined]  # or they pile up
-                count += 1
-        file.flush()
-        os.fsync(file.fileno())
+    with tarfile.open(path, mode="w") as tar:
+        for key, fields in samples:
+            for extension, data in fields.items():
+                member = tarfile.TarInfo(f"{key}.{extension}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+            tar.members = []  # type: ignore[attr-defined]  # or they pile up
+            count += 1
     return count
-
-
-def _sync(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

@@ -44,8 +44,11 @@ def main(
 ) -> None:
     """Run an experiment; started again with the same run folder, go on where it stopped."""
     from sms_dist.config_file import load
+    from sms_dist.lookup import search_beside
 
     stop_before_start()
+    if config_file is not None:
+        search_beside(config_file)
     try:
         config = load(config_file, settings)
         session = _open(config, run_dir or Path(config.records.root) / config.name)

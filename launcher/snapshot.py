@@ -9,11 +9,11 @@ from pathlib import Path
 
 import sms_dist
 from sms_dist import config_file
+from sms_dist.atomic import replacing
 from sms_dist.config import Config
 from sms_dist.config_compare import all_differences, differences
-from sms_dist.file_pieces import write
 from sms_dist.paths import RunPaths
-from sms_dist.records.files import json_text, sync
+from sms_dist.records.files import json_text
 from sms_dist.records.run_folder import SNAPSHOT_ORIGIN, commit_of
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -48,14 +48,15 @@ def take(folder: Path, config: Config | None, *, has_code: bool, is_fresh: bool)
     if folder.is_dir() and not is_fresh:
         return False
     try:
-        new = _sibling(folder, "tmp")
-        _write(new, config, has_code)
-        if folder.is_dir():
-            old = _sibling(folder, "old")
-            os.replace(folder, old)
-            shutil.rmtree(old, ignore_errors=True)
-        os.replace(new, folder)
-        sync(folder.parent)
+        if not folder.parent.exists():  # a file there is an error that names it better
+            folder.parent.mkdir(parents=True)
+        with replacing(folder) as new:
+            _write(new, config, has_code)
+            if folder.is_dir():
+                old = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+                shutil.rmtree(old, ignore_errors=True)
+                os.replace(folder, old)
+                shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise ValueError(
             f"the run folder {folder.parent} cannot be used: {error.strerror or error}; name "
@@ -64,22 +65,14 @@ def take(folder: Path, config: Config | None, *, has_code: bool, is_fresh: bool)
     return True
 
 
-def _sibling(folder: Path, kind: str) -> Path:
-    """A name beside the folder for what is not there yet, or no more; nothing has it."""
-    path = folder.with_name(f".{folder.name}.{os.getpid()}.{kind}")
-    shutil.rmtree(path, ignore_errors=True)
-    return path
-
-
 def _write(folder: Path, config: Config | None, has_code: bool) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir()
     if config is not None:
-        write(folder / CONFIG, [config_file.dump(config).encode()])
+        (folder / CONFIG).write_text(config_file.dump(config), encoding="utf-8")
     if has_code:
         for name in PACKAGES:
             _copy(REPOSITORY / name, folder / name)
-        write(folder / SNAPSHOT_ORIGIN, [json_text(_origin()).encode()])
-    sync(folder)
+        (folder / SNAPSHOT_ORIGIN).write_text(json_text(_origin()))
 
 
 def _copy(package: Path, to: Path) -> None:

@@ -7,7 +7,8 @@ from sms_dist.config import Config
 from sms_dist.config_engine import EngineConfig
 from sms_dist.distributed.engines import ENGINES
 from sms_dist.distributed.engines.compilable import shape_obstacle
-from sms_dist.lookup import lookup
+from sms_dist.distributed.engines.optimizers import OPTIMIZERS, optimizer_maker
+from sms_dist.lookup import lookup, lookup_open, own
 from sms_dist.methods import recipe, starts_from_dense
 from sms_dist.metrics.scores import COMPARABLE
 from sms_dist.packs import obstacle
@@ -16,6 +17,7 @@ from sms_dist.pruning.allocation import ALLOCATIONS
 from sms_dist.pruning.apportion import num_kept
 from sms_dist.pruning.feasible import (
     DEFAULT_ALLOCATION,
+    DEFAULT_SCORE,
     UNSTRUCTURED,
     check_pruning,
     needs_shapes,
@@ -23,7 +25,7 @@ from sms_dist.pruning.feasible import (
 from sms_dist.schedules.pretraining import pretraining_rates
 from sms_dist.schedules.retraining import RETRAINING
 from sms_dist.sizes import num_parameters, prunable_shapes
-from sms_dist.soups.rules import RULES
+from sms_dist.soups.rules import rule
 
 
 def check(config: Config) -> Recipe:
@@ -46,12 +48,18 @@ def check(config: Config) -> Recipe:
 
 def _check_names(config: Config, requested: tuple[Phase, ...]) -> None:
     """Every name is in its table."""
-    lookup(RULES, config.soup.rule, "soup.rule")
+    rule(config.soup.rule)
     for schedule in (config.retrain.schedule, *_schedules(requested)):
-        lookup(RETRAINING, schedule, "retrain.schedule")
-    pretraining_rates(config.pretrain, steps_per_epoch=1)  # also: no warm-up longer than the rest
+        lookup_open(RETRAINING, schedule, "retrain.schedule")
+    pretraining_rates(
+        config.pretrain.curve, steps_per_epoch=1
+    )  # also: no warm-up longer than the rest
     lookup(ENGINES, config.engine.name, "engine.name")
-    lookup(ALLOCATIONS, config.pruning.allocation, "pruning.allocation")
+    lookup_open(ALLOCATIONS, config.pruning.allocation, "pruning.allocation")
+    lookup_open({DEFAULT_SCORE: None}, config.pruning.score, "pruning.score")
+    optimizer_maker(config.pretrain.optimizer)
+    if config.pretrain.loss is not None:
+        own(config.pretrain.loss, "pretrain.loss")
 
 
 def _check_history(config: Config, requested: tuple[Phase, ...]) -> None:
@@ -82,6 +90,12 @@ def _check_engine(config: Config, requested: tuple[Phase, ...]) -> None:
         raise ValueError(
             f"engine.gradients={engine.gradients}: engine.name={engine.name} exchanges gradients "
             "in its own way; use dense, or engine.name=ddp"
+        )
+    optimizer = config.pretrain.optimizer
+    if engine.name != "ddp" and optimizer not in OPTIMIZERS:
+        raise ValueError(
+            f"pretrain.optimizer={optimizer}: engine.name={engine.name} steps in its own way; use "
+            f"{' or '.join(OPTIMIZERS)}, or engine.name=ddp"
         )
     if engine.compile != "eager":
         _check_compile(config)
@@ -121,7 +135,7 @@ def _check_packing(engine: EngineConfig, requested: tuple[Phase, ...]) -> None:
 def _check_rules(config: Config, requested: tuple[Phase, ...]) -> None:
     """Every soup rule has what it needs: candidates, validation samples, a dense model."""
     for phase in requested:
-        needs = lookup(RULES, phase.rule, "soup.rule")
+        needs = rule(phase.rule)
         if needs.needs_several and len(phase.candidates) < 2:
             raise ValueError(
                 f"soup.rule={phase.rule} chooses among candidates, and phase {phase.index} has "
@@ -132,7 +146,7 @@ def _check_rules(config: Config, requested: tuple[Phase, ...]) -> None:
                 f"soup.rule={phase.rule} learns from the dense model, and method.name="
                 f"{config.method.name} trains none; use learned, greedy or uniform"
             )
-    wanting = {f"soup.rule={p.rule}": RULES[p.rule].needs_validation for p in requested}
+    wanting = {f"soup.rule={p.rule}": rule(p.rule).needs_validation for p in requested}
     wanting["soup.loss_barrier=true"] = bool(requested) and config.soup.loss_barrier
     for field, is_wanting in wanting.items():
         if is_wanting and config.data.validation == 0:
@@ -158,17 +172,24 @@ def _check_surviving(config: Config, requested: tuple[Phase, ...]) -> None:
 def _check_pattern(config: Config, requested: tuple[Phase, ...]) -> None:
     """What goes together can go together in every layer."""
     pruning = config.pruning
-    is_plain = (pruning.pattern, pruning.allocation) == (UNSTRUCTURED, DEFAULT_ALLOCATION)
+    chosen = (pruning.pattern, pruning.allocation, pruning.score)
+    is_plain = chosen == (UNSTRUCTURED, DEFAULT_ALLOCATION, DEFAULT_SCORE)
     if not is_plain and not all(phase.has_fixed_mask for phase in requested):
         raise ValueError(
             f"method.name={config.method.name} chooses single weights out of all layers together; "
-            f"pruning.pattern={pruning.pattern} and pruning.allocation={pruning.allocation} must "
-            f"be {UNSTRUCTURED} and {DEFAULT_ALLOCATION}"
+            f"pruning.pattern={pruning.pattern}, pruning.allocation={pruning.allocation} and "
+            f"pruning.score={pruning.score} must be unstructured, global and magnitude"
         )
-    if needs_shapes(pruning):
+    if needs_shapes(pruning.pattern, pruning.allocation, pruning.keep_dense):
         info = data.described(config.data)
-        sparsities = [phase.sparsity for phase in requested if phase.sparsity is not None]
-        check_pruning(prunable_shapes(config, info), pruning, sparsities)
+        check_pruning(
+            prunable_shapes(config, info),
+            [phase.sparsity for phase in requested if phase.sparsity is not None],
+            pattern=pruning.pattern,
+            allocation=pruning.allocation,
+            goal_sparsity=pruning.goal_sparsity,
+            keep_dense=pruning.keep_dense,
+        )
 
 
 def _check_measures(config: Config) -> None:

@@ -24,6 +24,7 @@ from sms_dist.config_section import (
     Section,
 )
 from sms_dist.lookup import lookup
+from sms_dist.schedules.pretraining import Curve
 
 
 class ModelConfig(Section):
@@ -49,8 +50,8 @@ class PretrainConfig(Section):
     """ranks that pretrain as one data-parallel group (null: all the batch feeds); fixes the bits"""
     epochs: Epochs = 30
     """epochs of dense training"""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    """sgd (Nesterov when weight_decay > 0) or adamw"""
+    optimizer: str = "sgd"
+    """sgd (Nesterov when weight_decay > 0), adamw or `package.module:function`, retraining too"""
     learning_rate: Above0 = 0.1
     """largest learning rate"""
     momentum: Fraction = 0.9
@@ -58,7 +59,7 @@ class PretrainConfig(Section):
     weight_decay: AtLeast0 = 5e-4
     """L2 for sgd, decoupled for adamw"""
     schedule: str = "linear"
-    """constant, linear, steps or cosine, after the warm-up"""
+    """constant, linear, steps or cosine, after the warm-up, or `package.module:function`"""
     warmup_epochs: Epochs = 0
     """epochs of linear warm-up from 0"""
     milestones: Integers = ()
@@ -67,10 +68,25 @@ class PretrainConfig(Section):
     """steps: the factor at each milestone"""
     final_learning_rate: AtLeast0 = 0.0
     """linear and cosine end here"""
+    loss: str | None = None
+    """`package.module:function`, here and in retraining (null: that of the task)"""
     label_smoothing: Fraction = 0.0
     """of the cross-entropy, here and in retraining"""
     clip_norm: Above0 | None = None
     """limit of the gradient's norm, here and in retraining (null: none)"""
+
+    @property
+    def curve(self) -> Curve:
+        """The learning rate over pretraining."""
+        return Curve(
+            self.schedule,
+            self.epochs,
+            self.learning_rate,
+            self.final_learning_rate,
+            self.warmup_epochs,
+            self.milestones,
+            self.decay,
+        )
 
 
 class MethodConfig(Section):
@@ -92,8 +108,11 @@ class PruningConfig(Section):
     phases: Few = 3
     """prune-retrain phases; each removes the same fraction of what remains"""
     allocation: str = "global"
-    """how the layers share the cut: global, uniform, uniform_plus, erk or lamp; other patterns than
-    unstructured take the same fraction of every layer"""
+    """how the layers share the cut: global, uniform, uniform_plus, erk, lamp or
+    `package.module:function`; other patterns than unstructured take the same fraction of every
+    layer"""
+    score: str = "magnitude"
+    """by what weights are ranked: magnitude, or `package.module:function`"""
     pattern: str = "unstructured"
     """what goes together: unstructured (single weights), filters (of convolutions; linear layers
     stay whole) or N:M such as 2:4 (N of M consecutive inputs stay; goal_sparsity is 1 - N/M)"""
@@ -107,7 +126,7 @@ class RetrainConfig(Section):
     epochs: Annotated[Epochs, Field(ge=1)] = 10
     """epochs per phase and candidate"""
     schedule: str = "llr"
-    """ft, lrw, slr, clr, llr or allr"""
+    """ft, lrw, slr, clr, llr, allr or `package.module:function`"""
     learning_rate: Above0 | None = None
     """largest rate (null: that of pretraining)"""
     weight_decay: AtLeast0 | None = None
@@ -144,8 +163,8 @@ class CandidatesConfig(Section):
 
 class SoupConfig(Section):
     rule: str = "uniform"
-    """uniform, greedy, best (single), learned (coefficients by validation loss) or distilled
-    (coefficients by distillation from the dense model)"""
+    """uniform, greedy, best (single), learned (coefficients by validation loss), distilled
+    (coefficients by distillation from the dense model) or `package.module:function`"""
     score: str | None = None
     """metric on validation samples by which rules compare, e.g. loss (null: that of the task:
     accuracy, miou or bleu)"""

@@ -1,23 +1,89 @@
-"""Names that people write, looked up in tables; a misspelt one is answered with the nearest."""
+"""Names that people write: entries of our tables, or functions and classes of their own."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
-from typing import TypeVar
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+OWN_NAME = re.compile(r"\w+(\.\w+)*:\w+")  # package.module:name
 
 
 def lookup(table: Mapping[str, T], key: str, field: str) -> T:
-    """table[key]; else a ValueError that names the field and the legal keys."""
+    """Return table[key]; ValueError that names the field and the valid keys for any other."""
     if key in table:
         return table[key]
     legal = ", ".join(sorted(table))
     raise ValueError(f"{field}={key} is not known{nearest(key, table)}; legal: {legal}")
 
 
+def lookup_open(
+    table: Mapping[str, T], name: str, field: str, wrap: Callable[[Any], T] | None = None
+) -> T:
+    """Return table[name], or the function or class that `package.module:name` names.
+
+    `wrap` makes an entry of the table of what is imported, where these are more than functions.
+    Errors as `lookup` and `own` raise them.
+    """
+    if name in table or ":" not in name:
+        return lookup(table, name, field)
+    function = own(name, field)
+    return function if wrap is None else wrap(function)
+
+
+def own(name: str, field: str) -> Any:
+    """Import the function or class `package.module:name`.
+
+    It is searched for on PYTHONPATH, then in the current folder and beside the configuration file.
+    ValueError that names the field where there is no such module or function.
+    """
+    if not OWN_NAME.fullmatch(name):
+        raise ValueError(f"{field}={name} is no package.module:function")
+    module_name, _, function_name = name.partition(":")
+    module = _imported(name, module_name, field)
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise ValueError(
+            f"{field}={name}: {module.__file__} has no function {function_name}"
+            f"{nearest(function_name, vars(module))}"
+        )
+    return function
+
+
+def search_beside(config_file: Path) -> None:
+    """Let `own` find modules that lie beside a configuration file."""
+    _search(str(config_file.resolve().parent))
+
+
+def _search(folder: str) -> None:
+    # at the end, so that nothing there can take the place of an installed module
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+
+def _imported(name: str, module_name: str, field: str) -> ModuleType:
+    _search(os.getcwd())
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and f"{module_name}.".startswith(f"{error.name}."):
+            raise ValueError(
+                f"{field}={name}: there is no module {error.name} on PYTHONPATH, beside the "
+                f"configuration file or in the current folder, {os.getcwd()}"
+            ) from None
+        raise ValueError(f"{field}={name}: the module cannot be imported: {error}") from error
+    except (ImportError, SyntaxError) as error:
+        raise ValueError(f"{field}={name}: the module cannot be imported: {error}") from error
+
+
 def nearest(word: str, legal: Iterable[str]) -> str:
-    """ ", did you mean X?" for the legal word closest to a misspelt one, else nothing."""
+    """Return ", did you mean X?" for the valid word closest to a misspelt one, else nothing."""
     match = difflib.get_close_matches(word, list(legal), n=1, cutoff=0.5)
     return f", did you mean {match[0]}?" if match else ""

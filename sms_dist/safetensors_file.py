@@ -1,49 +1,66 @@
-"""Named tensors as a safetensors file, piece by piece: no second copy of a model in memory.
+"""Named tensors as a safetensors file.
 
-The format is told in safetensors_header.py. The bytes are those that the safetensors library makes
-of the same tensors, which can write and read a file only through a copy or a mapping of it.
+Written by the library; read by hand, because the library maps a file into memory: an error of the
+disk, or a file that becomes shorter, is then the end of the process instead of a line for people.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator, Mapping
+import os
+import re
+from collections.abc import Mapping
 from io import FileIO
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
 import torch
 from torch import Tensor
 
 from sms_dist import safetensors_header
-from sms_dist.file_pieces import PIECE
-from sms_dist.safetensors_header import DTYPES, METADATA, Place
+from sms_dist.safetensors_header import DTYPES, Place
 
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-_RANKS = {dtype: rank for rank, dtype in enumerate(_NAMES)}
+PIECE = 1 << 20  # bytes
 
 
-def pieces(tensors: Mapping[str, Tensor]) -> Iterator[memoryview]:
-    """The bytes of a file with these tensors, which may share memory, and lie on any device.
+def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write these tensors, which may share memory, and lie on any device.
 
-    They must not change until the last piece is taken. ValueError for a type without a name, and
-    for what `read` would refuse.
+    They must not change meanwhile. Neither atomic nor lasting: for places of `atomic.replacing`.
+    ValueError for a type without a name, and for what `read` would refuse; OSError.
     """
     for name, tensor in tensors.items():
-        if tensor.dtype not in _NAMES:
-            raise ValueError(f"{name} is of {tensor.dtype}; legal: {', '.join(DTYPES)}")
-    names = sorted(tensors, key=lambda name: (_RANKS[tensors[name].dtype], name))
-    yield memoryview(_header({name: tensors[name] for name in names}))
-    for name in names:
-        content = _bytes(tensors[name].detach().cpu().contiguous())
-        yield from (content[at : at + PIECE] for at in range(0, len(content), PIECE))
+        if tensor.dtype not in DTYPES.values():
+            raise ValueError(f"{name} is of {tensor.dtype}; valid types: {', '.join(DTYPES)}")
+    # As safetensors.torch.save_file does, which refuses tensors that share memory.
+    held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    specs = {
+        name: safetensors.TensorSpec(
+            dtype=str(tensor.dtype).removeprefix("torch."),
+            shape=tensor.shape,
+            data_ptr=tensor.data_ptr(),
+            data_len=tensor.nbytes,
+        )
+        for name, tensor in held.items()
+    }
+    try:
+        safetensors.serialize_file(specs, path, metadata={"format": "pt"})
+    except safetensors.SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise ValueError(f"{path} could not be written: {error}") from None
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+    path.chmod(path.parent.stat().st_mode & 0o666)  # the library lets only its owner read it
+    try:
+        safetensors_header.places(*safetensors_header.parts(path))
+    except ValueError as error:
+        raise ValueError(f"these tensors could not be read again: {error}") from None
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a file, on the CPU, and its SHA-256.
+    """Return the tensors of a file, on the CPU, and its SHA-256.
 
     Takes no more memory than they. ValueError where it is no safetensors file, or changes
     meanwhile; OSError.
@@ -57,42 +74,16 @@ def read(path: Path) -> tuple[dict[str, Tensor], str]:
     return tensors, digest.hexdigest()
 
 
-def _header(tensors: Mapping[str, Tensor]) -> bytes:
-    """The length and the text in front of these tensors' bytes."""
-    ends = accumulate(tensor.nbytes for tensor in tensors.values())
-    facts = {
-        name: {
-            "dtype": _NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [end - tensor.nbytes, end],
-        }
-        for (name, tensor), end in zip(tensors.items(), ends, strict=True)
-    }
-    whole = {METADATA: {"format": "pt"}} | facts
-    text = json.dumps(whole, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    try:
-        safetensors_header.places(text, sum(tensor.nbytes for tensor in tensors.values()))
-    except ValueError as error:
-        raise ValueError(f"these tensors could not be read again: {error}") from None
-    return len(text).to_bytes(8, "little") + text
-
-
 def _tensor(place: Place, file: FileIO, digest: hashlib._Hash) -> Tensor:
     room = torch.empty(place.last - place.first, dtype=torch.uint8)
-    _fill(_bytes(room), file, digest)
+    array: np.ndarray[Any, np.dtype[np.uint8]] = room.numpy()
+    _fill(array.data, file, digest)
     return room.view(DTYPES[place.dtype]).view(place.shape)
 
 
-def _bytes(tensor: Tensor) -> memoryview:
-    """Of a contiguous tensor on the CPU, in its memory."""
-    array: np.ndarray[Any, np.dtype[np.uint8]] = tensor.view(-1).view(torch.uint8).numpy()
-    return array.data
-
-
 def _fill(room: memoryview, file: FileIO, digest: hashlib._Hash) -> None:
-    for at in range(0, len(room), PIECE):
-        left = piece = room[at : at + PIECE]
+    for start in range(0, len(room), PIECE):
+        left = piece = room[start : start + PIECE]
         while len(left):
             num = file.readinto(left)
             if not num:

@@ -58,7 +58,7 @@ def check(path: Path, place: str | None = None) -> list[Place]:
     """
     place = place or str(path)
     try:
-        return places(*_parts(path))
+        return places(*parts(path))
     except OSError as error:
         raise ValueError(f"{place} cannot be read: {error.strerror or error}") from None
     except ValueError as error:
@@ -68,8 +68,8 @@ def check(path: Path, place: str | None = None) -> list[Place]:
         ) from None
 
 
-def _parts(path: Path) -> tuple[bytes, int]:
-    """The header, and how many bytes follow it."""
+def parts(path: Path) -> tuple[bytes, int]:
+    """Return the header of a file, and how many bytes follow it; ValueError, OSError."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         length = _header_length(file.read(8), size)
@@ -118,7 +118,7 @@ def _place(name: str, facts: Any) -> Place:
         raise ValueError(f"{quoted} does not have just dtype, shape and data_offsets")
     dtype, shape, offsets = facts["dtype"], facts["shape"], facts["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise ValueError(f"{quoted} has a dtype that is not known; legal: {', '.join(DTYPES)}")
+        raise ValueError(f"{quoted} has an unknown dtype; valid types: {', '.join(DTYPES)}")
     if not _are_sizes(shape) or len(shape) > MAX_DIMS:
         raise ValueError(f"{quoted} has a shape that is no list of at most {MAX_DIMS} sizes")
     if math.prod(max(size, 1) for size in shape) > MAX_ELEMENTS:

@@ -53,7 +53,7 @@ def survivors(config: Config, info: DatasetInfo) -> Survivors:
         return partial(num_kept, num_parameters(config, info)[0])
     shapes = prunable_shapes(config, info)
     cut = {name: shapes[name] for name in without(shapes, pruning.keep_dense)}
-    return lambda sparsity: num_expected(cut, sparsity, pruning)
+    return lambda sparsity: num_expected(cut, sparsity, pruning.pattern)
 
 
 def num_parameters(config: Config, info: DatasetInfo) -> tuple[int, int]:

@@ -13,12 +13,12 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 LAYERS = [
     {
         "sms_dist",
+        "atomic",
         "config",
         "config_section",
         "config_data",
         "config_engine",
         "exit_status",
-        "file_pieces",
         "folders",
         "config_file",
         "config_compare",
@@ -33,6 +33,7 @@ LAYERS = [
         "randomness",
         "vision",
         "phases",
+        "process_identity",
     },
     {"distributed", "pruning", "schedules"},
     {"soups", "sparse_rules"},
@@ -46,7 +47,7 @@ LAYERS = [
     {"launcher"},
 ]
 # The mesh takes plain values: of the lowest layer it may import these.
-MESH_IMPORTS = {"exit_status", "printable"}
+MESH_IMPORTS = {"exit_status", "printable", "process_identity"}
 ROW = {unit: row for row, units in enumerate(LAYERS) for unit in units}
 ROOTS = ("sms_dist", "launcher", "data")
 FILES = sorted(path for root in ROOTS for path in (REPOSITORY / root).rglob("*.py"))

@@ -57,7 +57,7 @@ def test_pretraining_is_that_of_table_3(path: Path) -> None:
     assert (pretrain.optimizer, pretrain.momentum, config.data.validation <= 0.1) == (
         "sgd", 0.9, True,
     )  # fmt: skip
-    found = pretraining_rates(pretrain, STEPS)
+    found = pretraining_rates(pretrain.curve, STEPS)
     assert {epoch: found[(epoch - 1) * STEPS] for epoch in rates} == pytest.approx(rates)
 
 

@@ -16,7 +16,7 @@ from data.texts.files import LAYOUTS as TEXTS
 from launcher.commands.report import report
 from launcher.commands.sweep import sweep
 from launcher.planned import planned
-from launcher.sweeping.tasks import Task, tasks
+from launcher.sweeping.grid import SweepRun, sweep_runs
 from sms_dist.config_compare import differences
 from sms_dist.config_file import load
 from sms_dist.reports.paper_tables import TABLES
@@ -44,11 +44,11 @@ def options(command: Command, words: list[str]) -> dict[str, Any]:
     return command.make_context(str(command.name), list(words)).params
 
 
-def grid(path: Path, words: list[str]) -> list[Task]:
+def grid(path: Path, words: list[str]) -> list[SweepRun]:
     """The runs of one sweep in a header, all of them planned."""
     given = options(sweep, words)
     assert given["config_file"] == Path("configs") / path.name
-    return tasks(
+    return sweep_runs(
         path,
         given["settings"],
         to=given["to"],
@@ -68,7 +68,7 @@ def test_the_sweeps_of_a_header_plan_and_keep_out_of_each_others_folders(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where no earlier runs are
-    found: dict[Path, Task] = {}
+    found: dict[Path, SweepRun] = {}
     for words in commands(path.read_text(), "sweep"):
         for task in grid(path, words):
             other = found.setdefault(task.folder, task)
@@ -130,13 +130,13 @@ def test_dense_models_that_a_header_borrows_are_those_it_would_train(
         assert differences(theirs[name].config, task.config) == []
 
 
-def dense_models(path: Path) -> dict[str, Task]:
+def dense_models(path: Path) -> dict[str, SweepRun]:
     """Of all sweeps of a header, by the names of their folders."""
     found = [task for words in commands(path.read_text(), "sweep") for task in shared(path, words)]
     return {task.folder.name: task for task in found}
 
 
-def shared(path: Path, words: list[str]) -> list[Task]:
+def shared(path: Path, words: list[str]) -> list[SweepRun]:
     return [task for task in grid(path, words) if task.point.is_dense]
 
 

@@ -9,7 +9,8 @@ from data.card import SplitName
 from data.carded import wanted_shards
 from data.decode import decode
 from data.index import ShardFacts, Splits
-from data.writer import Progress, sha256, write_index
+from data.writer import Progress, write_index
+from sms_dist.atomic import sha256_of
 from sms_dist.config import DataConfig
 
 
@@ -26,7 +27,7 @@ def write_missing(folder: Path, name: str, progress: Progress) -> None:
             for key, fields in shards.read(path):
                 decode(card, fields, f"{path}: sample {key}")
                 count += 1
-            listed.append(ShardFacts(file=path.name, samples=count, sha256=sha256(path)))
+            listed.append(ShardFacts(file=path.name, samples=count, sha256=sha256_of(path)))
             progress(f"{path.name}: {count} samples")
     classes = () if source.is_chosen else card.class_names
     write_index(folder, card.name, classes, Splits(**found))

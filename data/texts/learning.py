@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from data.texts.files import Files, Languages, find
 from data.texts.lines import count, lines
 from data.texts.vocabulary import END, PAD, UNKNOWN, sentencepiece
+from sms_dist import atomic
 
 MOST_SENTENCES = 2_000_000  # more take long and change little
 NUM_THREADS = 4  # sums of threads are rounded: not what the machine has
@@ -27,9 +27,7 @@ def train_vocabulary(source: Path, size: int, target: Path, languages: Languages
     files = find(ANY_LAYOUT, source, "train", languages)
     model = _train(_sentences(files), size)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    partial.write_bytes(model)
-    partial.replace(target)
+    atomic.write(target, model)
 
 
 def _sentences(all_files: list[Files]) -> Iterator[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -15,7 +13,7 @@ from data.texts import index
 from data.texts.files import SPLITS, Files, Languages, SplitName, check_languages, find
 from data.texts.lines import count
 from data.texts.reading import Chunk, chunks
-from data.writer import sha256
+from sms_dist.atomic import replacing, sha256_of
 
 
 def prepare(
@@ -34,12 +32,12 @@ def prepare(
     found: dict[SplitName, list[Files]] = {
         split: find(name, source, split, languages) for split in SPLITS
     }
-    partial = target.parent / f".{target.name}.{os.getpid()}.partial"
-    partial.mkdir(parents=True)
-    try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as new:
+        new.mkdir()
         empty: Counter[str] = Counter()
-        train = _write(partial, "train", chunks(found["train"], None, empty), languages)
-        test = _write(partial, "test", chunks(found["test"], None, None), languages)
+        train = _write(new, "train", chunks(found["train"], None, empty), languages)
+        test = _write(new, "test", chunks(found["test"], None, None), languages)
         progress(f"train: {train.pairs} pairs, {empty['empty']} empty ones left out")
         progress(f"test: {test.pairs} pairs")
         facts = index.TextIndex(
@@ -48,10 +46,7 @@ def prepare(
             empty=empty["empty"],
             splits=index.Splits(train=train, test=test),
         )
-        (partial / FILE).write_text(facts.model_dump_json(indent=1), encoding="utf-8")
-        partial.rename(target)  # replaces an empty folder, fails on any other
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)  # it is gone after the rename
+        (new / FILE).write_text(facts.model_dump_json(indent=1), encoding="utf-8")
 
 
 def check(folder: Path) -> list[str]:
@@ -87,13 +82,13 @@ def _write(
                 file.write(text.encode())
     if not num_pairs:
         raise ValueError(f"{split} has no pairs that are not empty; nothing was written")
-    return index.SplitFacts(pairs=num_pairs, sha256={path.name: sha256(path) for path in paths})
+    return index.SplitFacts(pairs=num_pairs, sha256={path.name: sha256_of(path) for path in paths})
 
 
 def _problem(path: Path, digest: str, num_pairs: int) -> str | None:
     if not path.is_file():
         return f"{path} is missing"
-    if sha256(path) != digest:
+    if sha256_of(path) != digest:
         return f"{path} differs from what was written (sha256)"
     found = count(path)
     return None if found == num_pairs else f"{path} has {found} sentences, not {num_pairs}"

@@ -8,18 +8,32 @@ from typing import Any, TypeVar
 
 import click
 
+from sms_dist.lookup import search_beside
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def config_options(command: Command) -> Command:
-    """--config and --set, as `config_file` and `settings`."""
+    """Add --config and --set, as `config_file` and `settings`."""
     config = click.option(
-        "--config", "config_file", type=Path, help="YAML file (default: the embedded experiment)."
+        "--config",
+        "config_file",
+        type=Path,
+        callback=_with_own_code,
+        help="YAML file (default: the embedded experiment).",
     )
     settings = click.option(
         "--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help="Override a key."
     )
     return config(settings(command))
+
+
+def _with_own_code(
+    context: click.Context, parameter: click.Parameter, file: Path | None
+) -> Path | None:
+    if file is not None:
+        search_beside(file)
+    return file
 
 
 def run_dir_option(command: Command) -> Command:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from sms_dist.exit_status import DONE, FAILED, STOPPED
-
-if TYPE_CHECKING:
-    from launcher.cluster import ClusterConfig
-    from launcher.sweeping.tasks import Task
 
 
 @click.command(
@@ -52,7 +47,9 @@ if TYPE_CHECKING:
 )
 @click.option("--dry-run", is_flag=True, help="Print the grid and the commands (or job scripts).")
 @click.option("--submit", "is_submitting", is_flag=True, help="As Slurm job arrays.")
-@click.option("--cluster", type=Path, help="With --submit: YAML file; see slurm/README.md.")
+@click.option(
+    "--cluster", "cluster_file", type=Path, help="With --submit: YAML file; see slurm/README.md."
+)
 @click.option(
     "--at-most",
     type=click.IntRange(min=1),
@@ -74,7 +71,7 @@ def sweep(
     is_sharing: bool,
     dry_run: bool,
     is_submitting: bool,
-    cluster: Path | None,
+    cluster_file: Path | None,
     at_most: int | None,
     is_fresh: bool,
 ) -> None:
@@ -87,64 +84,34 @@ def sweep(
     Exit status: 0 all done, 1 some failed (the others are run all the same), 2 bad input, 75
     stopped by Ctrl-C.
     """
-    from launcher.sweeping.tasks import tasks
-
-    if is_submitting != (cluster is not None):
+    if is_submitting != (cluster_file is not None):
         raise ValueError("--submit and --cluster go together; see slurm/README.md")
     if is_submitting and nproc is not None:
         raise ValueError(f"--nproc {nproc}: with --submit the cluster file says how many ranks")
     if not is_submitting and (at_most is not None or is_fresh):
         raise ValueError("--at-most and --fresh-code need --submit; beside each other: --jobs")
-    hosts = None if cluster is None else _cluster(cluster)
-    ranks = hosts.num_ranks if hosts else nproc
-    grid = tasks(config_file, settings, to=to, num_ranks=ranks, is_sharing=is_sharing)
-    if hosts is not None:
-        _submit(grid, hosts, at_most, is_fresh, dry_run)
-    elif dry_run:
-        _show(grid, config_file)
-    else:
-        sys.exit(_run(grid, config_file, num_jobs))
 
+    from rich.console import Console
 
-def _cluster(file: Path) -> ClusterConfig:
     from launcher.cluster import load_cluster
+    from launcher.sweeping import arrays, grid, running
 
-    return load_cluster(file)
-
-
-def _show(grid: Sequence[Task], config_file: Path | None) -> None:
-    from rich.console import Console
-
-    from launcher.sweeping.screen import run_line, show_grid
-    from launcher.sweeping.tasks import state
-
-    show_grid(grid, Console())
-    for task in grid:
-        if state(task) != "done":
-            click.echo(run_line(task, config_file))
-
-
-def _run(grid: Sequence[Task], config_file: Path | None, num_jobs: int) -> int:
-    from rich.console import Console
-
-    from launcher.sweeping.children import run_all
-    from launcher.sweeping.screen import Progress, ending
-
-    with Progress(grid, Console()) as progress:
-        outcomes = run_all(grid, config_file, num_jobs, progress.tell, progress.watch)
-    for line in ending(outcomes):
-        click.echo(line)
-    found = {outcome.status for outcome in outcomes}
-    if "failed" in found:
-        return FAILED
-    return STOPPED if found & {"stopped", "not started"} else DONE
-
-
-def _submit(
-    grid: Sequence[Task], hosts: ClusterConfig, at_most: int | None, is_fresh: bool, dry_run: bool
-) -> None:
-    from launcher.sweeping import arrays
-
-    lines = arrays.shown if dry_run else arrays.submit
-    for line in lines(grid, hosts, at_most, is_fresh):
-        click.echo(line)
+    cluster = None if cluster_file is None else load_cluster(cluster_file)
+    ranks = cluster.num_ranks if cluster else nproc
+    runs = grid.sweep_runs(config_file, settings, to=to, num_ranks=ranks, is_sharing=is_sharing)
+    if cluster:
+        for line in arrays.submit(runs, cluster, at_most, is_fresh, dry_run):
+            click.echo(line)
+    elif dry_run:
+        Console().print(grid.table(runs))
+        for run in runs:
+            if grid.state(run) != "done":
+                words = ["sms-dist", "run", *run.arguments(config_file)]
+                click.echo(shlex.join([*words, "--nproc", str(run.num_ranks)]))
+    else:
+        outcomes = running.run_all(runs, config_file, num_jobs, Console())
+        for line in running.ending(outcomes):
+            click.echo(line)
+        statuses = {outcome.status for outcome in outcomes}
+        is_stopped = bool(statuses & {"stopped", "not started"})
+        sys.exit(FAILED if "failed" in statuses else STOPPED if is_stopped else DONE)

@@ -25,6 +25,7 @@ from sms_dist.exit_status import BAD_INPUT, DONE
 from sms_dist.forecast.memory import training_bytes
 from sms_dist.forecast.rates import HostRates, Rates, decisive
 from sms_dist.forecast.work import work_of
+from sms_dist.lookup import search_beside
 from sms_dist.methods import recipe
 from sms_dist.printable import printable
 from sms_dist.records.files import json_text, write_text
@@ -50,6 +51,8 @@ def main(
     steps: int,
 ) -> None:
     try:
+        if config_file is not None:
+            search_beside(config_file)
         config = load(config_file, settings)
         session = Session.open(short_run(config, world_size()), folder / "run")
         config = config.model_copy(update={"engine": session.bench.config.engine})

@@ -24,7 +24,7 @@ from sms_dist import config_file
 from sms_dist.config import Config
 from sms_dist.paths import MANIFEST, METRICS, RunPaths
 from sms_dist.records import lock
-from sms_dist.records.lock_owner import Owner
+from sms_dist.records.lock import Owner
 from sms_dist.records.progress import Progress, read_all
 
 PROGRESS = TypeAdapter(Progress)

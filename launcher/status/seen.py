@@ -12,11 +12,11 @@ from launcher.status.told import Environment, Job, Metrics, Packs, Plan
 from sms_dist.config import Config
 from sms_dist.packs import pack_size
 from sms_dist.paths import RunPaths
-from sms_dist.records.lock_owner import Owner
+from sms_dist.records.lock import Owner
 from sms_dist.records.progress import Progress
 
 CANDIDATE = re.compile(r"phase_(\d+)_candidate_(\d+)")
-JOBS, JOURNAL, LOCK = "logs/jobs.jsonl", "journal.jsonl", "lock.json"
+JOBS, JOURNAL, LOCK = "logs/jobs.jsonl", "journal.jsonl", ".lock"
 ENVIRONMENT = "environment.json"
 
 

@@ -9,7 +9,7 @@ from launcher.amounts import ago, span
 from launcher.status.seen import JOBS, JOURNAL, LOCK, Seen, kind
 from sms_dist.config import EngineConfig
 from sms_dist.exit_status import DONE, FAILED, STOPPED
-from sms_dist.records.lock_owner import Owner
+from sms_dist.records.lock import Owner
 
 State = Literal["running", "waiting", "stopped", "failed", "lost", "done", "not started"]
 # What `sms-dist status` ends with.

@@ -2,128 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from launcher import jobs, submission
 from launcher.cluster import ClusterConfig
 from launcher.slurm import Array, array_script, check_folder
 from launcher.snapshot import take
-from launcher.sweeping.tasks import Task, state
+from launcher.sweeping.grid import SweepRun, state
 from sms_dist.paths import RunPaths
 
 DENSE, READY, WAITING = "dense models", "points", "points that wait for dense models"
 LIST = "runs.txt"
 
 
-@dataclass(frozen=True)
-class Sorted:
-    """The tasks of a sweep by what is to be done about them."""
-
-    done: Sequence[Task]
-    queued: Mapping[Path, str]  # folder of a run -> the job that waits or runs
-    arrays: Mapping[str, Sequence[Task]]  # in the order of submission
-
-
-def sort(grid: Sequence[Task], hosts: ClusterConfig, is_fresh: bool) -> Sorted:
-    """ValueError for the first task that could not be a job."""
-    for task in grid:
-        check_folder(task.folder.absolute())
-        submission.check(task.config, hosts, task.paths, is_fresh)
-    done = [task for task in grid if state(task) == "done"]
-    queued = _queued(grid)
-    left = [task for task in grid if task not in done and task.folder not in queued]
-    finished = {task.folder for task in done}
-    arrays: dict[str, list[Task]] = {DENSE: [], READY: [], WAITING: []}
-    for task in left:
-        is_waiting = task.after is not None and task.after not in finished
-        arrays[DENSE if task.point.is_dense else WAITING if is_waiting else READY].append(task)
-    return Sorted(done, queued, {kind: tasks for kind, tasks in arrays.items() if tasks})
-
-
-def dependency(found: Sorted, kind: str, numbers: Mapping[str, str]) -> str | None:
-    """Of an array on the dense jobs; `numbers`: of the arrays that are submitted already."""
-    if kind != WAITING:
-        return None
-    waiting, dense = found.arrays[WAITING], found.arrays.get(DENSE, ())
-    if [task.after for task in waiting] == [task.folder for task in dense]:
-        return f"aftercorr:{numbers[DENSE]}"  # one each: whose dense model is there may start
-    needed = dict.fromkeys(
-        found.queued.get(task.after) or numbers[DENSE] for task in waiting if task.after
-    )
-    return jobs.afterok(tuple(needed))
-
-
 def submit(
-    grid: Sequence[Task], hosts: ClusterConfig, at_most: int | None, is_fresh: bool
+    runs: Sequence[SweepRun],
+    cluster: ClusterConfig,
+    at_most: int | None,
+    is_fresh: bool,
+    dry_run: bool,
 ) -> Iterator[str]:
-    """Submit what is neither done nor in the queue; a line about each task or array."""
-    found = sort(grid, hosts, is_fresh)
-    yield from (f"done: {task.point.label}" for task in found.done)
-    labels = {task.folder: task.point.label for task in grid}
-    yield from (f"in the queue: job {job}, {labels[at]}" for at, job in found.queued.items())
-    code = RunPaths(_root(grid)).snapshot
-    if found.arrays and not take(code, None, has_code=True, is_fresh=is_fresh):
-        yield f"the code of the first submission is kept: {code}"
-    numbers: dict[str, str] = {}
-    for kind, tasks in found.arrays.items():
-        folder = _new_folder(grid)
-        text = _script(tasks, hosts, code, folder, at_most)
-        depends = dependency(found, kind, numbers)
-        numbers[kind] = _submitted(tasks, text, folder, depends, is_fresh)
-        yield f"Submitted batch job {numbers[kind]}: {len(tasks)} {kind}"
+    """Submit what is neither done nor in the queue; a line about each run or array.
+
+    `dry_run`: the scripts themselves, each with its runs as comments. ValueError for the first run
+    that could not be a job, before anything is submitted.
+    """
+    for run in runs:
+        check_folder(run.folder.absolute())
+        submission.check(run.config, cluster, run.paths, is_fresh)
+    done = [run for run in runs if state(run) == "done"]
+    queued = _queued(runs)
+    arrays = _arrays([run for run in runs if run not in done and run.folder not in queued], done)
+    root = RunPaths(runs[0].folder.parent.absolute())  # of the sweep's own files
+    if not dry_run:
+        yield from (f"done: {run.point.label}" for run in done)
+        labels = {run.folder: run.point.label for run in runs}
+        yield from (f"in the queue: job {job}, {labels[at]}" for at, job in queued.items())
+        if arrays and not take(root.snapshot, None, has_code=True, is_fresh=is_fresh):
+            yield f"the code of the first submission is kept: {root.snapshot}"
+    dense_array = ""
+    for kind, members in arrays.items():
+        folder = _new_folder(root.logs)
+        array = Array(folder / LIST, len(members), at_most)
+        place = submission.place(cluster, root.snapshot)
+        script = array_script(cluster, place, array, job_name=members[0].config.name)
+        if dry_run:
+            yield script.rstrip()
+            yield from (f"# {kind}, {i}: {run.folder}" for i, run in enumerate(members))
+            continue
+        for run in members:
+            submission.prepare(run.paths, run.config, has_code=False, is_fresh=is_fresh)
+        file = jobs.write_script(script, folder)
+        lines = "".join(f"{run.folder.absolute()}\n" for run in members)
+        (folder / LIST).write_text(lines, encoding="utf-8")
+        dependency = None
+        if kind == WAITING:
+            needed = [run.after for run in members if run.after]
+            if needed == [run.folder for run in arrays.get(DENSE, ())]:
+                dependency = f"aftercorr:{dense_array}"  # one each: may start when its own is done
+            else:
+                numbers = dict.fromkeys(queued.get(after) or dense_array for after in needed)
+                dependency = jobs.afterok(tuple(numbers))
+        number = jobs.submit(file, dependency)
+        if kind == DENSE:
+            dense_array = number
+        for index, run in enumerate(members):
+            submission.record(run.paths, f"{number}_{index}")
+        yield f"Submitted batch job {number}: {len(members)} {kind}"
 
 
-def shown(
-    grid: Sequence[Task], hosts: ClusterConfig, at_most: int | None, is_fresh: bool
-) -> Iterator[str]:
-    """The scripts that `submit` would hand to Slurm now, each with its runs as comments."""
-    code, folder = RunPaths(_root(grid)).snapshot, _new_folder(grid)
-    for kind, tasks in sort(grid, hosts, is_fresh).arrays.items():
-        yield _script(tasks, hosts, code, folder, at_most).rstrip()
-        yield from (f"# {kind}, {i}: {task.folder}" for i, task in enumerate(tasks))
+def _arrays(left: Sequence[SweepRun], done: Sequence[SweepRun]) -> dict[str, list[SweepRun]]:
+    """Return the runs by kind, in the order of submission."""
+    finished = {None, *(run.folder for run in done)}
+    arrays: dict[str, list[SweepRun]] = {DENSE: [], READY: [], WAITING: []}
+    for run in left:
+        is_ready = run.after in finished
+        arrays[DENSE if run.point.is_dense else READY if is_ready else WAITING].append(run)
+    return {kind: members for kind, members in arrays.items() if members}
 
 
-def _submitted(
-    tasks: Sequence[Task], text: str, folder: Path, depends: str | None, is_fresh: bool
-) -> str:
-    """The number of the array, whose runs are written down in their folders."""
-    for task in tasks:
-        submission.prepare(task.paths, task.config, has_code=False, is_fresh=is_fresh)
-    file = jobs.write_script(text, folder)
-    lines = "".join(f"{task.folder.absolute()}\n" for task in tasks)
-    (folder / LIST).write_text(lines, encoding="utf-8")
-    number = jobs.submit(file, depends)
-    for index, task in enumerate(tasks):
-        submission.record(task.paths, f"{number}_{index}")
-    return number
-
-
-def _script(
-    tasks: Sequence[Task], hosts: ClusterConfig, code: Path, folder: Path, at_most: int | None
-) -> str:
-    array = Array(folder / LIST, len(tasks), at_most)
-    place = submission.place(hosts, code)
-    return array_script(hosts, place, array, job_name=tasks[0].config.name)
-
-
-def _root(grid: Sequence[Task]) -> Path:
-    """The folder of the sweep's own files."""
-    return grid[0].folder.parent.absolute()
-
-
-def _new_folder(grid: Sequence[Task]) -> Path:
-    """For the script and the logs of the next array; not made yet."""
-    logs = RunPaths(_root(grid)).logs
+def _new_folder(logs: Path) -> Path:
+    """Return the folder for the script and the logs of the next array; it is not made yet."""
     taken = [path.name.removeprefix("array_") for path in logs.glob("array_*")]
-    number = 1 + max((int(name) for name in taken if name.isdigit()), default=0)
-    return logs / f"array_{number}"
+    return logs / f"array_{1 + max((int(name) for name in taken if name.isdigit()), default=0)}"
 
 
-def _queued(grid: Sequence[Task]) -> dict[Path, str]:
-    if not any(jobs.recorded(task.paths) for task in grid):
+def _queued(runs: Sequence[SweepRun]) -> dict[Path, str]:
+    """Return the job that waits or runs, by the folder of its run."""
+    if not any(jobs.recorded(run.paths) for run in runs):
         return {}
     queue = jobs.my_queue()
-    found = {task.folder: jobs.queued(task.paths, queue) for task in grid}
-    return {folder: number for folder, number in found.items() if number is not None}
+    numbers = {run.folder: jobs.queued(run.paths, queue) for run in runs}
+    return {folder: number for folder, number in numbers.items() if number is not None}

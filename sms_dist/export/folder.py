@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,11 +9,10 @@ from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from sms_dist import models, safetensors_file
+from sms_dist.atomic import replacing, sha256_of
 from sms_dist.config import ModelConfig
 from sms_dist.config_section import Section
 from sms_dist.export.shrink import resize_
-from sms_dist.file_pieces import sha256_of
-from sms_dist.file_pieces import write as write_file
 from sms_dist.models.state import assign_, bare_state
 from sms_dist.paths import WEIGHTS
 from sms_dist.small_files import read
@@ -48,19 +45,16 @@ def write(folder: Path, description: Description, state: Mapping[str, Tensor]) -
     """Make the folder, whole or not at all; ValueError where something is there already."""
     folder = folder.absolute()
     check_empty(folder)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
-    try:
-        _write_files(temporary, description, state)
-        os.replace(temporary, folder)
-    except (OSError, ValueError):
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(folder) as new:
+        new.mkdir()
+        _write_files(new, description, state)
 
 
 def _write_files(folder: Path, description: Description, state: Mapping[str, Tensor]) -> None:
+    safetensors_file.write(folder / WEIGHTS, state)
     facts = {
-        "sha256": write_file(folder / WEIGHTS, safetensors_file.pieces(state)).sha256,
+        "sha256": sha256_of(folder / WEIGHTS),
         "shapes": {name: tuple(tensor.shape) for name, tensor in state.items()},
     }
     text = description.model_copy(update=facts).model_dump_json(indent=2)

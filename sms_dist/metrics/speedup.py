@@ -8,38 +8,54 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *_TRANSPOSED)
+OTHER = "other"  # what no layer below counts; no weight is called so
+_LAYERS = (
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+)
 
 
 def macs(model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, int]:
-    """Multiply-accumulates for one sample, by the name of the weight of each conv and linear layer.
+    """Return multiply-accumulates for one sample by the name of each conv's or linear's weight.
 
-    `inputs`, of any batch size, are what `model(*inputs)` takes. The model runs where they lie: on
-    the meta device nothing is computed. It runs as in evaluation, so a head that only serves
-    training does not count. Padding counts as input, as is usual. Not seen are products without
-    parameters (attention scores) and weights used apart from their layer (nn.MultiheadAttention).
+    All other products are summed under `OTHER`: attention scores, and weights that are used apart
+    from their layer (nn.MultiheadAttention).
+
+    `inputs`, of any batch size, are what `model(*inputs)` takes. The model runs on the meta device,
+    where nothing is computed, and as in evaluation: a head that only serves training does not
+    count. Padding counts as input, as is usual.
     """
-    counts: dict[str, int] = {}
-    num_samples = len(inputs[0])
+    counter, flops = FlopCounterMode(display=False), dict[str, int]()
+
+    def add(name: str, sign: int, *call: object) -> None:
+        flops[name] = flops.get(name, 0) + sign * counter.get_total_flops()
+
     modes = {module: module.training for module in model.modules()}
-    hooks = [
-        layer.register_forward_hook(
-            partial(_count, counts, num_samples, f"{name}.weight" if name else "weight")
-        )
-        for name, layer in model.named_modules()
-        if isinstance(layer, _LAYERS)
-    ]
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    # Module paths of the counter are not enough: it renames what a hidden wrapper (T5) calls.
+    hooks = []
+    for path, layer in model.named_modules():
+        if isinstance(layer, _LAYERS):
+            name = f"{path}.weight" if path else "weight"
+            hooks.append(layer.register_forward_pre_hook(partial(add, name, -1)))
+            hooks.append(layer.register_forward_hook(partial(add, name, 1)))
     try:
         model.eval()
-        functional_call(model, _tensors(model, inputs[0].device), inputs)
+        # MATH: what a fused kernel pads depends on the machine
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+            moved = {name: tensor.to("meta") for name, tensor in tensors.items()}
+            functional_call(model, moved, tuple(values.to("meta") for values in inputs))
     finally:
         for module, mode in modes.items():
             module.training = mode
         for hook in hooks:
             hook.remove()
-    return counts
+    if other := counter.get_total_flops() - sum(flops.values()):
+        flops[OTHER] = other
+    return {name: number // 2 // len(inputs[0]) for name, number in flops.items()}
 
 
 def on_meta(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> tuple[Tensor]:
@@ -48,7 +64,7 @@ def on_meta(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> tuple
 
 
 def theoretical_speedup(macs: Mapping[str, int], mask: Mapping[str, Tensor]) -> float:
-    """F_d / F_s, where a layer's part of F_s shrinks with its weights; others count as dense."""
+    """Return F_d / F_s: a layer's part of F_s shrinks with its weights, the others' are dense."""
     sparse = sum(
         count * float(mask[name].float().mean(dtype=torch.float64)) if name in mask else count
         for name, count in macs.items()
@@ -66,19 +82,3 @@ def _tensors(model: nn.Module, device: torch.device) -> dict[str, Tensor]:
 
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     return {name: moved(tensor) for name, tensor in tensors.items()}
-
-
-def _count(
-    counts: dict[str, int],
-    num_samples: int,
-    name: str,
-    layer: nn.Module,
-    inputs: tuple[Tensor, ...],
-    output: Tensor,
-) -> None:
-    """Every output position uses every weight of its filter once; when transposed, every input."""
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    values = inputs[0] if isinstance(layer, _TRANSPOSED) else output
-    positions = values.numel() // num_samples // weight.shape[0]
-    counts[name] = counts.get(name, 0) + positions * weight.numel()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import nn
 
 from sms_dist.config import ModelConfig
-from sms_dist.lookup import lookup
+from sms_dist.lookup import lookup_open
 from sms_dist.models import weights
 from sms_dist.models.digits_cnn import digits_cnn
 from sms_dist.models.family import ModelFamily, inputs_text
 from sms_dist.models.maxvit import maxvit_t
 from sms_dist.models.options import check_options
-from sms_dist.models.own import own_family
 from sms_dist.models.pspnet import pspnet
 from sms_dist.models.resnet import resnet18, resnet50
 from sms_dist.models.resnet_cifar import resnet20
@@ -110,9 +112,12 @@ def _checked(
 def _family(name: str) -> ModelFamily:
     if name.startswith(PREFIX):
         return timm_family(name)
-    if ":" in name:
-        return own_family(name)
-    return lookup(MODELS, name, "model.name")
+    return lookup_open(MODELS, name, "model.name", _own_family)
+
+
+def _own_family(function: Callable[..., Any]) -> ModelFamily:
+    """Return the family of somebody's own: for any inputs, and the task that it may name."""
+    return ModelFamily(function, input_shape=None, task=getattr(function, "task", None))
 
 
 def _sizes(shape: tuple[int, ...]) -> str:

@@ -1,4 +1,4 @@
-"""What a pruning section does to layers of given shapes, or why it cannot: no weights, no torch."""
+"""What a pruning pattern does to layers of given shapes, or why it cannot: no weights, no torch."""
 
 from __future__ import annotations
 
@@ -6,54 +6,65 @@ import re
 from collections.abc import Iterable, Sequence
 from math import prod
 
-from sms_dist.config import PruningConfig
 from sms_dist.lookup import nearest
 from sms_dist.pruning.apportion import num_kept
 from sms_dist.pruning.shares import Shapes, check_one_each, is_convolution, uniform_plus
 
 UNSTRUCTURED, FILTERS = "unstructured", "filters"
 DEFAULT_ALLOCATION = "global"
+DEFAULT_SCORE = "magnitude"
 _N_OF_M = re.compile(r"([1-9]\d{0,3}):([1-9]\d{0,3})")
 
 
-def check_pruning(shapes: Shapes, pruning: PruningConfig, sparsities: Sequence[float]) -> None:
-    """ValueError for the first thing that could not work.
+def check_pruning(
+    shapes: Shapes,
+    sparsities: Sequence[float],
+    *,
+    pattern: str = UNSTRUCTURED,
+    allocation: str = DEFAULT_ALLOCATION,
+    goal_sparsity: float | None = None,
+    keep_dense: Sequence[str] = (),
+) -> None:
+    """Raise ValueError for the first thing that cannot work.
 
-    `shapes` are those of all weights that could be pruned, the ones in pruning.keep_dense included.
+    `shapes` are those of all weights that can be pruned, the ones in `keep_dense` included;
+    `sparsities` those of the phases, `goal_sparsity` as it was asked for.
     """
-    names = without(shapes, pruning.keep_dense)
-    cut = {name: shapes[name] for name in names}
-    numbers = n_of_m(pruning.pattern)
-    if pruning.pattern == UNSTRUCTURED:
-        _check_allocation(cut, pruning, sparsities)
-    elif pruning.allocation != DEFAULT_ALLOCATION:
+    cut = {name: shapes[name] for name in without(shapes, keep_dense)}
+    numbers = n_of_m(pattern)
+    if pattern == UNSTRUCTURED:
+        _check_allocation(cut, allocation, sparsities)
+    elif allocation != DEFAULT_ALLOCATION:
         raise ValueError(
-            f"pruning.allocation={pruning.allocation} shares single weights out; with "
-            f"pruning.pattern={pruning.pattern} every layer loses the same fraction; leave "
+            f"pruning.allocation={allocation} shares single weights out; with "
+            f"pruning.pattern={pattern} every layer loses the same fraction; leave "
             "pruning.allocation out"
         )
     elif numbers is None:
         _check_filters(cut, sparsities)
     else:
-        _check_goal(numbers, pruning)
-        _check_inputs(cut, numbers[1], pruning)
+        _check_goal(numbers, pattern, goal_sparsity)
+        _check_inputs(cut, numbers[1], pattern, keep_dense)
 
 
-def needs_shapes(pruning: PruningConfig) -> bool:
-    """Whether check_pruning could find anything that the name of the allocation does not show."""
-    allocated = ("uniform_plus", "lamp")
-    is_plain = pruning.pattern == UNSTRUCTURED and pruning.allocation not in allocated
-    return bool(pruning.keep_dense) or not is_plain
+def needs_shapes(
+    pattern: str = UNSTRUCTURED,
+    allocation: str = DEFAULT_ALLOCATION,
+    keep_dense: Sequence[str] = (),
+) -> bool:
+    """Return whether check_pruning depends on the shapes of the layers."""
+    is_plain = pattern == UNSTRUCTURED and allocation not in ("uniform_plus", "lamp")
+    return bool(keep_dense) or not is_plain
 
 
-def num_expected(shapes: Shapes, sparsity: float, pruning: PruningConfig) -> int:
-    """How many weights survive a phase of this sparsity; `shapes` without pruning.keep_dense.
+def num_expected(shapes: Shapes, sparsity: float, pattern: str = UNSTRUCTURED) -> int:
+    """Return how many weights survive a phase of this sparsity; `shapes` are of what is pruned.
 
     Filters and groups of N:M go as wholes, so it differs a little from the sparsity asked for.
     """
-    numbers = n_of_m(pruning.pattern)
+    numbers = n_of_m(pattern)
     sizes = {name: prod(shape) for name, shape in shapes.items()}
-    if pruning.pattern == UNSTRUCTURED:
+    if pattern == UNSTRUCTURED:
         return num_kept(sum(sizes.values()), sparsity)
     if numbers is not None:
         return sum(sizes.values()) // numbers[1] * num_kept(numbers[1], sparsity)
@@ -98,12 +109,12 @@ def without(names: Iterable[str], keep_dense: Sequence[str]) -> list[str]:
     return left
 
 
-def _check_allocation(shapes: Shapes, pruning: PruningConfig, sparsities: Sequence[float]) -> None:
+def _check_allocation(shapes: Shapes, allocation: str, sparsities: Sequence[float]) -> None:
     num = sum(map(prod, shapes.values()))
     for sparsity in sparsities:
-        if pruning.allocation == "uniform_plus":
+        if allocation == "uniform_plus":
             uniform_plus(shapes, num_kept(num, sparsity))
-        if pruning.allocation == "lamp":
+        if allocation == "lamp":
             check_one_each(list(shapes), num_kept(num, sparsity))
 
 
@@ -124,24 +135,23 @@ def _check_filters(shapes: Shapes, sparsities: Sequence[float]) -> None:
                 )
 
 
-def _check_goal(numbers: tuple[int, int], pruning: PruningConfig) -> None:
+def _check_goal(numbers: tuple[int, int], pattern: str, given: float | None) -> None:
     goal = 1 - numbers[0] / numbers[1]
-    given = pruning.goal_sparsity
     if given is None or abs(given - goal) > 1e-6:
         shown = "null" if given is None else given
         raise ValueError(
-            f"pruning.pattern={pruning.pattern} removes {goal:.9g} of the weights, but "
+            f"pruning.pattern={pattern} removes {goal:.9g} of the weights, but "
             f"pruning.goal_sparsity={shown}; set pruning.goal_sparsity={goal:.9g}"
         )
 
 
-def _check_inputs(shapes: Shapes, of: int, pruning: PruningConfig) -> None:
+def _check_inputs(shapes: Shapes, of: int, pattern: str, keep_dense: Sequence[str]) -> None:
     misfits = [name for name, shape in shapes.items() if shape[1] % of]
     if misfits:
         name = misfits[0]
         others = f" (and {len(misfits) - 1} more)" if misfits[1:] else ""
-        kept = ", ".join([*pruning.keep_dense, *misfits])
+        kept = ", ".join([*keep_dense, *misfits])
         raise ValueError(
-            f"pruning.pattern={pruning.pattern} takes {of} inputs together, and {name} of shape "
+            f"pruning.pattern={pattern} takes {of} inputs together, and {name} of shape "
             f"{shapes[name]} has {shapes[name][1]}{others}; set pruning.keep_dense=[{kept}]"
         )

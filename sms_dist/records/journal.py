@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sms_dist import plain_json
+from sms_dist.atomic import sync
 from sms_dist.records.disk_errors import telling
-from sms_dist.records.files import finite, sync
+from sms_dist.records.files import finite
 
 
 class Journal:

@@ -1,197 +1,202 @@
-"""One start works in a run folder: a file says which, and a counter in it that it still does.
+"""One start works in a run folder: a lease that its holder renews, and `lock.json`, which names it.
 
-The clocks of two hosts are never compared: whether the counter changes is watched by whoever wants
-the folder, for a few beats. The file is made with O_EXCL, which holds on NFS too; flock only keeps
-two processes of one moment from removing the same stale file twice.
+The lease is filelock's, in the hidden file `.lock`: clocks of hosts are never compared, and a
+holder that died on this host gives way at once. It was tried on local disks, not on NFS.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
+import json
 import os
 import shlex
 import sys
-import threading
-import time
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
-from sms_dist.records.disk_errors import entering
-from sms_dist.records.files import make_folder
-from sms_dist.records.lock_owner import SIZE, Owner
+from filelock import LeaseCompromise, LeaseSettingsMismatch, SoftFileLease, Timeout
 
-INTERVAL = 2.0  # seconds between two beats
-MISSED = 4  # beats after which the owner counts as dead
-LOOKS = 20  # between two beats, by one who waits; the file may also be in the middle of being made
+from sms_dist import atomic, plain_json
+from sms_dist.process_identity import Process, is_gone, this_process
+from sms_dist.records.disk_errors import entering
+
+INTERVAL = 2.0  # seconds between two renewals
+MISSED = 4  # intervals without a renewal, after which others may take the folder
+MARKER = ".lock"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that holds a run folder."""
+
+    host: str
+    pid: int
+    job: str  # of Slurm; empty if there is none
+    since: str  # for people: it is compared with nothing
+    machine: str
+    started: str
+    token: str  # of its lease
+
+    @classmethod
+    def parse(cls, content: bytes) -> Owner | None:
+        """Return the owner that a lock.json names; None where it is torn or something else."""
+        try:
+            owner = cls(**plain_json.parse_object(content, "a lock"))
+        except (ValueError, TypeError):
+            return None
+        texts = (owner.host, owner.job, owner.since, owner.machine, owner.started, owner.token)
+        is_sound = all(isinstance(text, str) and text.isprintable() for text in texts)
+        return (
+            owner if is_sound and isinstance(owner.pid, int) and 0 < owner.pid < 1 << 31 else None
+        )
+
+    def is_gone(self) -> bool | None:
+        """Return whether the process has died; None if that cannot be seen from here."""
+        return is_gone(Process(self.host, self.machine, self.pid, self.started))
+
+    def __str__(self) -> str:
+        job = f" (job {self.job})" if self.job else ""
+        return f"process {self.pid} on host {self.host}{job} since {self.since}"
+
+
+class Lock:
+    """A run folder that this process holds until it releases it or dies."""
+
+    def __init__(self, path: Path, on_lost: Callable[[str], None], interval: float) -> None:
+        self.path, self._on_lost = path, on_lost
+        self._lease = SoftFileLease(
+            path.with_name(MARKER),
+            lease_duration=MISSED * interval,
+            heartbeat_interval=interval,
+            on_compromise=self._report,
+            thread_local=False,  # may be released by any thread
+        )
+        is_renewed = _watch(path, MISSED * interval)
+        self._lease.acquire((MISSED + 1) * interval, interval / 20, cancel_check=is_renewed)
+        try:
+            self._name_owner()
+        except OSError:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Leave the folder to others; nothing happens the second time."""
+        if not self._lease.is_locked:
+            return
+        with suppress(OSError):
+            if self._is_ours():
+                self.path.unlink()
+        with suppress(OSError):
+            self._lease.release()
+
+    def _name_owner(self) -> None:
+        atomic.sync(Path(self._lease.lock_file))  # after a power cut it would be empty
+        assert self._lease.token
+        me = this_process()
+        owner = Owner(
+            host=me.host,
+            pid=me.pid,
+            job=os.environ.get("SLURM_JOB_ID", ""),
+            since=f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S} UTC",
+            machine=me.machine,
+            started=me.born,
+            token=self._lease.token,
+        )
+        atomic.write(self.path, json.dumps(asdict(owner)).encode() + b"\n")
+
+    def _is_ours(self) -> bool:
+        marker = self._lease.owner
+        return marker is not None and marker.token == self._lease.token
+
+    def _report(self, loss: LeaseCompromise) -> None:
+        """Called by the lease, once, in its thread."""
+        root = self.path.parent
+        if loss.reason == "owner-changed":
+            who = read(self.path) or "another process"
+            self._on_lost(f"the run folder {root} has been taken over by {who}")
+        elif loss.reason == "marker-missing":
+            what = loss.lock_file if root.is_dir() else f"the run folder {root}"
+            self._on_lost(f"{what} is gone: somebody removed it while the run was at work")
+        else:
+            self._on_lost(f"the lock of the run folder {root} could not be renewed: {loss.error}")
 
 
 def acquire(
     path: Path, on_lost: Callable[[str], None] = lambda reason: None, interval: float = INTERVAL
 ) -> Lock:
-    """Take the run folder that `path` lies in; ValueError if another process works there.
+    """Take the run folder that `path`, its lock.json, lies in.
 
-    A lock whose process has died is taken over: at once if that can be seen on this host, else
-    when it has stood still for some beats. `on_lost` is called in a thread, once, when the folder
-    vanishes or another process has taken it.
+    ValueError if another process works there: one that renews its lease while we look. A process
+    of this host that has died gives way at once; one that was stopped, or of another host, once it
+    has not renewed its lease for `MISSED` intervals. `on_lost` is called in a thread, once, when
+    the folder vanishes, another process has taken it, or the lease cannot be renewed.
     """
-    with entering(path.parent):
-        make_folder(path.parent)
-        while True:
-            with suppress(FileExistsError):
-                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-                return Lock(path, os.open(path, flags, 0o666), on_lost, interval)
-            _make_way(path, interval)
-
-
-class Lock:
-    """Held by one process, until it releases it or dies; made by `acquire`."""
-
-    def __init__(
-        self, path: Path, descriptor: int, on_lost: Callable[[str], None], interval: float
-    ) -> None:
-        self.path, self._descriptor = path, descriptor
-        self._on_lost, self._interval = on_lost, interval
-        self._owner = Owner.me(token=uuid.uuid4().hex)
-        self._is_over = threading.Event()
+    root = path.parent
+    with entering(root):
+        atomic.make_folder(root)
         try:
-            self._write()
-        except OSError:
-            os.close(descriptor)
-            with suppress(OSError):  # nobody could read it
-                path.unlink()
-            raise
-        self._thread = threading.Thread(target=self._beat, name="run folder lock", daemon=True)
-        self._thread.start()
+            try:
+                return Lock(path, on_lost, interval)
+            except Timeout:
+                if not _spoil_empty(path.with_name(MARKER)):
+                    raise
+                return Lock(path, on_lost, interval)
+        except (Timeout, LeaseSettingsMismatch):
+            stop = shlex.quote(str(root / "stop"))
+            raise ValueError(
+                f"the run folder {root} is in use by {read(path) or 'somebody unknown'}; wait for "
+                f"it, stop it with `touch {stop}`, or name another folder with --run-dir"
+            ) from None
 
-    def release(self) -> None:
-        """Leave the folder to others; nothing happens the second time."""
-        if self._is_over.is_set():
-            return
-        self._is_over.set()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(5)  # a disk that hangs must not hang us here
-        with suppress(OSError):
-            _remove(self.path, self._descriptor, self._owner.token)
-        os.close(self._descriptor)
 
-    def _beat(self) -> None:
-        while not self._is_over.wait(self._interval):
-            self._owner = replace(self._owner, beat=self._owner.beat + 1)
-            with suppress(OSError):  # a full or failing disk: whoever writes there will tell
-                self._write()
-            reason = self._lost()
-            if reason and not self._is_over.is_set():
-                self._on_lost(reason)
-                return
+def _spoil_empty(marker: Path) -> bool:
+    """Make an empty lease a damaged one: filelock replaces these, and waits for empty ones forever.
 
-    def _write(self) -> None:
-        # Into the file we made, by its descriptor: one that took our place is never written over.
-        os.pwrite(self._descriptor, self._owner.text(), 0)
-        os.fsync(self._descriptor)  # NFS: now the other hosts can see it
-
-    def _lost(self) -> str | None:
-        """Why the folder is not ours any more, if so."""
-        try:
-            content = _content(self.path)
-        except OSError:  # the disk cannot be read now: that says nothing
-            return None
-        root = self.path.parent
-        if content is None:
-            what = self.path if root.is_dir() else f"the run folder {root}"
-            return f"{what} is gone: somebody removed it while the run was at work"
-        owner = Owner.parse(content)
-        if owner is not None and owner.token == self._owner.token:
-            return None
-        return f"the run folder {root} has been taken over by {owner or 'something else'}"
+    It is what a process leaves that dies while it takes the lease. One that lives still writes
+    over what we write.
+    """
+    with suppress(OSError), marker.open("r+b") as file:
+        if not file.read(1):
+            file.write(b"empty\n")
+            return True
+    return False
 
 
 def read(path: Path) -> Owner | None:
-    """Who has the run folder; None if nobody, or if that cannot be read. May have died since."""
+    """Return who holds the run folder; None if nobody does, or the files do not say who.
+
+    The process may have died since.
+    """
+    marker = SoftFileLease(path.with_name(MARKER)).owner
     with suppress(OSError):
-        return Owner.parse(_content(path) or b"")
+        owner = Owner.parse(path.read_bytes())
+        return owner if owner and marker and owner.token == marker.token else None
     return None
 
 
-def _make_way(path: Path, interval: float) -> None:
-    """Remove the lock of a process that has died; ValueError if it is at work.
+def _watch(path: Path, seconds: float) -> Callable[[], bool]:
+    """Return whether, since this call, the holder has renewed its lease or another has taken it."""
+    first = _state(path)
+    is_said = False
 
-    Does nothing if the lock changes hands meanwhile: then look again.
-    """
-    try:  # held until the end: a file in its place cannot pass for it
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        owner = Owner.parse(_content(path) or b"")
-        if _has_died(path, owner, interval):
-            _remove(path, descriptor, owner.token if owner else None)
-        elif owner is not None and _token(path) == owner.token:
-            stop = shlex.quote(str(path.parent / "stop"))
-            raise ValueError(
-                f"the run folder {path.parent} is in use by {owner}; wait for it, stop it with "
-                f"`touch {stop}`, or name another folder with --run-dir"
-            )
-    finally:
-        os.close(descriptor)
+    def is_renewed() -> bool:
+        nonlocal is_said
+        owner = read(path)
+        if not is_said and (owner is None or owner.is_gone() is None):
+            line = f"the run folder {path.parent} is locked by {owner or 'somebody unknown'}; "
+            line += f"checking for {seconds:.0f} s whether it is still alive"
+            print(line, file=sys.stderr, flush=True)
+        is_said = True
+        state = _state(path)
+        return state is not None and state != first
+
+    return is_renewed
 
 
-def _has_died(path: Path, owner: Owner | None, interval: float) -> bool:
-    is_gone = None if owner is None else owner.is_gone()
-    return _stands_still(path, owner, interval) if is_gone is None else is_gone
-
-
-def _stands_still(path: Path, owner: Owner | None, interval: float) -> bool:
-    """Whether the file stays as it is for some beats.
-
-    Looks are counted, not time: a file server that hangs for a minute hangs for both of us.
-    """
-    who = owner or "somebody unknown"
-    print(
-        f"the run folder {path.parent} was in use by {who}; looking for {MISSED * interval:.0f} "
-        "seconds whether it still is",
-        file=sys.stderr,
-        flush=True,
-    )
-    seen = _content(path)
-    for _ in range(MISSED * LOOKS):
-        time.sleep(interval / LOOKS)
-        if _content(path) != seen:
-            return False
-    return True
-
-
-def _remove(path: Path, descriptor: int, token: str | None) -> None:
-    """Remove the file that `descriptor` is open on, if it still is the one with this token.
-
-    `token` None: one that cannot be read. Of several processes only one removes it.
-    """
-    with suppress(OSError):  # some network file systems have no flock
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
-        if os.path.samestat(os.fstat(descriptor), path.stat()) and _token(path) == token:
-            path.unlink()
-    except FileNotFoundError:
-        pass
-    finally:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-
-
-def _token(path: Path) -> str | None:
-    owner = Owner.parse(_content(path) or b"")
-    return owner.token if owner else None
-
-
-def _content(path: Path) -> bytes | None:
-    """None if it is not there. Opened anew each time: only then NFS asks the server."""
-    try:
-        with path.open("rb") as file:
-            return file.read(SIZE)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
-            return None
-        raise
+def _state(path: Path) -> tuple[int, int] | None:
+    with suppress(OSError):
+        state = path.with_name(MARKER).stat()
+        return state.st_mtime_ns, state.st_ino
+    return None

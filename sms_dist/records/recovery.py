@@ -13,10 +13,9 @@ from typing import Any
 
 from torch import Tensor
 
-from sms_dist import plain_json, safetensors_file
-from sms_dist.file_pieces import sha256_of
+from sms_dist import atomic, plain_json, safetensors_file
 from sms_dist.records.disk_errors import told
-from sms_dist.records.files import json_text, make_folder, write_atomic
+from sms_dist.records.files import json_text
 
 SLOTS = ("a", "b")
 Tensors = Mapping[str, Tensor]
@@ -55,7 +54,7 @@ class RecoveryPoints:
             manifest = _manifest(path.with_suffix(".json"))
             if manifest is None or manifest["identity"] != self._identity:
                 continue
-            if path.is_file() and sha256_of(path) == manifest["sha256"]:
+            if path.is_file() and atomic.sha256_of(path) == manifest["sha256"]:
                 found[int(manifest["document"]["steps"])] = Found(path, manifest["document"])
         return found
 
@@ -97,12 +96,14 @@ class RecoveryPoints:
         start = time.monotonic()
         try:
             path = self._file(slot, self._rank)
-            make_folder(path.parent)
+            atomic.make_folder(path.parent)
             for remains in path.parent.glob(f".{path.stem}.*.tmp"):  # of starts that were killed
-                remains.unlink()
-            sha256 = write_atomic(path, safetensors_file.pieces(tensors)).sha256
+                shutil.rmtree(remains) if remains.is_dir() else remains.unlink()
+            with atomic.replacing(path, in_folder=True) as new:
+                safetensors_file.write(new, tensors)
+                sha256 = atomic.sha256_of(new)
             manifest = {"identity": self._identity, "sha256": sha256, "document": document}
-            write_atomic(path.with_suffix(".json"), [json_text(manifest).encode()])
+            atomic.write(path.with_suffix(".json"), json_text(manifest).encode())
         except (OSError, ValueError) as error:  # told by `finish`, in the thread that trains
             self._error = error
         self.seconds = time.monotonic() - start

@@ -17,11 +17,12 @@ from typing import Any
 
 import sms_dist
 from sms_dist import config_file, plain_json
+from sms_dist.atomic import make_folder
 from sms_dist.config import Config
 from sms_dist.config_compare import differences
 from sms_dist.paths import RunPaths
 from sms_dist.records.disk_errors import entering
-from sms_dist.records.files import json_text, make_folder, write_text
+from sms_dist.records.files import json_text, write_text
 from sms_dist.records.lock import Lock, acquire
 
 SNAPSHOT_ORIGIN = "origin.json"  # says where a job's copy of the code was made

@@ -13,16 +13,11 @@ from typing import Any
 from torch import Tensor
 
 from sms_dist import plain_json, safetensors_file
-from sms_dist.file_pieces import Content, Written, sha256_of, write
+from sms_dist.atomic import make_folder, replacing, sha256_of, sync
 from sms_dist.paths import MANIFEST
 from sms_dist.printable import printable
 from sms_dist.records.disk_errors import telling
-from sms_dist.records.files import (
-    json_text,
-    make_folder,
-    sync,
-    write_text,
-)
+from sms_dist.records.files import json_text, write_text
 
 __all__ = [
     "discard",
@@ -47,14 +42,17 @@ def save(
     ValueError where the disk cannot take it.
     """
     assert not is_complete(folder), f"{folder} is there already"
-    contents: dict[str, Content] = {
-        name: safetensors_file.pieces(named) for name, named in tensors.items()
-    }
-    contents |= {name: [json_text(value).encode()] for name, value in documents.items()}
     with telling(folder):
         make_folder(folder.parent)
         _remove_remains(folder)
-        _write_folder(folder, contents)
+        with replacing(folder) as new:
+            new.mkdir()
+            for name, named in tensors.items():
+                safetensors_file.write(new / name, named)
+            for name, value in documents.items():
+                (new / name).write_text(json_text(value))
+            manifest = {name: _entry_of(new / name) for name in (*tensors, *documents)}
+            (new / MANIFEST).write_text(json_text(manifest))
 
 
 def is_complete(folder: Path) -> bool:
@@ -80,7 +78,7 @@ def load_tensors(folder: Path, file: str) -> dict[str, Tensor]:
         written, found = _read(path)
     except OSError as error:
         raise _unreadable(path, error) from None
-    if _told(written) != entry:
+    if written != entry:
         raise _changed(folder, path)
     if isinstance(found, str):
         raise _damaged(folder, path, found)
@@ -91,45 +89,28 @@ def load_document(folder: Path, file: str) -> Any:
     """The JSON value of a saved file; ValueError where a byte of it changed."""
     path, entry = folder / file, _entry(folder, file)
     content = _content(folder, path)
-    if _told(Written(hashlib.sha256(content).hexdigest(), len(content))) != entry:
+    if {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)} != entry:
         raise _changed(folder, path)
     return _parsed(folder, path, content)
 
 
-def _write_folder(folder: Path, contents: Mapping[str, Content]) -> None:
-    """All files and, last, their manifest; or, after an error, none."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir()
-        written = {name: write(temporary / name, each) for name, each in contents.items()}
-        manifest = {name: _told(each) for name, each in written.items()}
-        write(temporary / MANIFEST, [json_text(manifest).encode()])
-        sync(temporary)
-        os.replace(temporary, folder)
-    except (OSError, ValueError):
-        shutil.rmtree(temporary, ignore_errors=True)  # it would eat the space that is left
-        raise
-    sync(folder.parent)
+def _entry_of(path: Path) -> dict[str, str | int]:
+    """Return what the manifest says of a file."""
+    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
 
 
-def _told(written: Written) -> dict[str, str | int]:
-    """In the manifest."""
-    return {"sha256": written.sha256, "bytes": written.num_bytes}
-
-
-def _read(path: Path) -> tuple[Written, dict[str, Tensor] | str]:
-    """What is in a file, and its tensors, or why it has none."""
+def _read(path: Path) -> tuple[dict[str, str | int], dict[str, Tensor] | str]:
+    """Return what the manifest has to say of a file, and its tensors, or why it has none."""
     try:
         tensors, sha256 = safetensors_file.read(path)
-        return Written(sha256, path.stat().st_size), tensors
+        return {"sha256": sha256, "bytes": path.stat().st_size}, tensors
     except ValueError as error:
-        reason = str(error).partition(";")[0].removeprefix(f"{path} ")
-        return Written(sha256_of(path), path.stat().st_size), reason
+        return _entry_of(path), str(error).partition(";")[0].removeprefix(f"{path} ")
 
 
 def _remove_remains(folder: Path) -> None:
     """Remove what crashed saves of this folder left, and the folder itself if it is incomplete."""
-    remains = re.compile(rf"\.{re.escape(folder.name)}\.\d+\.tmp")
+    remains = re.compile(rf"\.{re.escape(folder.name)}\.(\w+\.)?\d+\.tmp")
     for sibling in list(folder.parent.iterdir()):
         if remains.fullmatch(sibling.name) or sibling.name == folder.name:
             shutil.rmtree(sibling)

@@ -4,33 +4,49 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from sms_dist.config import PretrainConfig
-from sms_dist.lookup import lookup
-
-Body = Callable[[PretrainConfig, int, int], list[float]]  # (config, epochs, steps per epoch)
+from sms_dist.lookup import lookup_open
 
 
-def constant(config: PretrainConfig, epochs: int, steps: int) -> list[float]:
-    return [config.learning_rate] * (epochs * steps)
+@dataclass(frozen=True)
+class Curve:
+    """The learning rate over pretraining, in epochs: a linear warm-up, then a schedule by name."""
+
+    schedule: str
+    epochs: int
+    learning_rate: float  # the largest
+    final_learning_rate: float = 0.0  # linear and cosine end here
+    warmup_epochs: int = 0
+    milestones: tuple[int, ...] = ()  # steps: epochs, from 1, at whose start the rate is reduced
+    decay: float = 0.1  # steps: the factor at each milestone
 
 
-def linear(config: PretrainConfig, epochs: int, steps: int) -> list[float]:
-    num, last = epochs * steps, config.final_learning_rate
-    return [last + (config.learning_rate - last) * (1 - i / num) for i in range(num)]
+Body = Callable[
+    [Curve, int, int], list[float]
+]  # (curve, epochs after the warm-up, steps per epoch)
 
 
-def cosine(config: PretrainConfig, epochs: int, steps: int) -> list[float]:
-    num, last = epochs * steps, config.final_learning_rate
-    height = (config.learning_rate - last) / 2
+def constant(curve: Curve, epochs: int, steps: int) -> list[float]:
+    return [curve.learning_rate] * (epochs * steps)
+
+
+def linear(curve: Curve, epochs: int, steps: int) -> list[float]:
+    num, last = epochs * steps, curve.final_learning_rate
+    return [last + (curve.learning_rate - last) * (1 - i / num) for i in range(num)]
+
+
+def cosine(curve: Curve, epochs: int, steps: int) -> list[float]:
+    num, last = epochs * steps, curve.final_learning_rate
+    height = (curve.learning_rate - last) / 2
     return [last + height * (1 + math.cos(math.pi * i / num)) for i in range(num)]
 
 
-def steps(config: PretrainConfig, epochs: int, steps: int) -> list[float]:
+def steps(curve: Curve, epochs: int, steps: int) -> list[float]:
     """The milestones count epochs of the whole pretraining, warm-up included, from 1."""
-    first = config.warmup_epochs + 1
-    passed = [sum(m <= epoch for m in config.milestones) for epoch in range(first, first + epochs)]
-    return [config.learning_rate * config.decay**n for n in passed for _ in range(steps)]
+    first = curve.warmup_epochs + 1
+    passed = [sum(m <= epoch for m in curve.milestones) for epoch in range(first, first + epochs)]
+    return [curve.learning_rate * curve.decay**n for n in passed for _ in range(steps)]
 
 
 PRETRAINING: dict[str, Body] = {
@@ -41,14 +57,14 @@ PRETRAINING: dict[str, Body] = {
 }
 
 
-def pretraining_rates(config: PretrainConfig, steps_per_epoch: int) -> list[float]:
+def pretraining_rates(curve: Curve, steps_per_epoch: int) -> list[float]:
     """The rate of every step: a linear warm-up from 0, then the schedule over what is left."""
-    body = lookup(PRETRAINING, config.schedule, "pretrain.schedule")
-    if config.warmup_epochs > config.epochs:
+    body = lookup_open(PRETRAINING, curve.schedule, "pretrain.schedule")
+    if curve.warmup_epochs > curve.epochs:
         raise ValueError(
-            f"pretrain.warmup_epochs={config.warmup_epochs} is more than pretrain.epochs="
-            f"{config.epochs}; shorten the warm-up"
+            f"pretrain.warmup_epochs={curve.warmup_epochs} is more than pretrain.epochs="
+            f"{curve.epochs}; shorten the warm-up"
         )
-    num_warmup = config.warmup_epochs * steps_per_epoch
-    warmup = [config.learning_rate * i / num_warmup for i in range(num_warmup)]
-    return warmup + body(config, config.epochs - config.warmup_epochs, steps_per_epoch)
+    num_warmup = curve.warmup_epochs * steps_per_epoch
+    warmup = [curve.learning_rate * i / num_warmup for i in range(num_warmup)]
+    return warmup + body(curve, curve.epochs - curve.warmup_epochs, steps_per_epoch)

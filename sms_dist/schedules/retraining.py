@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from sms_dist.lookup import lookup
+from sms_dist.lookup import lookup_open
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ WITHOUT_WARMUP = ("ft", "lrw")
 
 def retraining_rates(name: str, phase: Retraining, num_steps: int, warmup: float) -> list[float]:
     """The rate of every step: a cosine-shaped warm-up from 0 to the start value, then the body."""
-    body = lookup(RETRAINING, name, "retrain.schedule")
+    body = lookup_open(RETRAINING, name, "retrain.schedule")
     num_warmup = 0 if name in WITHOUT_WARMUP else int(warmup * num_steps)
     rates = body(phase, num_steps - num_warmup)
     rise = [rates[0] * (1 - math.cos(math.pi * i / num_warmup)) / 2 for i in range(num_warmup)]

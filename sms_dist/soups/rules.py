@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from sms_dist.config import SoupConfig
-from sms_dist.lookup import lookup
+from sms_dist.lookup import lookup_open
 
 Coefficients = list[float]  # of each candidate; none is negative, they add up to 1
 
@@ -25,7 +24,15 @@ class Oracle(Protocol):
         ...
 
 
-Choose = Callable[[Sequence[float], Oracle, SoupConfig], Coefficients]
+@dataclass(frozen=True)
+class Descent:
+    """How learned rules descend: Adam's steps on the coefficients and their learning rate."""
+
+    steps: int = 30
+    learning_rate: float = 0.1
+
+
+Choose = Callable[[Sequence[float], Oracle, Descent], Coefficients]
 
 
 @dataclass(frozen=True)
@@ -43,17 +50,17 @@ def average(members: Sequence[int], num: int) -> Coefficients:
     return [1 / len(members) if i in members else 0.0 for i in range(num)]
 
 
-def uniform(scores: Sequence[float], oracle: Oracle, config: SoupConfig) -> Coefficients:
+def uniform(scores: Sequence[float], oracle: Oracle, descent: Descent) -> Coefficients:
     """The mean of all candidates."""
     return average(range(len(scores)), len(scores))
 
 
-def best(scores: Sequence[float], oracle: Oracle, config: SoupConfig) -> Coefficients:
+def best(scores: Sequence[float], oracle: Oracle, descent: Descent) -> Coefficients:
     """The best candidate alone; ties go to the lower index."""
     return average([max(range(len(scores)), key=lambda i: scores[i])], len(scores))
 
 
-def greedy(scores: Sequence[float], oracle: Oracle, config: SoupConfig) -> Coefficients:
+def greedy(scores: Sequence[float], oracle: Oracle, descent: Descent) -> Coefficients:
     """From the best candidate down, each joins if the soup with it scores at least as well."""
     order = sorted(range(len(scores)), key=lambda i: -scores[i])  # stable: ties by lower index
     chosen, highest = order[:1], scores[order[0]]
@@ -64,7 +71,7 @@ def greedy(scores: Sequence[float], oracle: Oracle, config: SoupConfig) -> Coeff
     return average(chosen, len(scores))
 
 
-def learned(scores: Sequence[float], oracle: Oracle, config: SoupConfig) -> Coefficients:
+def learned(scores: Sequence[float], oracle: Oracle, descent: Descent) -> Coefficients:
     """The lowest objective that a descent from the mean on comes across (Wortsman et al., 2022).
 
     Adam moves one number per candidate, whose softmax are the coefficients. The mean itself is
@@ -77,8 +84,8 @@ def learned(scores: Sequence[float], oracle: Oracle, config: SoupConfig) -> Coef
     if num == 1:
         return chosen
     logits = torch.zeros(num, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.Adam([logits], lr=config.learning_rate)
-    for _ in range(config.steps + 1):
+    optimizer = torch.optim.Adam([logits], lr=descent.learning_rate)
+    for _ in range(descent.steps + 1):
         coefficients = logits.softmax(0)
         value, gradient = oracle.objective(coefficients.tolist())
         if value < lowest:
@@ -99,4 +106,27 @@ RULES: dict[str, Rule] = {
 
 
 def rule(name: str) -> Rule:
-    return lookup(RULES, name, "soup.rule")
+    """Return the rule of a name: one of the table, or `package.module:function`.
+
+    A function of one's own is called with the candidates' validation scores and with a function
+    that returns the score of the soup with given coefficients; it returns the coefficients. Its
+    attribute `needs_validation = False` says that it looks at neither.
+    """
+    return lookup_open(RULES, name, "soup.rule", _own_rule)
+
+
+def _own_rule(given: Callable[..., Any]) -> Rule:
+    function = given() if isinstance(given, type) else given
+
+    def choose(scores: Sequence[float], oracle: Oracle, descent: Descent) -> Coefficients:
+        coefficients = [float(value) for value in function(list(scores), oracle.score)]
+        is_convex = min(coefficients, default=-1.0) >= 0 and abs(sum(coefficients) - 1) < 1e-6
+        if len(coefficients) != len(scores) or not is_convex:
+            raise ValueError(
+                f"soup.rule: {getattr(given, '__name__', given)} returned {coefficients} for "
+                f"{len(scores)} candidates; return a coefficient for each, none of them negative, "
+                "that add up to 1"
+            )
+        return coefficients
+
+    return Rule(choose, needs_validation=getattr(given, "needs_validation", True))

@@ -66,7 +66,15 @@ def _pruned(
 ) -> Start:
     """The weights `state`, cut down to the phase's sparsity by the magnitudes of `standing`."""
     assert phase.sparsity is not None
-    mask = tighten(standing.state, standing.mask, phase.sparsity, bench.config.pruning)
+    pruning = bench.config.pruning
+    mask = tighten(
+        standing.state,
+        standing.mask,
+        phase.sparsity,
+        pruning.pattern,
+        pruning.allocation,
+        pruning.score,
+    )
     distance = _distance(bench, state, mask, phase.fraction)
     weights = {name: tensor.clone() for name, tensor in state.items()}
     held = held_with(bench, mask)

@@ -11,7 +11,7 @@ from sms_dist.config_engine import EngineConfig
 from sms_dist.distributed.engines import make_engine
 from sms_dist.distributed.engines.base import Job
 from sms_dist.distributed.topology import Axis
-from sms_dist.training.meter import Meter
+from sms_dist.training.meter import Meter, own_loss
 from sms_dist.training.trial import WORTH, first_batch, seconds_of, seconds_once
 from sms_dist.training.workbench import Workbench
 
@@ -78,7 +78,10 @@ def try_compiling(bench: Workbench, modes: Sequence[str]) -> Trial:
 def _step_of(bench: Workbench, config: EngineConfig) -> Callable[[], None]:
     at, optimizer, size = bench.at, bench.recipe.pretrain, bench.config.data.batch_size
     job = Job(bench.new_model(), {}, Axis(None, 0, 1), at, config, optimizer, size)
-    engine, meter = make_engine(job), Meter(bench.task, optimizer.label_smoothing, at.device)
+    meter = Meter(
+        bench.task, optimizer.label_smoothing, at.device, own_loss(bench.config.pretrain.loss)
+    )
+    engine = make_engine(job)
     batch = first_batch(bench.loaders.train, bench.config.seed, 0, at.data)
 
     def step() -> None:

@@ -67,7 +67,7 @@ def _history(bench: Workbench, file: Path) -> History | None:
         return History(tuple(document["rates"]), document["epochs"])
     if config.history == "recorded":
         return None
-    rates = pretraining_rates(config, bench.loaders.train.num_steps)
+    rates = pretraining_rates(config.curve, bench.loaders.train.num_steps)
     if not rates:
         raise ValueError("pretrain.history=config needs pretrain.epochs above 0")
     return History(tuple(rates), config.epochs)

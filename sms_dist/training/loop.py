@@ -15,7 +15,7 @@ from sms_dist.distributed.engines.base import Engine, Holder
 from sms_dist.distributed.topology import Axis
 from sms_dist.randomness import stream
 from sms_dist.tasks.base import Task
-from sms_dist.training.meter import Meter
+from sms_dist.training.meter import Meter, OwnLoss
 from sms_dist.training.recovery import Keeper, Saved, section
 
 AnyHolder = TypeVar("AnyHolder", bound=Holder)
@@ -67,6 +67,7 @@ class Training:
     label_smoothing: float
     task: Task
     device: torch.device
+    own_loss: OwnLoss | None = None
 
 
 @dataclass
@@ -169,7 +170,7 @@ class Run(Generic[AnyHolder]):
         return Saved(shared, own, document)
 
     def _new_meter(self) -> Meter:
-        return Meter(self.job.task, self.job.label_smoothing, self.job.device)
+        return Meter(self.job.task, self.job.label_smoothing, self.job.device, self.job.own_loss)
 
 
 def train(run: Run[Engine]) -> list[Epoch]:

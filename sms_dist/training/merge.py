@@ -8,7 +8,7 @@ from typing import Any
 
 from sms_dist.soups.diversity import distances
 from sms_dist.soups.packing import Packing
-from sms_dist.soups.rules import rule
+from sms_dist.soups.rules import Descent, rule
 from sms_dist.training.diagnostics import loss_barrier, pair_soups
 from sms_dist.training.mixer import Mixer
 from sms_dist.training.oracle import SoupOracle, View
@@ -56,7 +56,9 @@ def merge(
     mixer = Mixer(bench.at, packing, own, owners)
     needs_teacher = chosen.needs_teacher and num > 1
     oracle = SoupOracle(bench, mixer, view, teacher if needs_teacher else None)
-    coefficients = chosen.choose(list(scores.values()), oracle, config)
+    coefficients = chosen.choose(
+        list(scores.values()), oracle, Descent(config.steps, config.learning_rate)
+    )
     found, pairs = distances(mixer.gram()), []
     if config.loss_barrier and num > 1:
         found["loss_barrier_max"] = loss_barrier(oracle, num)

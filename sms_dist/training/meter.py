@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sms_dist.distributed.collectives import sum_
 from sms_dist.distributed.topology import Axis
+from sms_dist.lookup import own
 from sms_dist.tasks.base import Outputs, Task
+
+OwnLoss = Callable[[Any, Tensor], Tensor]  # (outputs, targets) -> their mean, or all of them
+
+
+def own_loss(name: str | None) -> OwnLoss | None:
+    """Return the loss `package.module:function` of pretrain.loss; None for that of the task."""
+    if name is None:
+        return None
+    given = own(name, "pretrain.loss")
+    loss: OwnLoss = given() if isinstance(given, type) else given
+    return loss
 
 
 @dataclass(frozen=True)
@@ -31,22 +45,35 @@ class Seen:
 
     task: Task
     label_smoothing: float
+    own_loss: OwnLoss | None = None
 
     def __call__(self, outputs: Outputs, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The summed loss, and what a meter adds up: [4] float64."""
-        value = self.task.loss(outputs, targets, self.label_smoothing)
+        value = self._loss(outputs, targets)
         right, count = self.task.correct(outputs, targets)
         weight = self.task.weight(targets)
         if not isinstance(weight, Tensor):
             weight = torch.full_like(count, weight)  # filled where it lies: nobody waits
         return value, torch.stack([x.double() for x in (value.detach(), right, count, weight)])
 
+    def _loss(self, outputs: Outputs, targets: Tensor) -> Tensor:
+        if self.own_loss is None:
+            return self.task.loss(outputs, targets, self.label_smoothing)
+        value = self.own_loss(outputs, targets)
+        return value.sum() if value.dim() else value * self.task.weight(targets)
+
 
 class Meter:
     """A task's loss; its totals stay on the device until somebody asks."""
 
-    def __init__(self, task: Task, label_smoothing: float, device: torch.device) -> None:
-        self.seen = Seen(task, label_smoothing)
+    def __init__(
+        self,
+        task: Task,
+        label_smoothing: float,
+        device: torch.device,
+        own_loss: OwnLoss | None = None,
+    ) -> None:
+        self.seen = Seen(task, label_smoothing, own_loss)
         self.totals = torch.zeros(4, dtype=torch.float64, device=device)
 
     def loss(self, outputs: Outputs, targets: Tensor) -> Tensor:

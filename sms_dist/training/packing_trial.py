@@ -38,7 +38,7 @@ def try_packing(members: Sequence[tuple[Job, Training]]) -> Trial:
     """Take some steps of these candidates at rate 0; they are of no use after. In no collective."""
     batches = [first_batch(t.loader, t.seed, t.phase, job.axis) for job, t in members]
     jobs, (_, training) = [job for job, _ in members], members[0]
-    meter = Meter(training.task, training.label_smoothing, training.device)
+    meter = Meter(training.task, training.label_smoothing, training.device, training.own_loss)
     pack = PackedEngine(jobs, [1] * len(jobs))
     shares = {i: Share(b.inputs, b.targets, b.weight, 0.0) for i, b in enumerate(batches)}
 

@@ -15,6 +15,7 @@ from sms_dist.models.state import bare_state
 from sms_dist.schedules.pretraining import pretraining_rates
 from sms_dist.schedules.retraining import History
 from sms_dist.training.loop import Epoch, Run, Training, Watcher, train
+from sms_dist.training.meter import own_loss
 from sms_dist.training.recovery import Keeper
 from sms_dist.training.workbench import State, Workbench, full_precision
 
@@ -36,7 +37,7 @@ def pretrain(bench: Workbench, watcher: Watcher, make_keeper: Callable[[Axis], K
     """
     at, recipe = bench.at, bench.recipe
     num_steps = bench.loaders.train.num_steps
-    rates = pretraining_rates(recipe.pretrain, num_steps)
+    rates = pretraining_rates(recipe.pretrain.curve, num_steps)
     history = History(tuple(rates), recipe.pretrain.epochs) if rates else None
     axis = first_ranks(at, bench.pretrain_ranks)
     model = bench.new_model()
@@ -101,6 +102,7 @@ def _trained(
         label_smoothing=pretrain.label_smoothing,
         task=bench.task,
         device=bench.at.device,
+        own_loss=own_loss(pretrain.loss),
     )
     epochs = train(Run(engine, training, axis, watcher, keeper, kept))
     weights = engine.weights()

@@ -24,6 +24,7 @@ from sms_dist.sparse_rules.base import Rule, Setup
 from sms_dist.training.averaging import Average
 from sms_dist.training.lockstep import train_together
 from sms_dist.training.loop import AnyHolder, Epoch, Run, Training, Watcher, train
+from sms_dist.training.meter import own_loss
 from sms_dist.training.rates import candidate_rates
 from sms_dist.training.recovery import Keeper
 from sms_dist.training.settle import keeps_latent
@@ -171,6 +172,7 @@ def _training(bench: Workbench, start: Start, candidate: Candidate) -> Training:
         label_smoothing=bench.config.pretrain.label_smoothing,
         task=bench.task,
         device=bench.at.device,
+        own_loss=own_loss(bench.config.pretrain.loss),
     )
 
 

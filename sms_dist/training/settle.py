@@ -42,7 +42,15 @@ def settled(bench: Workbench, phase: Phase, state: State, everything: Mask) -> t
     """The average with the phase's mask: pruned again where the candidates had their own."""
     if not phase.has_own_masks or phase.sparsity is None:
         return state, everything
-    mask = tighten(state, everything, phase.sparsity, bench.config.pruning)
+    pruning = bench.config.pruning
+    mask = tighten(
+        state,
+        everything,
+        phase.sparsity,
+        pruning.pattern,
+        pruning.allocation,
+        pruning.score,
+    )
     weights = {name: tensor.clone() for name, tensor in state.items()}
     apply_(weights, held_with(bench, mask))
     return weights, mask

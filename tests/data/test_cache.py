@@ -68,7 +68,7 @@ def test_the_checksum_is_that_of_the_file_as_it_was_sent(folder):
 def test_what_a_killed_process_left_is_removed(folder):
     path = local_copy(folder, "b.tar.gz")
     path.unlink()
-    (path.parent / f".{path.name}.otherhost.1.partial").write_bytes(b"half")
+    (path.parent / f".{path.name}.0a1b2c3d.1.tmp").write_bytes(b"half")
     assert local_copy(folder, "b.tar.gz").read_bytes() == CONTENT
     assert copies(folder) == [path.name]
 

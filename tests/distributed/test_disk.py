@@ -100,7 +100,7 @@ def test_a_second_start_is_refused_and_touches_nothing(runs, tmp_path):
     assert ended.status == 2
     (line,) = ended.err.splitlines()
     assert f"{tmp_path}/run is in use by process {os.getpid()} on host" in line
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock.json"]
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {".lock", "lock.json"}
     lock.release()
 
 

@@ -18,8 +18,8 @@ from launcher.local_ranks import describe
 from sms_dist.distributed.topology import collective_timeout
 from sms_dist.distributed.watch.beats import Beat
 from sms_dist.distributed.watch.judge import Limits, Listener, fault, is_consequence
-from sms_dist.distributed.watch.processes import Process, is_gone, this_process
 from sms_dist.distributed.watch.watchdog import seconds_between_beats
+from sms_dist.process_identity import Process, is_gone, this_process
 
 WATCHED = PROGRAMS / "watched.py"
 WHO = r"error: rank 1 on \S+ \(pid \d+, phase 1, candidate 2, step \d+\): "

@@ -21,7 +21,7 @@ from launcher.status.screen import one_plain, several_plain
 from sms_dist.paths import RunPaths
 
 LONG = (*SMALL, "retrain.epochs=100000", "records.every_steps=1")
-PATTERNS = ("*.json", "*.jsonl", "*.yaml", "lock")
+PATTERNS = ("*.json", "*.jsonl", "*.yaml", ".lock")
 SECONDS = 120.0  # until a run trains its first candidate
 
 

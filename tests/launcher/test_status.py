@@ -25,6 +25,7 @@ from launcher.status.files import clock
 from launcher.status.look import look
 from launcher.status.remaining import left
 from launcher.status.screen import one
+from launcher.status.seen import LOCK
 from sms_dist.records.lock import read
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -88,16 +89,16 @@ def test_on_a_terminal_it_fits_80_columns_and_nothing_is_cut(run) -> None:
 
 def test_looking_changes_nothing(run) -> None:
     run.work()
-    files = [path for path in run.paths.root.rglob("*") if path != run.paths.lock]
+    files = [path for path in run.paths.root.rglob("*") if path.name != LOCK]
     before = {path: path.stat().st_mtime_ns for path in files}
     call(run.paths.root)
-    after = [path for path in run.paths.root.rglob("*") if path != run.paths.lock]
+    after = [path for path in run.paths.root.rglob("*") if path.name != LOCK]
     assert before == {path: path.stat().st_mtime_ns for path in after}
 
 
 def test_a_process_that_was_killed_is_known_at_once(run) -> None:
     code = "import sys, pathlib; from sms_dist.records.lock import acquire\n"
-    code += "acquire(pathlib.Path(sys.argv[1])); print(flush=True); sys.stdin.read()"
+    code += "lock = acquire(pathlib.Path(sys.argv[1])); print(flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, str(run.paths.lock)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, cwd=REPOSITORY, **pipes) as holder:
@@ -113,12 +114,14 @@ def test_a_host_that_is_silent_counts_as_lost_after_its_limit(tmp_path) -> None:
     run = RunAtWork(tmp_path / "run", "engine.silence_seconds=1000")
     run.work()
     owner = json.loads(run.paths.lock.read_text())
+    marker = run.paths.root / LOCK
+    lease = marker.read_text()
     run.lock.release()
-    elsewhere = json.dumps(owner | {"machine": "another", "host": "node9"})
-    run.paths.lock.write_text(elsewhere)
-    run.age(600, [run.paths.lock])
+    marker.write_text(lease)
+    run.paths.lock.write_text(json.dumps(owner | {"machine": "another", "host": "node9"}))
+    run.age(600, [marker])
     assert state(run) == ("running", 0)
-    run.age(600, [run.paths.lock])
+    run.age(600, [marker])
     assert state(run) == ("lost", 1)
     assert told(run)["reason"] == f"process {owner['pid']} on node9 is silent, 20 min"
 

@@ -16,7 +16,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from launcher.cli import cli
-from launcher.sweeping.tasks import result, tasks
+from launcher.sweeping.grid import result, sweep_runs
+from launcher.sweeping.running import _Children
 from sms_dist.paths import RunPaths
 from sms_dist.records import journal
 
@@ -94,8 +95,8 @@ def test_a_finished_point_is_told_by_its_score(tmp_path: Path) -> None:
     def told(**summary: object) -> str:
         paths = RunPaths(tmp_path)
         paths.summary.write_text(json.dumps(summary))
-        (task,) = tasks(None, (), to=tmp_path, num_ranks=1, is_sharing=False)
-        return result(replace(task, folder=tmp_path))
+        (run,) = sweep_runs(None, (), to=tmp_path, num_ranks=1, is_sharing=False)
+        return result(replace(run, folder=tmp_path))
 
     assert told(final={"test_accuracy": 0.5}) == "accuracy 50.00%"
     assert told(score="miou", final={"test_miou": 0.5}) == "mIoU 50.00%"
@@ -185,6 +186,25 @@ def test_ctrl_c_stops_the_children_and_says_how_to_go_on(tmp_path: Path) -> None
     assert "the same command goes on" in output
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
     assert str(tmp_path / "seed0") not in listed
+
+
+def test_a_second_signal_ends_a_child_that_does_not_stop() -> None:
+    children = _Children()
+    deaf = subprocess.Popen(
+        ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done"],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    children._processes.append(deaf)
+    assert deaf.stdout is not None
+    assert deaf.stdout.readline() == b"ready\n"
+    with children.signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert children.is_stopping
+        assert deaf.poll() is None
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert deaf.wait(60) == -signal.SIGKILL
+    deaf.stdout.close()
 
 
 def test_dry_run_prints_the_grid_and_commands_and_leaves_nothing(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from sms_dist.config import ModelConfig
-from sms_dist.metrics.speedup import macs, on_meta, theoretical_speedup
+from sms_dist.metrics.speedup import OTHER, macs, on_meta, theoretical_speedup
 from sms_dist.models import build_on_meta
 from sms_dist.pruning.mask import prunable_names
 from sms_dist.vision import torchvision
@@ -60,6 +60,58 @@ def test_a_layer_that_is_called_twice_counts_twice():
     layer = nn.Linear(3, 3)
     model = nn.Sequential(layer, nn.ReLU(), layer)
     assert macs(model, on_meta((3,))) == {"0.weight": 18}
+
+
+def test_a_layer_of_two_parents_counts_twice_under_its_first_name():
+    layer = nn.Linear(3, 3)
+    model = nn.ModuleDict({"b": nn.Sequential(layer), "a": nn.Sequential(layer, layer)})
+    model.forward = lambda x: model["a"](model["b"](x))
+    assert macs(model, on_meta((3,))) == {"b.0.weight": 27}
+
+
+class Hidden(nn.Module):
+    """Calls its layer through a wrapper that is not registered."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+        self.wrappers = [nn.Sequential(self.layer)]
+
+    def forward(self, x):
+        return self.wrappers[0](x)
+
+
+def test_the_names_are_those_of_the_model_whoever_calls_the_layer():
+    assert macs(Hidden(), on_meta((3,))) == {"layer.weight": 12}
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, is_fused):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True) if is_fused else None
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x):
+        if self.attention is not None:
+            return self.last(self.attention(x, x, x)[0])
+        return self.last(nn.functional.scaled_dot_product_attention(x, x, x))
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+@pytest.mark.parametrize("is_frozen", [False, True])
+@pytest.mark.parametrize(
+    ("is_fused", "other"), [(False, 2 * 5 * 5 * 8), (True, 2 * 5 * 5 * 8 + 4 * 5 * 8 * 8)]
+)
+def test_attention_counts_beside_the_layers(is_fused, other, is_frozen, device):
+    model = SelfAttention(is_fused).requires_grad_(not is_frozen)
+    counts = macs(model, (torch.zeros(3, 5, 8, device=device),))
+    assert counts == {"last.weight": 5 * 8 * 3, OTHER: other}
+
+
+def test_attention_is_never_pruned():
+    counts = {"a": 600, OTHER: 400}
+    mask = {"a": torch.tensor([True, False, False])}
+    assert theoretical_speedup(counts, mask) == pytest.approx(1000 / 600)
 
 
 class TwoInputs(nn.Module):

@@ -99,25 +99,32 @@ def test_parameter_counts_are_golden(name, shape, num_classes, prunable, paramet
         ("resnet50", IMAGENET, 1000, 4_089_184_256),
         ("vgg16_bn", CIFAR, 10, 313_201_664),
         ("vgg16_bn", IMAGENET, 1000, 15_470_264_320),
-        ("maxvit_t", IMAGENET, 1000, 5_381_025_792),
+        ("maxvit_t", IMAGENET, 1000, 5_381_025_792),  # attention, beside it: 177,020,928
     ],
 )
 def test_operations_are_golden(name, shape, num_classes, operations):
     counts = speedup.macs(on_meta(name, shape, num_classes), speedup.on_meta(shape))
+    other = counts.pop(speedup.OTHER, 0)
     assert sum(counts.values()) == operations
+    assert other == (177_020_928 if name == "maxvit_t" else 0)
 
 
 @NEEDS_TEXT
 @pytest.mark.parametrize("tied", [False, True])
-def test_operations_of_t5_are_those_of_its_layers_at_each_token(tied):
-    """Encoder: 4 projections and the feed-forward ones; the decoder has twice the projections."""
+def test_operations_of_t5_are_those_of_its_layers_at_each_token_and_of_attention(tied):
+    """Encoder: 4 projections and the feed-forward ones; the decoder has twice the projections.
+
+    Three attentions, each with scores and a weighted sum over all pairs of tokens.
+    """
     options = {**SMALL_T5, "num_layers": 1, "tied": tied}
     if tied:
         options["feed_forward"] = "relu"
     tokens = speedup.on_meta((7,), torch.long) + speedup.on_meta((7,), torch.long)
     projections, feed_forward, head = 4 * 8 * 8, (2 if tied else 3) * 8 * 16, 8 * 10
     by_hand = 7 * (3 * projections + 2 * feed_forward + head)
-    assert sum(speedup.macs(on_meta("t5", (7,), **options), tokens).values()) == by_hand
+    counts = speedup.macs(on_meta("t5", (7,), **options), tokens)
+    assert counts.pop(speedup.OTHER) == 3 * 2 * 7 * 7 * 8
+    assert sum(counts.values()) == by_hand
 
 
 @pytest.mark.parametrize(("name", "shape", "options"), SMALL)

@@ -78,7 +78,7 @@ def test_a_function_may_take_any_options(here):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("their_package.net:make", {}, "no module their_package.net on PYTHONPATH or in the cur"),
+        ("their_package.net:make", {}, "no module their_package.net on PYTHONPATH, beside the"),
         ("nowhere.nets:make", {}, "there is no module nowhere on PYTHONPATH"),
         ("their_package.nets:mak", {}, "nets.py has no function mak, did you mean make"),
         ("their_package.nets:not_a_function", {}, "has no function not_a_function"),

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from sms_dist.config import PruningConfig
 from sms_dist.pruning.feasible import check_pruning, n_of_m, needs_shapes, num_expected
 from sms_dist.pruning.mask import full_mask, num_surviving
 from sms_dist.pruning.patterns import tighten
@@ -20,7 +19,7 @@ LINEAR = {"a": (8, 8), "b": (8, 8)}
 
 def refusal(shapes, *, sparsities=(0.5,), **keys):
     with pytest.raises(ValueError) as caught:
-        check_pruning(shapes, PruningConfig(**keys), sparsities)
+        check_pruning(shapes, sparsities, **keys)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -40,7 +39,7 @@ def refusal(shapes, *, sparsities=(0.5,), **keys):
     ],
 )
 def test_what_can_work_passes(keys):
-    check_pruning(NET, PruningConfig(**keys), [0.25, 0.5])
+    check_pruning(NET, [0.25, 0.5], **keys)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +50,7 @@ def test_what_can_work_passes(keys):
         ({"pattern": "0:4"}, "pruning.pattern=0:4 is not known"),
         ({"pattern": "4:2"}, "pruning.pattern=4:2 keeps 4 of every 2"),
         ({"pattern": "4:4"}, "pruning.pattern=4:4 keeps 4 of every 4"),
-        ({"pattern": "2:4"}, "=0.9; set pruning.goal_sparsity=0.5"),
+        ({"pattern": "2:4", "goal_sparsity": 0.9}, "=0.9; set pruning.goal_sparsity=0.5"),
         ({"pattern": "2:4", "goal_sparsity": None}, "=null; set pruning.goal_sparsity=0.5"),
         ({"pattern": "2:3", "goal_sparsity": 0.5}, "set pruning.goal_sparsity=0.333333333"),
         (
@@ -96,7 +95,7 @@ def test_the_suggested_settings_work():
     keys = {"pattern": "2:4"}
     keys["goal_sparsity"] = float(re.search(r"goal_sparsity=(\S+)$", refusal(NET, **keys))[1])
     dense = re.search(r"keep_dense=\[(.+)\]$", refusal(NET, **keys))[1]
-    check_pruning(NET, PruningConfig(**keys, keep_dense=tuple(dense.split(", "))), [0.5])
+    check_pruning(NET, [0.5], **keys, keep_dense=tuple(dense.split(", ")))
 
 
 def test_patterns_of_numbers_are_any_two():
@@ -117,18 +116,17 @@ def test_patterns_of_numbers_are_any_two():
     ],
 )
 def test_shapes_are_needed_where_they_matter(keys, needed):
-    assert needs_shapes(PruningConfig(**keys)) is needed
+    assert needs_shapes(**keys) is needed
 
 
 @pytest.mark.parametrize("pattern", ["unstructured", "filters", "2:4"])
 def test_the_expected_number_is_the_one_that_survives(pattern):
-    pruning = PruningConfig(pattern=pattern, goal_sparsity=0.5)
     shapes = {name: shape for name, shape in NET.items() if name != "conv1.weight"}
     weights = {name: torch.randn(shape) for name, shape in shapes.items()}
     mask = full_mask(weights, weights)
     for sparsity in geometric(0.5, 3):
-        mask = tighten(weights, mask, sparsity, pruning)
-        assert num_surviving(mask) == num_expected(shapes, sparsity, pruning)
+        mask = tighten(weights, mask, sparsity, pattern)
+        assert num_surviving(mask) == num_expected(shapes, sparsity, pattern)
 
 
 def test_neither_the_checks_nor_the_table_of_allocations_import_torch():

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from sms_dist.config import PruningConfig
 from sms_dist.metrics.speedup import macs, on_meta, theoretical_speedup
 from sms_dist.pruning.allocation import ALLOCATIONS
 from sms_dist.pruning.filters import keep_filters
@@ -42,10 +41,10 @@ def test_the_pattern_decides_what_goes_together():
     full = full_mask(weights, weights)
     for name, allocate in ALLOCATIONS.items():
         wanted = prune(weights, full, 270, allocate)  # of 540
-        assert same(tighten(weights, full, 0.5, PruningConfig(allocation=name)), wanted)
-    found = tighten(weights, full, 0.4, PruningConfig(pattern="filters"))
+        assert same(tighten(weights, full, 0.5, allocation=name), wanted)
+    found = tighten(weights, full, 0.4, pattern="filters")
     assert same(found, keep_filters(weights, full, 0.4))
-    found = tighten(weights, full, 0.5, PruningConfig(pattern="2:4"))
+    found = tighten(weights, full, 0.5, pattern="2:4")
     assert same(found, keep_of_groups(weights, full, 0.5, 4))
 
 
@@ -53,12 +52,12 @@ def test_the_pattern_decides_what_goes_together():
 def test_unknown_names_are_refused(keys):
     weights = {"w": torch.ones(2, 2)}
     with pytest.raises(ValueError, match="is not known, did you mean"):
-        tighten(weights, full_mask(weights, weights), 0.5, PruningConfig(**keys))
+        tighten(weights, full_mask(weights, weights), 0.5, **keys)
 
 
 def test_uniform_plus_on_resnet50_at_80_percent(resnet50, operations):
     _, weights, full = resnet50
-    mask = tighten(weights, full, 0.8, PruningConfig(allocation="uniform_plus"))
+    mask = tighten(weights, full, 0.8, allocation="uniform_plus")
     assert num_surviving(mask) == num_weights(full) - round(0.8 * 25_502_912)
     assert mask["conv1.weight"].all()
     assert int(mask["fc.weight"].sum()) == mask["fc.weight"].numel() // 5
@@ -69,13 +68,13 @@ def test_uniform_plus_on_resnet50_at_80_percent(resnet50, operations):
 
 def test_erk_on_resnet50_at_80_percent(resnet50, operations):
     _, weights, full = resnet50
-    mask = tighten(weights, full, 0.8, PruningConfig(allocation="erk"))
+    mask = tighten(weights, full, 0.8, allocation="erk")
     assert num_surviving(mask) == num_weights(full) - round(0.8 * 25_502_912)
     assert theoretical_speedup(operations, mask) == pytest.approx(2.417, abs=5e-4)
 
 
 def test_lamp_on_resnet50_keeps_the_count_and_a_weight_in_every_layer(resnet50):
     _, weights, full = resnet50
-    mask = tighten(weights, full, 0.99, PruningConfig(allocation="lamp"))
+    mask = tighten(weights, full, 0.99, allocation="lamp")
     assert num_surviving(mask) == num_weights(full) - round(0.99 * 25_502_912)
     assert all(kept.any() for kept in mask.values())

@@ -1,7 +1,7 @@
 """Sees every operation that changes files below a folder, and can end the process at any of them.
 
 It stands where Python calls the operating system, so the code under trial runs as it is. Files
-written by compiled code are not seen.
+written by compiled code are not seen, but for those of safetensors, as one write.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors
+
 CRASHED = 99  # exit status of a process that was ended here
 REAL = {name: getattr(os, name) for name in dir(os) if callable(getattr(os, name))}
 REAL_OPEN = io.open
+REAL_SERIALIZE = safetensors.serialize_file
 WRITING = os.O_WRONLY | os.O_RDWR
 
 
@@ -36,7 +39,7 @@ class Trap:
 
     `crash_at`: the operation before which the process ends; `half`: in the middle of it, if it is
     a write. `look`: called before each operation. Progress is not counted, as it goes by the
-    clock, nor what the threads named in `ignored` do.
+    clock, nor what threads do whose names begin as in `ignored`.
     """
 
     def __init__(
@@ -45,7 +48,7 @@ class Trap:
         crash_at: int | None = None,
         half: bool = False,
         look: Callable[[Operation], None] = lambda operation: None,
-        ignored: tuple[str, ...] = ("run folder lock",),
+        ignored: tuple[str, ...] = ("filelock-lease",),
     ) -> None:
         self.root, self._crash_at, self._half = str(root), crash_at, half
         self._look, self._ignored = look, ignored
@@ -55,7 +58,7 @@ class Trap:
         is_inside = path.startswith(self.root + os.sep) or path == self.root
         if not is_inside or f"{os.sep}progress" in path:
             return
-        if threading.current_thread().name in self._ignored:
+        if threading.current_thread().name.startswith(self._ignored):
             return
         operation = Operation(kind, path, **more)
         if len(self.seen) == self._crash_at:
@@ -75,10 +78,12 @@ class Trap:
         for name, function in patched.items():
             setattr(os, name, function)
         io.open = builtins.open = self._open_file  # type: ignore[assignment]
+        safetensors.serialize_file = self._serialize_file
         try:
             yield self
         finally:
             io.open = builtins.open = REAL_OPEN
+            safetensors.serialize_file = REAL_SERIALIZE
             for name in patched:
                 setattr(os, name, REAL[name])
 
@@ -93,6 +98,13 @@ class Trap:
             return buffered
         encoding = options.get("encoding") or (args[1] if len(args) > 1 else None) or "utf-8"
         return io.TextIOWrapper(buffered, encoding)
+
+    def _serialize_file(self, tensors: Any, path: Any, metadata: Any) -> None:
+        self.before("open", os.path.abspath(path))
+        REAL_OPEN(path, "wb").close()
+        content = bytes(safetensors.serialize(tensors, metadata))
+        self.before("write", os.path.abspath(path), data=content, place=0)
+        REAL_SERIALIZE(tensors, path, metadata)
 
     def _open(self, path: Any, flags: int, *args: Any, **options: Any) -> int:
         if flags & WRITING and flags & (os.O_CREAT | os.O_TRUNC):

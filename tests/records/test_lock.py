@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,20 +11,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sms_dist.records import lock as locks
-from sms_dist.records.lock_owner import Owner
 
 ROOT = Path(__file__).resolve().parents[2]
-NEVER = 1000.0  # seconds between two beats: who waits for one hangs, and the test fails
+QUICK = 0.1  # seconds between two renewals
 HOLD = """
 import sys, pathlib, time
 from sms_dist.records.lock import acquire
-acquire(pathlib.Path(sys.argv[1]), interval=float(sys.argv[2]))
+tell = lambda reason: print(reason, flush=True)
+lock = acquire(pathlib.Path(sys.argv[1]), tell, interval=float(sys.argv[2]))
 print("held", flush=True)
 time.sleep(1000)
 """
@@ -32,6 +32,7 @@ RACE = """
 import multiprocessing, os, pathlib, sys
 from sms_dist.records.lock import acquire
 path, stale, many = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]).read_bytes(), 6
+marker = path.with_name(".lock")
 fork = multiprocessing.get_context("fork")
 start, end, won = fork.Barrier(many + 1), fork.Barrier(many + 1), fork.SimpleQueue()
 def taker():
@@ -50,14 +51,14 @@ def taker():
 takers = [fork.Process(target=taker, daemon=True) for _ in range(many)]
 [one.start() for one in takers]
 for _ in range(15):
-    path.write_bytes(stale)
+    marker.write_bytes(stale)
     start.wait(); end.wait()
     winners = [won.get()]
     while not won.empty():
         winners.append(won.get())
     print(len(winners), flush=True)
     start.wait(); end.wait()
-    assert not path.exists()
+    assert not path.exists() and not marker.exists()
 """
 
 
@@ -68,7 +69,7 @@ def path(tmp_path: Path) -> Path:
 
 @contextmanager
 def holder(
-    path: Path, interval: float = NEVER, prefix: tuple[str, ...] = (), **variables: str
+    path: Path, interval: float = QUICK, prefix: tuple[str, ...] = (), **variables: str
 ) -> Iterator[subprocess.Popen[str]]:
     """Another process that has the lock."""
     process = subprocess.Popen(
@@ -88,12 +89,23 @@ def holder(
         process.wait()
 
 
-def lock_of(path: Path, **changes: object) -> Owner:
-    """A lock file of this very process, but for the changes."""
-    owner = replace(Owner.me(token="another"), **changes)  # type: ignore[arg-type]
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(owner.text())
-    return owner
+def marker(path: Path) -> Path:
+    return path.with_name(".lock")
+
+
+def change(path: Path, **changes: object) -> None:
+    """Change what lock.json says of its owner."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@contextmanager
+def dead(path: Path) -> Iterator[int]:
+    """The lock of a process that has just been killed, a zombie, whose number it gives."""
+    with holder(path) as first:
+        first.kill()
+        while locks.read(path).is_gone() is False:  # type: ignore[union-attr]
+            time.sleep(0.01)
+        yield first.pid
 
 
 def is_said(reasons: list[str], act: Callable[[], None]) -> str:
@@ -110,7 +122,7 @@ def is_said(reasons: list[str], act: Callable[[], None]) -> str:
 def test_a_second_start_is_refused_with_the_first_ones_names(path: Path) -> None:
     with holder(path, SLURM_JOB_ID="17") as first:
         with pytest.raises(ValueError) as error:
-            locks.acquire(path, interval=NEVER)
+            locks.acquire(path, interval=QUICK)
         message = str(error.value)
         assert message.startswith(f"the run folder {path.parent} is in use by process {first.pid}")
         assert f"on host {os.uname().nodename} (job 17) since 2" in message
@@ -133,76 +145,99 @@ def test_a_released_lock_leaves_nothing_behind(path: Path) -> None:
 
 
 def test_a_killed_process_gives_way_at_once(path: Path) -> None:
-    with holder(path) as first:
+    never = 1000.0  # seconds: who waits for a lease to run out hangs, and the test fails
+    with holder(path, never) as first:
         first.kill()  # and nobody has waited for it: a zombie still has its number
-        end = time.monotonic() + 60
         while locks.read(path).is_gone() is False:  # type: ignore[union-attr]
-            assert time.monotonic() < end
             time.sleep(0.01)
-        locks.acquire(path, interval=NEVER).release()
-    lock_of(path, pid=first.pid)
-    locks.acquire(path, interval=NEVER).release()
+        first.wait()
+        locks.acquire(path, interval=never).release()
+    assert list(path.parent.iterdir()) == []
 
 
 def test_another_process_with_the_dead_ones_number_does_not_count(path: Path) -> None:
-    lock_of(path, started="12")
-    locks.acquire(path, interval=NEVER).release()
+    with dead(path) as pid:
+        pass
+    text = marker(path).read_text()
+    marker(path).write_text(text.replace(f"pid={pid}\n", f"pid={os.getpid()}\n"))
+    change(path, pid=os.getpid())
+    owner = locks.read(path)
+    assert owner is not None
+    assert owner.is_gone()
+    locks.acquire(path, interval=QUICK).release()
 
 
-def test_a_stopped_process_is_not_dead(path: Path) -> None:
-    with holder(path, interval=0.05) as first:
+def test_a_stopped_process_loses_the_folder_when_its_lease_has_run_out(path: Path) -> None:
+    with holder(path) as first:
         first.send_signal(signal.SIGSTOP)
-        with pytest.raises(ValueError, match="in use"):
-            locks.acquire(path, interval=0.05)
+        lock = locks.acquire(path, interval=QUICK)
+        owner = locks.read(path)
+        assert owner is not None
+        assert owner.pid == os.getpid()
+        first.send_signal(signal.SIGCONT)
+        assert first.stdout is not None
+        assert "has been taken over by process" in first.stdout.readline()
+        lock.release()
 
 
-def test_a_lock_of_another_host_that_stands_still_is_taken_over(
+def test_a_lock_of_another_host_that_is_not_renewed_is_taken_over(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lock_of(path, host="node7", machine="elsewhere", since="2099-01-01 00:00:00 UTC")
-    locks.acquire(path, interval=0.05).release()
+    with dead(path) as pid:
+        pass
+    text = marker(path).read_text()
+    marker(path).write_text(text.replace(f"host={os.uname().nodename}", "host=node7"))
+    change(path, host="node7", machine="elsewhere", since="2099-01-01 00:00:00 UTC")
+    locks.acquire(path, interval=QUICK).release()
     line = capsys.readouterr().err
-    assert f"{path.parent} was in use by process {os.getpid()} on host node7 since 2099" in line
+    assert f"{path.parent} is locked by process {pid} on host node7 since 2099" in line
     assert line.count("\n") == 1
 
 
-def test_a_process_that_cannot_be_seen_is_at_work_while_its_counter_changes(path: Path) -> None:
+def test_a_process_that_cannot_be_seen_is_at_work_while_it_renews_its_lease(path: Path) -> None:
     apart = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
     if subprocess.run([*apart, "true"], check=False, capture_output=True).returncode:
         pytest.skip("only root has name spaces of process numbers")
-    with holder(path, 0.5, apart):
+    with holder(path, QUICK, apart):
         owner = locks.read(path)
         assert owner is not None
         assert owner.is_gone() is None
         with pytest.raises(ValueError, match="in use"):
-            locks.acquire(path, interval=10.0)
-    locks.acquire(path, interval=0.05).release()
+            locks.acquire(path, interval=QUICK)
+    locks.acquire(path, interval=QUICK).release()
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"\xff\x00" * 600, b'{"host": 3}', b"[" * 5000],
+    [b"", b"{", b"[]", b"\xff\x00" * 600, b"filelock/2\npid=3\n", b"[" * 5000],
     ids=["empty", "torn", "list", "binary", "foreign", "deep"],
 )
-def test_a_file_that_is_no_lock_is_watched_and_replaced(path: Path, content: bytes) -> None:
+def test_files_that_are_no_lock_are_replaced(path: Path, content: bytes) -> None:
     path.parent.mkdir()
     path.write_bytes(content)
+    marker(path).write_bytes(content)
     assert locks.read(path) is None
-    locks.acquire(path, interval=0.02).release()
+    locks.acquire(path, interval=0.5).release()
 
 
 def test_a_lock_with_hostile_text_is_none(path: Path) -> None:
+    lock = locks.acquire(path)
+    assert locks.read(path) is not None
     for changes in ({"host": "a\nb"}, {"pid": -1}, {"pid": 1 << 80}, {"job": "\x1b[2J"}):
-        lock_of(path, **changes)
+        before = path.read_text()
+        change(path, **changes)
         assert locks.read(path) is None
+        path.write_text(before)
+    lock.release()
 
 
 def test_of_many_that_take_over_one_wins(tmp_path: Path) -> None:
-    stale = tmp_path / "stale"
-    stale.write_bytes(replace(Owner.me(token="dead"), started="12").text())
-    path = tmp_path / "lock.json"
+    stale, path = tmp_path / "dead" / "lock.json", tmp_path / "lock.json"
+    with holder(stale, locks.INTERVAL) as first:
+        pass
+    assert first.wait() == -signal.SIGKILL
     won = subprocess.run(
-        [sys.executable, "-c", RACE, str(path), str(stale)],
+        [sys.executable, "-c", RACE, str(path), str(marker(stale))],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -214,10 +249,11 @@ def test_of_many_that_take_over_one_wins(tmp_path: Path) -> None:
 
 def test_the_holder_is_told_once_when_the_folder_vanishes(path: Path) -> None:
     reasons: list[str] = []
-    lock = locks.acquire(path, reasons.append, interval=0.02)
+    lock = locks.acquire(path, reasons.append, interval=QUICK)
 
     def vanish() -> None:
         path.unlink()
+        marker(path).unlink()
         path.parent.rmdir()
 
     assert f"the run folder {path.parent} is gone" in is_said(reasons, vanish)
@@ -228,18 +264,21 @@ def test_the_holder_is_told_once_when_the_folder_vanishes(path: Path) -> None:
 
 def test_the_holder_is_told_who_took_the_folder_and_leaves_their_lock_alone(path: Path) -> None:
     reasons: list[str] = []
-    lock = locks.acquire(path, reasons.append, interval=0.02)
+    lock = locks.acquire(path, reasons.append, interval=QUICK)
 
     def take_over() -> None:
-        new = path.with_name("new")
-        lock_of(new, host="node7", token="theirs")
-        os.replace(new, path)
+        other = path.parent / "other" / "lock.json"
+        with holder(other) as theirs:
+            owners.append(theirs.pid)
+        os.replace(other, path)
+        os.replace(marker(other), marker(path))
 
+    owners: list[int] = []
     assert "taken over by process" in is_said(reasons, take_over)
     lock.release()
     owner = locks.read(path)
     assert owner is not None
-    assert (owner.token, owner.beat) == ("theirs", 0)
+    assert [owner.pid] == owners
 
 
 def test_the_holder_may_release_in_the_moment_it_is_told(path: Path) -> None:
@@ -249,8 +288,8 @@ def test_the_holder_may_release_in_the_moment_it_is_told(path: Path) -> None:
         lock.release()
         told.set()
 
-    lock = locks.acquire(path, on_lost, interval=0.02)
-    path.unlink()
+    lock = locks.acquire(path, on_lost, interval=QUICK)
+    marker(path).unlink()
     assert told.wait(60)
 
 

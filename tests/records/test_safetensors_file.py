@@ -1,9 +1,12 @@
-"""Tensor files are written and read in pieces, and are the library's, byte for byte."""
+"""Tensor files are the library's, byte for byte, and are read in pieces."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import stat
+import tempfile
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -12,9 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sms_dist import file_pieces, safetensors_file, safetensors_header
-from sms_dist.file_pieces import PIECE
-from sms_dist.safetensors_file import pieces, read
+from sms_dist import atomic, safetensors_file, safetensors_header
+from sms_dist.safetensors_file import PIECE, read, write
 from sms_dist.safetensors_header import DTYPES, LONGEST_NAME
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=6).filter(
@@ -32,7 +34,9 @@ def made(facts: dict[str, tuple[str, list[int]]]) -> dict[str, Tensor]:
 
 
 def content(tensors: dict[str, Tensor]) -> bytes:
-    return b"".join(pieces(tensors))
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder) / "x", tensors)
+        return (Path(folder) / "x").read_bytes()
 
 
 @given(st.dictionaries(NAMES, st.tuples(st.sampled_from(list(DTYPES)), SHAPES), max_size=8))
@@ -59,16 +63,22 @@ def test_a_tensor_of_many_pieces_comes_back(tmp_path) -> None:
     """Also one that others share memory with, and one whose columns are its rows."""
     drawn = torch.randn(3, PIECE // 4 + 7, generator=torch.Generator().manual_seed(0))
     tensors = {"whole": drawn, "row": drawn[1], "turned": drawn.T}
-    written = file_pieces.write(tmp_path / "x", pieces(tensors))
-    assert max(map(len, pieces(tensors))) == PIECE
+    write(tmp_path / "x", tensors)
     loaded, sha256 = read(tmp_path / "x")
     assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
-    assert written == (sha256, (tmp_path / "x").stat().st_size)
-    assert sha256 == file_pieces.sha256_of(tmp_path / "x")
+    assert sha256 == atomic.sha256_of(tmp_path / "x")
+
+
+def test_who_may_read_the_folder_may_read_the_file(tmp_path) -> None:
+    """The library makes files that nobody but their owner reads."""
+    for mode, wanted in ((0o755, 0o644), (0o770, 0o660), (0o700, 0o600)):
+        tmp_path.chmod(mode)
+        write(tmp_path / "x", {"a": torch.zeros(3)})
+        assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == wanted
 
 
 def test_a_type_that_has_no_name_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^a is of torch.complex128; legal: U64, "):
+    with pytest.raises(ValueError, match=r"^a is of torch.complex128; valid types: U64, "):
         content({"a": torch.zeros(1, dtype=torch.complex128)})
 
 
@@ -84,7 +94,7 @@ def test_a_name_that_is_not_read_again_is_refused() -> None:
 
 def test_a_file_that_becomes_shorter_while_it_is_read_is_refused(tmp_path) -> None:
     path = tmp_path / "x"
-    file_pieces.write(path, pieces({"a": torch.zeros(PIECE)}))
+    write(path, {"a": torch.zeros(PIECE)})
     places = safetensors_header.check(path)
     os.truncate(path, 2 * PIECE)
     with path.open("rb", buffering=0) as file, pytest.raises(ValueError, match="became shorter"):

@@ -7,7 +7,7 @@ from sms_dist.schedules.pretraining import PRETRAINING, pretraining_rates
 
 
 def rates_of(steps_per_epoch=10, **keys):
-    return pretraining_rates(PretrainConfig(**keys), steps_per_epoch)
+    return pretraining_rates(PretrainConfig(**keys).curve, steps_per_epoch)
 
 
 @pytest.mark.parametrize("name", PRETRAINING)

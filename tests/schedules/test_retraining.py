@@ -21,7 +21,8 @@ STEPS = 10  # per epoch
 
 
 def history(epochs=20, **keys) -> History:
-    return History(tuple(pretraining_rates(PretrainConfig(epochs=epochs, **keys), STEPS)), epochs)
+    curve = PretrainConfig(epochs=epochs, **keys).curve
+    return History(tuple(pretraining_rates(curve, STEPS)), epochs)
 
 
 LINEAR = history(learning_rate=0.2)

@@ -9,15 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sms_dist.config import SoupConfig
 from sms_dist.soups import rules
-from sms_dist.soups.rules import RULES, average, rule
+from sms_dist.soups.rules import RULES, Descent, average, rule
 
-CONFIG = SoupConfig()
+DESCENT = Descent()
 
 
 def greedy(scores, oracle):
-    return rules.greedy(scores, oracle, CONFIG)
+    return rules.greedy(scores, oracle, DESCENT)
 
 
 class Oracle:
@@ -78,7 +77,7 @@ def test_greedy_never_scores_below_the_best_candidate(scores, seed):
 @given(SCORES, st.integers(0, 10**6))
 def test_every_rule_gives_coefficients_that_sum_to_one_and_none_is_negative(scores, seed):
     for name, each in RULES.items():
-        coefficients = each.choose(scores, Oracle(scores, seed), SoupConfig(steps=3))
+        coefficients = each.choose(scores, Oracle(scores, seed), Descent(steps=3))
         assert len(coefficients) == len(scores)
         assert sum(coefficients) == pytest.approx(1)
         assert min(coefficients) >= 0
@@ -118,19 +117,19 @@ def test_the_bar_rises_with_the_soup():
 )
 def test_learned_finds_the_minimum_of_a_quadratic(minimum):
     bowl = Bowl(minimum)
-    found = rules.learned([0.0] * len(minimum), bowl, SoupConfig(steps=300))
+    found = rules.learned([0.0] * len(minimum), bowl, Descent(steps=300))
     assert found == pytest.approx(minimum, abs=0.01)
 
 
 def test_learned_comes_close_to_the_minimum_with_the_default_number_of_steps():
     bowl = Bowl([0.6, 0.1, 0.3])
-    found = rules.learned([0.0] * 3, bowl, CONFIG)
+    found = rules.learned([0.0] * 3, bowl, DESCENT)
     assert bowl.objective(found)[0] < 0.1 * bowl.objective(average(range(3), 3))[0]
-    assert len(bowl.asked) == CONFIG.steps + 1 + 2
+    assert len(bowl.asked) == DESCENT.steps + 1 + 2
 
 
 def test_a_minimum_outside_of_the_simplex_is_approached_from_inside():
-    found = rules.learned([0.0] * 2, Bowl([2.0, -1.0]), SoupConfig(steps=200))
+    found = rules.learned([0.0] * 2, Bowl([2.0, -1.0]), Descent(steps=200))
     assert found[0] > 0.95
     assert found[1] >= 0
 
@@ -139,7 +138,7 @@ def test_a_minimum_outside_of_the_simplex_is_approached_from_inside():
 @given(st.integers(2, 8), st.integers(0, 1000))
 def test_learned_takes_the_best_it_has_seen_which_is_never_worse_than_the_mean(num, seed):
     oracle = Oracle([0.0] * num, seed)
-    found = rules.learned([0.0] * num, oracle, SoupConfig(steps=5))
+    found = rules.learned([0.0] * num, oracle, Descent(steps=5))
     seen = list(oracle.asked)
     values = [oracle.objective(coefficients)[0] for coefficients in seen]
     assert seen[0] == pytest.approx(average(range(num), num))
@@ -147,7 +146,7 @@ def test_learned_takes_the_best_it_has_seen_which_is_never_worse_than_the_mean(n
 
 
 def test_learned_is_deterministic():
-    first, again = (rules.learned([0.0] * 3, Bowl([0.7, 0.1, 0.2]), CONFIG) for _ in range(2))
+    first, again = (rules.learned([0.0] * 3, Bowl([0.7, 0.1, 0.2]), DESCENT) for _ in range(2))
     assert first == again
 
 
@@ -157,13 +156,13 @@ class Broken:
 
 
 def test_where_no_objective_is_a_number_learned_is_the_mean():
-    assert rules.learned([0.0] * 4, Broken(), CONFIG) == [0.25] * 4
+    assert rules.learned([0.0] * 4, Broken(), DESCENT) == [0.25] * 4
 
 
 def test_the_steps_of_learned_are_as_long_as_configured():
     for rate in (0.01, 0.1):
         bowl = Bowl([1.0, 0.0])
-        rules.learned([0.0, 0.0], bowl, SoupConfig(steps=1, learning_rate=rate))
+        rules.learned([0.0, 0.0], bowl, Descent(steps=1, learning_rate=rate))
         _, second = bowl.asked  # Adam's first step has the length of the rate
         assert math.log(second[0] / second[1]) == pytest.approx(2 * rate, rel=1e-3)
 
@@ -171,20 +170,20 @@ def test_the_steps_of_learned_are_as_long_as_configured():
 @settings(deadline=None, max_examples=100)
 @given(SCORES)
 def test_best_is_the_candidate_with_the_highest_score_ties_by_lower_index(scores):
-    coefficients = rules.best(scores, Oracle(scores), CONFIG)
+    coefficients = rules.best(scores, Oracle(scores), DESCENT)
     assert coefficients.index(1.0) == scores.index(max(scores))
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_a_single_candidate_is_the_soup_and_nothing_is_asked(name):
     oracle = Oracle([0.3])
-    assert rule(name).choose([0.3], oracle, CONFIG) == [1.0]
+    assert rule(name).choose([0.3], oracle, DESCENT) == [1.0]
     assert oracle.asked == []
 
 
 def test_uniform_takes_all_whatever_they_score():
     oracle = Oracle([])
-    assert rules.uniform([0.1, 0.9, 0.0, 0.4], oracle, CONFIG) == [0.25] * 4
+    assert rules.uniform([0.1, 0.9, 0.0, 0.4], oracle, DESCENT) == [0.25] * 4
 
 
 def test_an_unknown_rule_names_the_legal_ones():
@@ -223,5 +222,7 @@ class Curious(Oracle):
 @pytest.mark.parametrize("name", [n for n, r in RULES.items() if not r.needs_validation])
 def test_rules_that_need_no_validation_samples_do_not_look_at_them(name):
     scores, oracle = [0.5, 0.4, 0.3], Curious()
-    assert rule(name).choose(scores, oracle, CONFIG) == rule(name).choose([0.0] * 3, oracle, CONFIG)
+    assert rule(name).choose(scores, oracle, DESCENT) == rule(name).choose(
+        [0.0] * 3, oracle, DESCENT
+    )
     assert oracle.validation == 0

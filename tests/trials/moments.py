@@ -19,8 +19,8 @@ START, PRUNE, END = "start", "prune", "end"
 SAVE, POINT = "save", "recovery point"
 WRITING = (SAVE, POINT)  # what goes on beside a stage: a temporary file or folder is there
 TRAINING = ("pretrain", "retrain")
-_SAVE = re.compile(r"\.(?:dense|candidate_\d+|soup)\.(\d+)\.tmp")
-_POINT = re.compile(r"\.rank_\d+\.\w+\.(\d+)\.tmp")
+_SAVE = re.compile(r"\.(?:dense|candidate_\d+|soup)\.\w+\.(\d+)\.tmp")
+_POINT = re.compile(r"\.rank_\d+\.\w+\.\w+\.(\d+)\.tmp")
 
 
 def progress_of(folder: Path, group: int) -> Progress | None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sms_dist.config import EngineConfig, PretrainConfig
+from sms_dist.distributed.engines.optimizers import optimizer_maker
 from sms_dist.distributed.topology import Axis, Topology
 from sms_dist.pruning.mask import Mask
 from sms_dist.sparse_rules.base import Rule
@@ -89,19 +90,11 @@ class Engine(Holder, Protocol):
 
 
 def make_optimizer(job: Job) -> torch.optim.Optimizer:
-    """SGD (Nesterov when there is weight decay) or AdamW; the rate is set at each step."""
+    """Return the job's optimizer over the model and the rule's parameters; steps set its rate."""
     config, rule = job.optimizer, job.rule
     trained = [*job.model.parameters(), *(rule.parameters if rule else ())]
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
-    is_allowed = rule is None or rule.allows_nesterov
-    return torch.optim.SGD(
-        trained,
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        nesterov=is_allowed and config.weight_decay > 0 and config.momentum > 0,
-    )
+    make = optimizer_maker(config.optimizer)
+    return make(trained, config, rule is None or rule.allows_nesterov)
 
 
 def micro_batches(

@@ -33,6 +33,7 @@ from sms_dist.distributed.engines.optimizer_state import (
     optimizer_state,
     restore_optimizer_state_,
 )
+from sms_dist.distributed.engines.optimizers import OPTIMIZERS
 from sms_dist.distributed.engines.scaler_state import restore_torch_scaler_, torch_scaler_state
 from sms_dist.distributed.engines.surviving_gradients import SurvivingGradients
 
@@ -45,6 +46,7 @@ class DdpEngine:
         self._is_compiled = job.engine.compile != "eager"
         self._model = self._wrapped()
         self._optimizer = make_optimizer(job)
+        self._has_own_optimizer = job.optimizer.optimizer not in OPTIMIZERS
         self._replays_graphs = replays_graphs(job.engine)
         self._holds_gradients = self._replays_graphs and job.engine.accumulation > 1
         if self._holds_gradients:
@@ -171,6 +173,8 @@ class DdpEngine:
             group["lr"] = rate
         self._scaler.step(self._optimizer)
         self._scaler.update()
+        if self._has_own_optimizer:
+            self._mask.weights_()
         if self._latent:
             self._latent.after_step_()
 

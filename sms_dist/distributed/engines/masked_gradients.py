@@ -32,6 +32,12 @@ class GradientMask:
         """Is there anything to do?"""
         return bool(self._parameters)
 
+    def weights_(self) -> None:
+        """Set the pruned weights to zero: some optimizers move weights that have no gradient."""
+        if self._parameters:
+            pairs = zip(self._parameters, self._kept, strict=True)
+            torch._foreach_mul_([p.detach().view(k.dtype) for p, k in pairs], self._kept)
+
     def gradients_(self) -> None:
         """Of the model, in place; those there are."""
         pairs = zip(self._parameters, self._kept, strict=True)

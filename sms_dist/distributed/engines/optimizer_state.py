@@ -9,8 +9,8 @@ from torch import Tensor
 
 from sms_dist.distributed.engines.named_tensors import Tensors, check_fit, part
 
-# Of those that `make_optimizer` makes: "step" is a number, on the CPU; the others are like the
-# parameter.
+# Of those in OPTIMIZERS: "step" is a number, on the CPU; the others are like the parameter. What
+# somebody's own remembers is not known before it has taken a step.
 REMEMBERED: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
     torch.optim.SGD: ("momentum_buffer",),
     torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq"),
@@ -21,12 +21,20 @@ def optimizer_state(
     optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]
 ) -> dict[str, Tensor]:
     """ "<i>.<key>" for the i-th parameter; nothing for one that has not been stepped yet."""
-    return {
+    state = {
         f"{i}.{key}": value
         for i, parameter in enumerate(parameters)
         for key, value in optimizer.state.get(parameter, {}).items()
         if value is not None  # the momentum of SGD without momentum
     }
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"pretrain.optimizer: {type(optimizer).__name__} keeps {name.partition('.')[2]} as "
+                f"a {type(value).__name__}, which is not stored; keep tensors, or set "
+                "records.every_seconds=null"
+            )
+    return state
 
 
 def check_restorable(
@@ -38,8 +46,10 @@ def check_restorable(
     """
     expected = {name: tensor for name, tensor in own.items() if not name.startswith("optimizer.")}
     stepped = {name.partition(".")[0] for name in part(given, "optimizer")}
+    if type(optimizer) not in REMEMBERED:
+        expected |= {name: tensor for name, tensor in given.items() if name[:10] == "optimizer."}
     for i, parameter in enumerate(parameters):
-        for key in REMEMBERED[type(optimizer)] if str(i) in stepped else ():
+        for key in REMEMBERED.get(type(optimizer), ()) if str(i) in stepped else ():
             like = torch.zeros(()) if key == "step" else parameter
             expected[f"optimizer.{i}.{key}"] = like
     check_fit(given, expected)
@@ -54,7 +64,9 @@ def restore_optimizer_state_(
         optimizer.state.pop(parameter, None)
         if own:
             optimizer.state[parameter] = {
-                key: tensor.to("cpu", copy=True) if key == "step" else _like(parameter, tensor)
+                key: _like(parameter, tensor)
+                if tensor.shape == parameter.shape and key != "step"
+                else tensor.to("cpu" if key == "step" else parameter.device, copy=True)
                 for key, tensor in own.items()
             }
 

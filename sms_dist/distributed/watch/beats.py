@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from torch.distributed import PrefixStore, Store
 
-from sms_dist.distributed.watch.processes import Process
+from sms_dist.process_identity import Process
 
 VERDICT = "verdict"
 MOST_ASKED_FOR = 100  # at a time

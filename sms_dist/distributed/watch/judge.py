@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch.distributed as dist
 
 from sms_dist.distributed.watch.beats import Beat
-from sms_dist.distributed.watch.processes import Process
+from sms_dist.process_identity import Process
 
 START = 60.0  # seconds that ranks may begin one after the other
 TOGETHER = 0.7  # who has been silent for this share of the limit is lost with the first one
@@ -51,7 +51,7 @@ class Listener:
 
 
 def fault(
-    listener: Listener, limits: Limits, is_gone: Callable[[Process], bool], machine: str
+    listener: Listener, limits: Limits, is_gone: Callable[[Process], bool | None], machine: str
 ) -> str | None:
     """One line for people, or None while all is well."""
     working = listener.working()

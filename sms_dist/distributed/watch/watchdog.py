@@ -17,9 +17,9 @@ from torch.distributed import DistError, Store
 
 from sms_dist.distributed.watch import judge
 from sms_dist.distributed.watch.beats import Beat, Board, Verdict
-from sms_dist.distributed.watch.processes import Process, is_gone, is_stopped, this_process
 from sms_dist.exit_status import FAILED
 from sms_dist.printable import printable
+from sms_dist.process_identity import Process, is_gone, is_stopped, this_process
 
 GRACE = 10.0  # seconds between a verdict and the end of a rank that has not left by itself
 FIRST_ANSWER = 60.0  # seconds more: the store looks up the name of every client

@@ -32,8 +32,8 @@ end_with_launcher()
 import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
 
-from sms_dist.distributed.watch.processes import this_process  # noqa: E402
 from sms_dist.distributed.watch.watchdog import Watchdog  # noqa: E402
+from sms_dist.process_identity import this_process  # noqa: E402
 
 RANKS, STORE = range(3), 3
 SHORT, LONG, GRACE = 5.0, 60.0, 1.0  # seconds

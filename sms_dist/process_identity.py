@@ -1,0 +1,60 @@
+"""Which process something belongs to, and whether that process is still there."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process, told apart from others that have or had its number."""
+
+    host: str  # its name, for people
+    machine: str  # differs between hosts, their restarts and containers
+    pid: int
+    born: str  # a process identifier is used again; together with this it is not
+
+
+def this_process() -> Process:
+    """Return the identity of the process that calls."""
+    pid = os.getpid()
+    return Process(socket.gethostname(), _machine(), pid, _stat(pid)[1])
+
+
+def is_gone(process: Process) -> bool | None:
+    """Return whether a process has ended; None if that cannot be seen from here.
+
+    Only processes of one machine see each other, and only where there is /proc.
+    """
+    if process.machine != _machine() or not Path("/proc/self/stat").exists():
+        return None
+    state, born = _stat(process.pid)
+    return state in "ZX" or born != process.born
+
+
+def is_stopped(process: Process) -> bool:
+    """Return whether a process of this machine is stopped (SIGSTOP); False without /proc."""
+    return _stat(process.pid)[0] == "T"
+
+
+def _stat(pid: int) -> tuple[str, str]:
+    """Return state and start time; Z (zombie) and nothing if there is none (man 5 proc)."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return "Z", ""
+    fields = text.rpartition(")")[2].split()  # the name before it may hold anything
+    return fields[0], fields[19]
+
+
+def _machine() -> str:
+    """Return the host's name, this boot of its kernel, and the namespace of process numbers."""
+    host = socket.gethostname()
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{host} {boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return f"{host} "
