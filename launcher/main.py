@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
-from launcher.orphans import end_with_launcher
+from launcher.rank_process import end_with_launcher, stop_before_start
 
 if __name__ == "__main__":
     end_with_launcher()  # first of all: what is imported next takes its time
 
 import click
 
-from launcher.signals import stop_before_start
 from sms_dist.exit_status import BAD_INPUT, DONE, FAILED, STOPPED
 from sms_dist.plain import printable
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from launcher.last_words import speak_last_words
+from launcher.rank_process import report_exceptions, stop_on_signals
 from launcher.screen import Screen
-from launcher.signals import stop_on_signals
 from sms_dist import experiment
 from sms_dist.checks import check
 from sms_dist.config import Config
@@ -114,7 +113,7 @@ class Session:
             hang_seconds=engine.hang_seconds,
             facts=facts(config),
         )
-        speak_last_words(at.control)
+        report_exceptions(at.control)
         try:
             return cls._opened(config, folder, recipe, at)
         except ValueError as error:

@@ -35,6 +35,11 @@ def is_gone(process: Process) -> bool | None:
     return state in "ZX" or born != process.born
 
 
+def is_stopped(process: Process) -> bool:
+    """Return whether a process of this machine is stopped (SIGSTOP); False without /proc."""
+    return _stat(process.pid)[0] == "T"
+
+
 def _stat(pid: int) -> tuple[str, str]:
     """Return state and start time; Z (zombie) and nothing if there is none (man 5 proc)."""
     try:

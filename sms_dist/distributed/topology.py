@@ -17,9 +17,10 @@ from sms_dist.distributed.division import groups_of
 from sms_dist.distributed.handshake import compare
 from sms_dist.distributed.watch.watchdog import Watchdog
 
-# Groups meet only at the end of a phase, and candidates may differ in length by hours: waiting long
-# is normal. A rank that dies is noticed by its closed connections, not by this limit.
-TIMEOUT = timedelta(days=7)
+# A collective outlasts the watchdog's limit, which names who hangs. Groups that may be hours apart
+# meet outside of collectives (`Control.meet`), and then wait for each other for a moment only.
+SHORTEST, AFTER_WATCHDOG = timedelta(minutes=30), timedelta(minutes=5)
+NO_LIMIT = timedelta(days=7)
 ARRIVAL = timedelta(minutes=10)  # between the first rank that starts and the last one
 
 
@@ -49,6 +50,7 @@ class Topology:
     alone: dist.ProcessGroup | None  # me only; DeepSpeed wants a model-parallel group
     device: torch.device
     control: Control = field(default_factory=lambda: Control(None, 0, 1))
+    timeout: timedelta = NO_LIMIT  # of a collective
 
     @property
     def num_groups(self) -> int:
@@ -105,11 +107,21 @@ def start(
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         torch.use_deterministic_algorithms(True)
+    timeout = collective_timeout(hang_seconds)
     known = {**(facts or {}), "device": own.type}
-    return in_mesh(rows, own, _join(own, known, silence_seconds, hang_seconds))
+    return in_mesh(rows, own, _join(own, known, silence_seconds, hang_seconds, timeout), timeout)
 
 
-def in_mesh(num_groups: int, device: torch.device, control: Control) -> Topology:
+def collective_timeout(hang_seconds: float | None) -> timedelta:
+    """Return how long a rank waits in a collective, by the watchdog's limit (None: it has none)."""
+    if hang_seconds is None:
+        return NO_LIMIT
+    return max(SHORTEST, timedelta(seconds=hang_seconds)) + AFTER_WATCHDOG
+
+
+def in_mesh(
+    num_groups: int, device: torch.device, control: Control, timeout: timedelta = NO_LIMIT
+) -> Topology:
     """My place among ranks that have met. Every rank must call.
 
     Each rank makes the groups that it is in, and knows of no others: a device mesh has every rank
@@ -118,14 +130,15 @@ def in_mesh(num_groups: int, device: torch.device, control: Control) -> Topology
     world = _axis(dist.group.WORLD, control)
     columns = world.size // num_groups
     row, column = divmod(world.rank, columns)
-    data = _group(range(row * columns, (row + 1) * columns))
+    data = _group(range(row * columns, (row + 1) * columns), timeout)
     return Topology(
         world=world,
-        data=_with_host_group(_axis(data, control)),
-        candidate=_axis(_group(range(column, world.size, columns)), control),
-        alone=_group([world.rank]),
+        data=_with_host_group(_axis(data, control), timeout),
+        candidate=_axis(_group(range(column, world.size, columns), timeout), control),
+        alone=_group([world.rank], timeout),
         device=device,
         control=control,
+        timeout=timeout,
     )
 
 
@@ -138,12 +151,12 @@ def by_itself(device: str = "auto", threads: int = 1) -> Topology:
 
 def first_ranks(topology: Topology, num: int) -> Axis | None:
     """The axis of the first `num` ranks, to train on; None on the others. Every rank must call."""
-    world = topology.world
+    world, timeout = topology.world, topology.timeout
     assert 0 < num <= world.size, num
     if num == world.size:
-        return world if world.size == 1 else _with_host_group(world)
-    group = dist.new_group(list(range(num)), timeout=TIMEOUT)
-    return _with_host_group(_axis(group, topology.control)) if world.rank < num else None
+        return world if world.size == 1 else _with_host_group(world, timeout)
+    group = dist.new_group(list(range(num)), timeout=timeout)
+    return _with_host_group(_axis(group, topology.control), timeout) if world.rank < num else None
 
 
 def stop(topology: Topology | None = None) -> None:
@@ -160,22 +173,24 @@ def _axis(group: dist.ProcessGroup | None, control: Control) -> Axis:
     return Axis(group, rank, size, moved=control.moved)
 
 
-def _group(ranks: Sequence[int], backend: str | None = None) -> dist.ProcessGroup:
+def _group(
+    ranks: Sequence[int], timeout: timedelta, backend: str | None = None
+) -> dist.ProcessGroup:
     """One that I am in. Only its ranks call, after as many other groups of their own."""
     group: dist.ProcessGroup | None = dist.new_group(
-        list(ranks), timeout=TIMEOUT, backend=backend, use_local_synchronization=True
+        list(ranks), timeout=timeout, backend=backend, use_local_synchronization=True
     )
     assert group is not None
     return group
 
 
-def _with_host_group(axis: Axis) -> Axis:
+def _with_host_group(axis: Axis, timeout: timedelta) -> Axis:
     """Every rank of the axis must call."""
     assert axis.group is not None
     if dist.get_backend(axis.group) != "nccl":  # which knows of no host memory
         return replace(axis, host_group=axis.group)
     ranks = dist.get_process_group_ranks(axis.group)
-    return replace(axis, host_group=_group(ranks, backend="gloo"))
+    return replace(axis, host_group=_group(ranks, timeout, backend="gloo"))
 
 
 def _join(
@@ -183,6 +198,7 @@ def _join(
     known: Mapping[str, str],
     silence_seconds: float,
     hang_seconds: float | None,
+    timeout: timedelta,
 ) -> Control:
     """Join by nccl when every rank of the host has a GPU to itself, gloo otherwise.
 
@@ -197,7 +213,7 @@ def _join(
     compare(known, PrefixStore("handshake", store), rank, size, ARRIVAL)
     control = Control(store, rank, size)
     control.watchdog = Watchdog(store, rank, size, silence_seconds, hang_seconds, control.lose)
-    store.set_timeout(TIMEOUT)
+    store.set_timeout(timeout)
     own = PrefixStore("default_pg", store)
-    dist.init_process_group(backend, timeout=TIMEOUT, store=own, rank=rank, world_size=size)
+    dist.init_process_group(backend, timeout=timeout, store=own, rank=rank, world_size=size)
     return control

@@ -1,15 +1,26 @@
-"""Out of what the ranks say: who is lost, who hangs. Pure: time comes in as numbers."""
+"""Who is at fault: by what the ranks say, and by an exception. Pure: time comes in as numbers."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+
+import torch.distributed as dist
 
 from sms_dist.distributed.watch.beats import Beat
 from sms_dist.process_identity import Process
 
 START = 60.0  # seconds that ranks may begin one after the other
 TOGETHER = 0.7  # who has been silent for this share of the limit is lost with the first one
+# What gloo, NCCL and the store say, as RuntimeError or DistError, when the other side is gone.
+CONSEQUENCE = re.compile(
+    r"connection (was )?(closed|reset|refused|aborted|lost)|broken pipe|socket closed|"
+    r"read error|timed out waiting|application timeout|wait timeout|failed to recv|"
+    r"remote process|communicator was aborted|nccl.*(remote|system|unhandled)|"
+    r"connect(full)?mesh failed",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,21 @@ def fault(
     if gone:
         return f"{_all(gone)}: the process is gone"
     return _lost(listener, limits) or (limits.hang and _hung(working.values(), limits.hang)) or None
+
+
+def is_consequence(error: BaseException) -> bool:
+    """Did another rank's end bring this about, as far as the text can tell?"""
+    if isinstance(error, dist.DistNetworkError | dist.DistStoreError):
+        return True
+    from_torch = isinstance(error, RuntimeError) and not isinstance(error, NotImplementedError)
+    return from_torch and CONSEQUENCE.search(str(error)) is not None
+
+
+def last_line(error: BaseException) -> str:
+    """KeyError: 'x', as at the end of a traceback."""
+    lines = str(error).strip().splitlines()
+    name = type(error).__name__
+    return f"{name}: {lines[0][:400]}" if lines else name
 
 
 def _lost(listener: Listener, limits: Limits) -> str | None:

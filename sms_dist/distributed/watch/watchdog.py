@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from types import FrameType
 
+import torch
 from torch.distributed import DistError, Store
 
 from sms_dist.distributed.watch import judge
 from sms_dist.distributed.watch.beats import Beat, Board, Verdict
-from sms_dist.distributed.watch.broken import is_consequence, last_line
-from sms_dist.distributed.watch.patience import Patience
-from sms_dist.distributed.watch.reaper import Reaper
-from sms_dist.distributed.watch.stuck import where
+from sms_dist.exit_status import FAILED
 from sms_dist.plain import printable
-from sms_dist.process_identity import Process, is_gone, this_process
+from sms_dist.process_identity import Process, is_gone, is_stopped, this_process
 
 GRACE = 10.0  # seconds between a verdict and the end of a rank that has not left by itself
+FIRST_ANSWER = 60.0  # seconds more: the store looks up the name of every client
 MOST_RANKS_A_SECOND = 1000  # that the store has to serve
 SECONDS_BETWEEN_LOOKS_AT_LEAVERS = 0.05
+INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
+TORCH = Path(torch.__file__).parent
+# The last Python code before the library that waits for the other ranks.
+WAITING = tuple(str(TORCH / name) for name in ("distributed", "autograd"))
 
 
 def seconds_between_beats(silence_seconds: float, num_ranks: int) -> float:
@@ -72,7 +78,7 @@ class Watchdog:
         self._wake, self._known, self._is_leaving = (threading.Event() for _ in range(3))
         self._store: Store = store.clone()  # type: ignore[attr-defined]  # its stub lacks it
         self._talker = threading.Thread(target=self._talk, daemon=True, name="watchdog talks")
-        self._reaper = Reaper(rank, self._seconds, silence_seconds, self._grace, self._unheard)
+        self._reaper = Reaper(self._seconds, silence_seconds, self._grace, self._unheard)
         self._talker.start()
 
     # What the main thread calls.
@@ -100,11 +106,11 @@ class Watchdog:
 
     def explain(self, error: BaseException) -> str:
         """The verdict after an exception: on this rank, or on one whose end brought it about."""
-        if is_consequence(error):
+        if judge.is_consequence(error):
             self._is_cut = True
             self._wake.set()
             self.verdict(8 * self._seconds)
-        return self.verdict() or self.report(last_line(error))
+        return self.verdict() or self.report(judge.last_line(error))
 
     def verdict(self, wait_seconds: float = 0.0) -> str | None:
         """Why the run ends, as soon as it is known; None if it is not by then."""
@@ -136,7 +142,7 @@ class Watchdog:
                 self._wake.clear()
         except DistError as error:
             if not self._is_leaving.is_set():
-                self._unheard(last_line(error))
+                self._unheard(judge.last_line(error))
 
     def _exchange(self, board: Board, seconds: float) -> bool:
         """Say how I am, hear how the others are; is it the last time?"""
@@ -187,6 +193,10 @@ class Watchdog:
 
     def _unheard(self, why: str) -> None:
         """The store is out of reach: what others say of it, nobody knows."""
+        stopped = [beat for beat in self._of_host() if is_stopped(beat.process)]
+        if stopped:  # maybe the rank that holds the store
+            self._learn(Verdict(self._rank, f"{stopped[0]}: the process is stopped"), False)
+            return
         place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         text = f"the store on {place} is out of reach ({why}); its host or launcher has ended"
         self._learn(Verdict(self._rank, f"{self._said}: {text}, or the network is cut"), False)
@@ -200,9 +210,117 @@ class Watchdog:
         self._on_fault(verdict.text)
 
     def _is_first_of_host(self) -> bool:
+        """Of those that can speak."""
+        before = [beat.process for beat in self._of_host() if beat.rank < self._rank]
+        return all(is_gone(process) or is_stopped(process) for process in before)
+
+    def _of_host(self) -> list[Beat]:
         own = self._said.process.machine
-        local = [beat for beat in self._listener.beats.values() if beat.process.machine == own]
-        return all(beat.rank >= self._rank or is_gone(beat.process) for beat in local)
+        return [beat for beat in self._listener.beats.values() if beat.process.machine == own]
+
+
+class Reaper:
+    """A thread that does nothing that could block: it ends a rank that does not leave after a
+    fault, and finds that the store has not answered for too long.
+
+    A rank that is stopped (SIGSTOP), or keeps Python's lock for good, is ended by its launcher.
+    """
+
+    def __init__(
+        self,
+        look_seconds: float,
+        silence_seconds: float,
+        grace_seconds: float,
+        on_silence: Callable[[str], None],
+    ) -> None:
+        """`on_silence` is told why when the store has not answered for so long."""
+        self._look, self._silence, self._grace = look_seconds, silence_seconds, grace_seconds
+        self._on_silence = on_silence
+        self._answers = 0
+        self._is_condemned = False
+        self._is_over = threading.Event()
+        threading.Thread(target=self._watch, daemon=True, name="watchdog ends").start()
+
+    def answered(self) -> None:
+        """The store has."""
+        self._answers += 1
+
+    def condemn(self) -> None:
+        """There is a fault: this rank has the grace to leave."""
+        self._is_condemned = True
+
+    def stop(self) -> None:
+        """The rank has done its work. One that is condemned stays watched until it has ended."""
+        if not self._is_condemned:
+            self._is_over.set()
+
+    def _watch(self) -> None:
+        silence, grace = Patience(self._look), Patience(self._look)
+        answers = 0
+        while not self._is_over.wait(self._look):
+            silence.look()
+            grace.look()
+            if self._answers != answers:
+                answers = self._answers
+                silence.restart()
+            if not self._is_condemned:
+                grace.restart()
+                if silence.seconds > self._silence + (0 if answers else FIRST_ANSWER):
+                    self._on_silence(f"no answer for {silence.seconds:.0f} s")
+            elif grace.seconds > self._grace:
+                os._exit(FAILED)
+
+
+class Patience:
+    """Seconds between looks add up, but a late look counts for little more than one in time.
+
+    So nobody is accused of silence because of a suspended job (Slurm, Ctrl-Z) or a busy machine.
+    """
+
+    def __init__(self, look_seconds: float) -> None:
+        self._longest = 1.5 * look_seconds
+        self._last = time.monotonic()
+        self.seconds = 0.0
+
+    def look(self) -> float:
+        """The seconds that have come on since the last look."""
+        now = time.monotonic()
+        passed = min(now - self._last, self._longest)
+        self._last = now
+        self.seconds += passed
+        return passed
+
+    def restart(self) -> None:
+        self.seconds = 0.0
+
+
+def where() -> tuple[str, bool]:
+    """Lines of code, and whether they wait for other ranks.
+
+    The innermost line that is ours or a user's, and the innermost of all if that is another one.
+    A rank that waits on a GPU for the others looks as if it hung in the line that asks for the
+    result.
+    """
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    frames = list(_outwards(frame))
+    if not frames:
+        return "an unknown place", False
+    innermost = frames[0]
+    own = next((f for f in frames if not f.f_code.co_filename.startswith(INSTALLED)), innermost)
+    text = _line(own) if own is innermost else f"{_line(own)}, in {_line(innermost)}"
+    return text, innermost.f_code.co_filename.startswith(WAITING)
+
+
+def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _line(frame: FrameType) -> str:
+    path = Path(frame.f_code.co_filename)
+    name = "/".join(path.parts[-2:])
+    return f"{name}:{frame.f_lineno} {frame.f_code.co_name}"
 
 
 def _watched(rank: int, size: int) -> list[int]:

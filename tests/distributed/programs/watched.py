@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from launching import free_ports
 
-from launcher.orphans import end_with_launcher
+from launcher.rank_process import end_with_launcher
 
 end_with_launcher()
 
@@ -73,7 +73,8 @@ SIGNALS = {  # what this process does to a rank, or to all processes of the worl
     "store stopped": (STORE, signal.SIGSTOP),
     "all suspended": (None, signal.SIGSTOP),
 }
-SILENT = ("interpreter", "stopped", "killed elsewhere", "store stopped", "all suspended")
+STUCK = ("interpreter", "stopped")  # rank 1 cannot end itself: its launcher does
+SILENT = (*STUCK, "killed elsewhere", "store stopped", "all suspended", "torchrun")
 HUNG = ("sleep", "lock", "resting")
 HARMLESS = ("resting", "all suspended")
 WORLDS = (*HARMS, *SIGNALS, "resting")
@@ -186,6 +187,8 @@ def story(world: str, pids: list[int]) -> list[dict | None]:
                 if pid:
                     status = os.waitstatus_to_exitcode(status)
                     ends[rank] = {"status": status, "seconds": seconds}
+        if world in STUCK and [end is None for end in ends] == [False, True, False]:
+            os.kill(pids[1], signal.SIGKILL)
         time.sleep(0.02)
     for rank, pid in enumerate(pids):
         if rank == STORE or ends[rank] is None:
