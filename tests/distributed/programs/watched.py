@@ -99,7 +99,9 @@ def work(watchdog: Watchdog, world: str, rank: int) -> None:
 
 def live(world: str, rank: int, port: int) -> None:
     """The life of a rank."""
-    store = dist.TCPStore("127.0.0.1", port, is_master=False)
+    # torchrun holds the store by itself, unless it is told to leave that to rank 0.
+    holds = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "False"
+    store = dist.TCPStore("127.0.0.1", port, is_master=holds, wait_for_workers=False)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=len(RANKS))
     process = this_process()
     if world == "killed elsewhere":  # no rank can look at another's process
