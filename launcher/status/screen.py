@@ -30,7 +30,7 @@ Line = tuple[str, str]  # label and text
 
 
 def json_lines(runs: Sequence[Path], is_one: bool, every: float | None) -> list[Status]:
-    """Prints JSON, when watching a line for each look; returns what was seen last."""
+    """Print JSON, when watching a line for each look; return the last look."""
     indent = 2 if every is None else None
 
     def show(found: list[Status]) -> None:
@@ -41,7 +41,7 @@ def json_lines(runs: Sequence[Path], is_one: bool, every: float | None) -> list[
 
 
 def screens(runs: Sequence[Path], is_one: bool, every: float | None) -> list[Status]:
-    """Prints for people, when watching on a terminal in place; returns what was seen last."""
+    """Print for people, when watching on a terminal in place; return the last look."""
     console = Console()
 
     def picture(found: list[Status]) -> RenderableType:
@@ -97,7 +97,7 @@ def several_plain(runs: Sequence[Status]) -> str:
 def _repeated(
     runs: Sequence[Path], show: Callable[[list[Status]], None], every: float | None
 ) -> list[Status]:
-    """Until all runs have ended, or somebody has seen enough; once if `every` is None."""
+    """Until all runs have ended, or somebody presses Ctrl-C; once if `every` is None."""
     found = [status(look(run)) for run in runs]
     with suppress(KeyboardInterrupt):
         show(found)

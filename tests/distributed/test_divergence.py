@@ -31,6 +31,7 @@ from sms_dist.paths import RunPaths
 from sms_dist.phases import Candidate
 from sms_dist.records import store
 from sms_dist.records.journal import read
+from sms_dist.run.schema import Attempt, CandidateMetrics, Divergence
 from sms_dist.steps.divergence import (
     _rejected,
     attempts_with,
@@ -238,23 +239,25 @@ def test_started_again_with_another_policy_it_ends_as_if_that_had_been_the_first
 
 RETRYING = CandidatesConfig(on_divergence="retry")
 PHASE = 1
+LOST = {"kind": "not finite", "epoch": 1, "loss": None}
 
 
 def document(i, loss, attempts=0, learning_rate=0.1, **more):
+    epoch = {"epoch": 1, "loss": loss, "accuracy": 0.5, "learning_rate": 0.1, "num_samples": 9}
     found = {
         "index": i,
         "seed": i,
         "retrain": {"epochs": 1, "learning_rate": learning_rate},
         "diverged": False,
-        "epochs": [{"epoch": 1, "loss": loss}],
-        "attempts": [{"seed": n, "divergence": {}} for n in range(attempts)],
+        "epochs": [epoch],
+        "attempts": [{"seed": n, "divergence": LOST} for n in range(attempts)],
     }
-    return found | more
+    return CandidateMetrics.model_validate(found | more)
 
 
 def far_ones(policy, documents):
-    found = judged(policy, {d["index"]: d for d in documents})
-    return [i for i, judgement in found.items() if judgement["diverged"]]
+    found = judged(policy, {each.index: each for each in documents})
+    return [i for i, judgement in found.items() if judgement.diverged]
 
 
 def test_only_candidates_that_are_retrained_alike_are_compared():
@@ -276,7 +279,7 @@ def test_one_that_is_not_finite_says_nothing_about_the_others():
 
 
 def test_retries_are_counted_and_who_diverged_in_an_earlier_phase_has_none():
-    lost = {"diverged": True, "divergence": {"kind": "not finite", "epoch": 1, "loss": None}}
+    lost = {"diverged": True, "divergence": LOST}
     assert [is_rejected(RETRYING, document(0, 1.0, n, **lost)) for n in range(4)] == [
         *(True, True),
         *(False, False),
@@ -288,8 +291,9 @@ def test_retries_are_counted_and_who_diverged_in_an_earlier_phase_has_none():
 
 
 def test_seeds_of_retries_differ_and_follow_from_the_candidates_own():
+    attempt = Attempt.model_validate({"seed": 1, "divergence": LOST})
     plan = [Candidate(i, seed, RetrainConfig()) for i, seed in enumerate((0, 1, 1000, 1001))]
-    seeds = [nth_attempt(candidate, [{}] * n).seed for candidate in plan for n in range(4)]
+    seeds = [nth_attempt(candidate, [attempt] * n).seed for candidate in plan for n in range(4)]
     assert len(set(seeds)) == len(seeds)
     assert seeds[::4] == [0, 1, 1000, 1001]
     assert all(0 <= seed < 2**31 for seed in seeds)
@@ -303,22 +307,23 @@ class Five:
 
 def saved(paths, documents):
     for found in documents:
-        store.save(paths.candidate(PHASE, found["index"]), {}, {"metrics.json": found})
+        store.save(paths.candidate(PHASE, found.index), {}, {"metrics.json": found.as_json()})
 
 
 def test_a_start_that_was_killed_between_telling_and_removing_is_obeyed(tmp_path):
     """Of two candidates rejected together, one was removed: judging the rest anew could acquit."""
     paths = RunPaths(tmp_path)
-    lost = {"diverged": True, "divergence": {"kind": "far", "loss": 5.0, "median": 0.5}}
+    divergence = Divergence(kind="far", loss=5.0, median=0.5)
+    lost = {"diverged": True, "divergence": divergence}
     stored = [document(i, 5.0 if i in (1, 3) else 0.5) for i in range(5)]
     saved(paths, stored)
-    reject(paths, PHASE, [stored[1] | lost, stored[3] | lost])
+    reject(paths, PHASE, [stored[i].model_copy(update=lost) for i in (1, 3)])
     saved(paths, [stored[3]])  # as if it had not come to that
     found = _rejected(RETRYING, paths, Five)
     assert {i: len(attempts) for i, attempts in found.items()} == {"1": 1, "3": 1}
     assert [i for i in range(5) if store.is_complete(paths.candidate(PHASE, i))] == [0, 2, 4]
-    again = document(1, 0.5) | {"attempts": attempts_with(stored[1] | lost)}
-    saved(paths, [again])
+    attempts = attempts_with(stored[1].model_copy(update=lost))
+    saved(paths, [document(1, 0.5).model_copy(update={"attempts": attempts})])
     _rejected(RETRYING, paths, Five)
     assert store.is_complete(paths.candidate(PHASE, 1))
 
@@ -338,7 +343,7 @@ def test_what_diverged_under_another_policy_is_retried_where_that_is_the_policy_
     tmp_path, policy, is_kept
 ):
     paths = RunPaths(tmp_path)
-    lost = {"diverged": True, "divergence": {"kind": "not finite", "epoch": 1, "loss": None}}
+    lost = {"diverged": True, "divergence": LOST}
     saved(paths, [document(2, 0.5, **lost)])
     found = _rejected(CandidatesConfig(on_divergence=policy), paths, Five)
     assert store.is_complete(paths.candidate(PHASE, 2)) == is_kept
