@@ -99,12 +99,12 @@ $(BIN)/python:
 
 # Two stamps: the demo needs no developer's tools. Both are one pip call, so that a fresh clone
 # resolves all versions at once.
-$(VENV)/.installed: setup.py constraints.txt | $(BIN)/python
+$(VENV)/.installed: setup.py pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV): this takes a minute or two, once"
 	@$(INSTALL) -e .
 	@touch $@
 
-$(VENV)/.dev: setup.py constraints.txt | $(BIN)/python
+$(VENV)/.dev: setup.py pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV): this takes a minute or two, once"
 	@$(INSTALL) -e ".[dev]"
 	@touch $@ $(VENV)/.installed

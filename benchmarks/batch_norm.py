@@ -19,17 +19,16 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
-import data
 from benchmarks.rows import Row, Target, report
 from benchmarks.turns import in_turn, on_ranks
-from data.dataset import Split
-from data.pixels import Pixels
-from data.resident import Resident
-from sms_dist import models
+from sms_dist import data, models
 from sms_dist.config import DataConfig, ModelConfig
-from sms_dist.distributed import topology
-from sms_dist.distributed.collectives import sum_
-from sms_dist.distributed.topology import Axis, Topology
+from sms_dist.data.dataset import Split
+from sms_dist.data.pixels import Pixels
+from sms_dist.data.resident import Resident
+from sms_dist.mesh import topology
+from sms_dist.mesh.collectives import sum_
+from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.training.batch_norm import recompute_
 
 CARD = data.image_source(DataConfig(name="cifar10"), "name").card

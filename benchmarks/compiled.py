@@ -25,8 +25,8 @@ from masked import Setting, by_us, engine_of
 from rows import Row, report
 from turns import in_turn
 
-from sms_dist.distributed import topology
-from sms_dist.distributed.topology import Topology
+from sms_dist.mesh import topology
+from sms_dist.mesh.topology import Topology
 
 EAGER = "the same engine, eager"
 

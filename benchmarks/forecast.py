@@ -27,18 +27,18 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
-import data
 from benchmarks.rows import Row, Target, report
 from benchmarks.turns import ENVIRONMENT
-from data.writer import labelled, write
-from launcher.commands.run import command
-from launcher.forecasts import forecasts
-from launcher.measuring.measure import measure
+from sms_dist import data
+from sms_dist.cli.commands.run import command
+from sms_dist.cli.forecast.forecast import Forecast
+from sms_dist.cli.forecast.rates import text
+from sms_dist.cli.forecasts import forecasts
+from sms_dist.cli.measuring.measure import measure
 from sms_dist.config import DataConfig
-from sms_dist.config_file import load
-from sms_dist.forecast.forecast import Forecast
-from sms_dist.forecast.rates import text
-from sms_dist.records import journal
+from sms_dist.config.file import load
+from sms_dist.data.writer import labelled, write
+from sms_dist.run import journal
 
 OFF = Target(at_most=0.2)
 STEPS = 12  # of an epoch that is measured, at most

@@ -18,7 +18,7 @@ from masked import Setting, by_hand
 from rows import Row, report
 from turns import ENVIRONMENT, KEEP_FREED_MEMORY, Turns, on_ranks
 
-from sms_dist.distributed import topology
+from sms_dist.mesh import topology
 
 NAME = "freed memory"
 DEFAULT = {name: text for name, text in ENVIRONMENT.items() if name not in KEEP_FREED_MEMORY}

@@ -30,13 +30,13 @@ from benchmarks.rows import ROOT, Row, Target, report
 from benchmarks.turns import ENVIRONMENT, in_turn, on_ranks
 from sms_dist import models
 from sms_dist.config import ModelConfig, RecordsConfig
-from sms_dist.config_file import load
-from sms_dist.distributed import topology
-from sms_dist.distributed.collectives import gather_json, sum_
+from sms_dist.config.file import load
+from sms_dist.experiment.keeping import state_digest
+from sms_dist.mesh import topology
+from sms_dist.mesh.collectives import gather_json, sum_
 from sms_dist.models.state import bare_state
-from sms_dist.records.logbook import GroupWatcher
-from sms_dist.records.recovery import RecoveryPoints
-from sms_dist.steps.keeping import state_digest
+from sms_dist.run.logbook import GroupWatcher
+from sms_dist.run.recovery import RecoveryPoints
 from sms_dist.training.recovery import Keeper
 from sms_dist.training.retrain import Start, retrain
 from sms_dist.training.workbench import State, Workbench

@@ -24,7 +24,7 @@ from torch import nn
 from turns import in_turn
 from two_hosts import num_bytes_sent, on_hosts, two_hosts
 
-from sms_dist.distributed import topology
+from sms_dist.mesh import topology
 
 WAYS = ("dense", "surviving")
 MODEL, OPTIONS = "resnet18", {"stem": "large"}

@@ -23,16 +23,16 @@ from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
-import data
 from benchmarks.rows import Row, Target, report
-from data.augment import crop_flip
-from data.dataset import Split
-from data.loader import Loader
-from data.pixels import Pixels
-from data.resident import Resident
+from sms_dist import data
+from sms_dist.base.randomness import stream
+from sms_dist.base.vision import torchvision
 from sms_dist.config import DataConfig
-from sms_dist.randomness import stream
-from sms_dist.vision import torchvision
+from sms_dist.data.augment import crop_flip
+from sms_dist.data.dataset import Split
+from sms_dist.data.loader import Loader
+from sms_dist.data.pixels import Pixels
+from sms_dist.data.resident import Resident
 
 CARD = data.image_source(DataConfig(name="cifar10"), "name").card
 WORKERS = 2

@@ -18,10 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
-import data
-from data.loader import Batch, Loader
-from data.order import Step
-from sms_dist import models
+from sms_dist import data, models
+from sms_dist.base.randomness import Stream
 from sms_dist.config import (
     DataConfig,
     EngineConfig,
@@ -30,14 +28,15 @@ from sms_dist.config import (
     RecordsConfig,
     RetrainConfig,
 )
-from sms_dist.distributed.engines import make_engine
-from sms_dist.distributed.engines.base import Engine, Job
-from sms_dist.distributed.topology import Topology
+from sms_dist.data.loader import Batch, Loader
+from sms_dist.data.order import Step
+from sms_dist.engines import make_engine
+from sms_dist.engines.base import Engine, Job
+from sms_dist.mesh.topology import Topology
 from sms_dist.pruning.mask import Mask, prunable_names
-from sms_dist.randomness import Stream
-from sms_dist.records.logbook import GroupWatcher
-from sms_dist.records.progress import ProgressWriter
-from sms_dist.records.recovery import RecoveryPoints
+from sms_dist.run.logbook import GroupWatcher
+from sms_dist.run.progress import ProgressWriter
+from sms_dist.run.recovery import RecoveryPoints
 from sms_dist.tasks.classification import Classification
 from sms_dist.training.averaging import Average
 from sms_dist.training.loop import Run, Training, train

@@ -20,20 +20,19 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
-import data
 from benchmarks.rows import Row, Target, report
 from benchmarks.turns import in_turn
-from data.dataset import Split
-from data.pixels import Pixels
-from data.resident import Resident
-from sms_dist import models
+from sms_dist import data, models
+from sms_dist.base.randomness import stream
 from sms_dist.config import DataConfig, EngineConfig, ModelConfig, PretrainConfig
-from sms_dist.distributed.engines import make_engine
-from sms_dist.distributed.engines.base import Job
-from sms_dist.distributed.engines.packed import PackedEngine
-from sms_dist.distributed.topology import Axis, Topology, by_itself
+from sms_dist.data.dataset import Split
+from sms_dist.data.pixels import Pixels
+from sms_dist.data.resident import Resident
+from sms_dist.engines import make_engine
+from sms_dist.engines.base import Job
+from sms_dist.engines.packed import PackedEngine
+from sms_dist.mesh.topology import Axis, Topology, by_itself
 from sms_dist.pruning.mask import full_mask, prunable_names
-from sms_dist.randomness import stream
 from sms_dist.tasks.classification import Classification
 from sms_dist.training.lockstep import train_together
 from sms_dist.training.loop import Run, Training, train

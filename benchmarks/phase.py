@@ -31,12 +31,11 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
-import data
 from benchmarks.rows import ROOT, Row, Target, report
 from benchmarks.turns import ENVIRONMENT
-from data.writer import labelled, write
-from sms_dist import models
+from sms_dist import data, models
 from sms_dist.config import DataConfig, ModelConfig
+from sms_dist.data.writer import labelled, write
 from sms_dist.models.state import bare_state
 
 NUM = 3  # candidates

@@ -1,7 +1,7 @@
 """What recovery points cost a training: the same one without, at the default interval, and harder.
 
 python benchmarks/recovery_points.py --data cifar10 --path shards/cifar10 --model resnet20
-python launcher/local_ranks.py --standalone --nproc-per-node=2 benchmarks/recovery_points.py
+python sms_dist/start/local_ranks.py --standalone --nproc-per-node=2 benchmarks/recovery_points.py
 
 All take turns in the same processes, several times; ratios are of the medians. A training here is
 shorter than the default interval, so what that costs is computed: the seconds that one point takes
@@ -25,16 +25,16 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
 from sms_dist.config import Config, RecordsConfig
-from sms_dist.config_file import load
-from sms_dist.distributed import topology
-from sms_dist.distributed.collectives import from_first
+from sms_dist.config.file import load
+from sms_dist.experiment.dense import DenseModel
+from sms_dist.experiment.start import Standing, common_start
+from sms_dist.mesh import topology
+from sms_dist.mesh.collectives import from_first
 from sms_dist.models.state import bare_state
 from sms_dist.pruning.mask import full_mask
-from sms_dist.records.logbook import GroupWatcher
-from sms_dist.records.recovery import RecoveryPoints
+from sms_dist.run.logbook import GroupWatcher
+from sms_dist.run.recovery import RecoveryPoints
 from sms_dist.schedules.retraining import History
-from sms_dist.steps.dense import DenseModel
-from sms_dist.steps.start import Standing, common_start
 from sms_dist.training.recovery import Keeper, Saved
 from sms_dist.training.retrain import Start, retrain
 from sms_dist.training.workbench import Workbench, set_up

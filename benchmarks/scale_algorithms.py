@@ -30,14 +30,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a c
 from benchmarks.heap import give_back
 from benchmarks.rows import Row, Target, report
 from benchmarks.turns import peak_memory
-from data.loader import Batch, Loader
-from data.order import Step
-from sms_dist.distributed.topology import Axis, Topology
+from sms_dist.base.randomness import Stream
+from sms_dist.data.loader import Batch, Loader
+from sms_dist.data.order import Step
+from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.pruning.allocation import ALLOCATIONS
 from sms_dist.pruning.mask import Mask, apply_, digest, full_mask, sparsity
 from sms_dist.pruning.prune import prune
-from sms_dist.randomness import Stream
-from sms_dist.records import store
+from sms_dist.run import store
 from sms_dist.soups.candidate_shards import CandidateShards
 from sms_dist.soups.diversity import gram
 from sms_dist.soups.packing import Packing

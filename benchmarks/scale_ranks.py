@@ -25,15 +25,15 @@ import torch.distributed as dist
 from torch.distributed import HashStore, Store
 
 from benchmarks.rows import Row, Target, report
-from launcher.planned import planner
+from sms_dist.base.process_identity import is_gone, this_process
+from sms_dist.cli.planned import planner
 from sms_dist.config import Config
-from sms_dist.distributed import topology
-from sms_dist.distributed.control import Control
-from sms_dist.distributed.handshake import compare
-from sms_dist.distributed.watch import judge
-from sms_dist.distributed.watch.beats import Beat, Board
-from sms_dist.distributed.watch.watchdog import seconds_between_beats
-from sms_dist.process_identity import is_gone, this_process
+from sms_dist.mesh import topology
+from sms_dist.mesh.control import Control
+from sms_dist.mesh.handshake import compare
+from sms_dist.mesh.watch import judge
+from sms_dist.mesh.watch.beats import Beat, Board
+from sms_dist.mesh.watch.watchdog import seconds_between_beats
 
 RANKS_PER_CANDIDATE = 4
 SILENCE = 60.0  # seconds, the default of engine.silence_seconds

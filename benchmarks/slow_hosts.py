@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.turns import ENVIRONMENT
-from sms_dist.records.progress import Progress, read_all
+from sms_dist.run.progress import Progress, read_all
 
 LOOK = 0.1  # seconds between two looks at files of progress
 

@@ -29,13 +29,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a c
 from benchmarks.rows import ROOT, Row, Target, report
 from benchmarks.slow_hosts import LOOK, Team, team
 from benchmarks.slow_switch import Switch, address, switched
-from launcher.planned import planned
-from sms_dist.config_file import load
-from sms_dist.forecast.links import Layout, Link
-from sms_dist.forecast.rates import HostRates, Rates
-from sms_dist.forecast.traffic import Traffic, control_bytes, phase_traffic
-from sms_dist.forecast.work import work_of
-from sms_dist.records import journal
+from sms_dist.cli.forecast.links import Layout, Link
+from sms_dist.cli.forecast.rates import HostRates, Rates
+from sms_dist.cli.forecast.traffic import Traffic, control_bytes, phase_traffic
+from sms_dist.cli.forecast.work import work_of
+from sms_dist.cli.planned import planned
+from sms_dist.config.file import load
+from sms_dist.run import journal
 from sms_dist.run.events import SoupEvent
 
 HOSTS = 4

@@ -29,7 +29,7 @@ from benchmarks import resnet50
 from benchmarks.heap import give_back
 from benchmarks.rows import Row, Target, report
 from benchmarks.turns import Turns, in_turn, on_ranks, peak_memory
-from sms_dist.distributed import collectives, topology
+from sms_dist.mesh import collectives, topology
 from sms_dist.pruning.apportion import num_kept
 from sms_dist.pruning.layer import Layer
 from sms_dist.pruning.mask import Mask, apply_

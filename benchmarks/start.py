@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a c
 from benchmarks.rows import ROOT, Row, Target, report
 from benchmarks.turns import ENVIRONMENT, Turns, in_turn
 
-CLI, MAIN = ("-m", "launcher.cli"), str(ROOT / "launcher" / "main.py")
+CLI, MAIN = ("-m", "sms_dist.cli.main"), str(ROOT / "launcher" / "main.py")
 QUICK = {  # fractions of a second
     "python": ("-c", "pass"),
     "click": ("-c", "import click"),
@@ -57,8 +57,8 @@ def timed(commands: dict[str, tuple[str, ...]], turns: int) -> Turns:
 
 def end_with_first_step(folder: Path) -> NoReturn:
     """A run of one rank, as the launcher starts it, that is over after its first training step."""
-    from launcher.main import main as launch
-    from sms_dist.distributed.engines.ddp import DdpEngine
+    from sms_dist.engines.ddp import DdpEngine
+    from sms_dist.start.rank import main as launch
 
     step = DdpEngine.step
 

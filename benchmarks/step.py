@@ -20,8 +20,8 @@ from masked import Setting, by_hand, by_us, engine_of
 from rows import Row, Target, report
 from turns import in_turn, on_ranks
 
-from sms_dist.distributed import topology
-from sms_dist.distributed.engines.masked_gradients import GradientMask
+from sms_dist.engines.masked_gradients import GradientMask
+from sms_dist.mesh import topology
 
 UPKEEPS = 20  # that are timed together
 

@@ -18,7 +18,7 @@ import click
 from masked import Setting, by_us, engine_of
 from torch.profiler import ProfilerActivity, profile
 
-from sms_dist.distributed import topology
+from sms_dist.mesh import topology
 
 OURS = ("/sms_dist/", "/data/", "torch/random.py", "torch/cuda/random.py")
 

@@ -19,14 +19,14 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-import data
-from data.card import Card
-from data.loader import Loader, Loaders
-from data.streaming.reader import Part
-from data.streaming.streamed import Streamed, open_streamed
+from sms_dist import data
+from sms_dist.base.randomness import stream
+from sms_dist.base.vision import torchvision
 from sms_dist.config import DataConfig
-from sms_dist.randomness import stream
-from sms_dist.vision import torchvision
+from sms_dist.data.card import Card
+from sms_dist.data.loader import Loader, Loaders
+from sms_dist.data.streaming.reader import Part
+from sms_dist.data.streaming.streamed import Streamed, open_streamed
 
 CPU = torch.device("cpu")
 NUM_PARTS = 64  # as evaluation asks for

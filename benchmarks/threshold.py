@@ -23,8 +23,8 @@ from benchmarks import resnet50
 from benchmarks.heap import give_back
 from benchmarks.rows import Row, Target, report
 from benchmarks.turns import in_turn, on_ranks, peak_memory
-from sms_dist.distributed import topology
-from sms_dist.distributed.collectives import gather_json, sum_
+from sms_dist.mesh import topology
+from sms_dist.mesh.collectives import gather_json, sum_
 from sms_dist.pruning.allocation import ALLOCATIONS
 from sms_dist.pruning.apportion import num_kept
 from sms_dist.pruning.cut import Parts

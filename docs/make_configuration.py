@@ -32,8 +32,7 @@ of the wrong type or outside its limits is refused before anything starts. The r
 configuration, every key written out, lies in the run folder as `config.yaml`;
 `sms-dist plan --config FILE` shows what it leads to.
 
-This page is written by `make docs` from `sms_dist/config.py` and the `config_*.py` beside it:
-change it there.
+This page is written by `make docs` from the files in `sms_dist/config`: change it there.
 """
 LIMITS = {
     "minimum": ">= {}",

@@ -28,8 +28,8 @@ from forking import Runs
 from launching import last_soup
 from power_cut import STATES, Disk
 
-from sms_dist.paths import RunPaths
 from sms_dist.reports.collect import read_run
+from sms_dist.run.paths import RunPaths
 
 SETTINGS = ("candidates.count=2", "records.every_seconds=null", "records.every_steps=20")
 

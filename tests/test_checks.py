@@ -9,15 +9,15 @@ from typing import cast
 import pytest
 import torch
 
-import data
-from data.card import OWN, names
-from data.dataset import DatasetInfo, TaskName
-from sms_dist.checks import check
+from sms_dist import data
 from sms_dist.config import Config, DataConfig
-from sms_dist.config_file import load
+from sms_dist.config.file import load
+from sms_dist.data.card import OWN, names
+from sms_dist.data.dataset import DatasetInfo, TaskName
+from sms_dist.experiment.checks import check
+from sms_dist.experiment.sizes import FAMILIAR, count_parameters, num_parameters, sizes
 from sms_dist.methods import METHODS, recipe
 from sms_dist.models import MODELS
-from sms_dist.sizes import FAMILIAR, count_parameters, num_parameters, sizes
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-import data
-from sms_dist.checks import check
+from sms_dist import data
+from sms_dist.base.plain import parse_yaml
 from sms_dist.config import Config
-from sms_dist.config_compare import differences, fingerprint, flatten
-from sms_dist.config_file import dump, load
-from sms_dist.plain import parse_yaml
-from sms_dist.plan import make_plan
-from sms_dist.sizes import sizes
+from sms_dist.config.compare import differences, fingerprint, flatten
+from sms_dist.config.file import dump, load
+from sms_dist.experiment.checks import check
+from sms_dist.experiment.sizes import sizes
+from sms_dist.methods.plan import make_plan
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("**/*.yaml"))
 DEFAULTS = flatten(Config().model_dump(mode="json", by_alias=True))

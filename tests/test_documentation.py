@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from sms_dist.config import Config
-from sms_dist.config_compare import flatten
+from sms_dist.config.compare import flatten
 from sms_dist.methods import METHODS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

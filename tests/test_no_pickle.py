@@ -50,7 +50,7 @@ ALLOWED = {
     "sms_dist/models/weights.py": {"torch.load", "pickle.UnpicklingError"},
     "sms_dist/models/own.py": {"importlib.import_module"},  # the user's own code, by name
     "sms_dist/models/extras.py": {"importlib.import_module"},  # names that stand in the code
-    "launcher/examination.py": {"importlib.import_module"},
+    "sms_dist/cli/examination.py": {"importlib.import_module"},
 }
 # These collectives pickle what they send.
 COLLECTIVES = ("_object_list", "all_gather_object", "gather_object")

@@ -9,9 +9,9 @@ import pytest
 import torch
 import yaml
 
+from sms_dist.base.lookup import lookup_open, own, search_beside
 from sms_dist.config import Config
-from sms_dist.distributed.engines.optimizers import optimizer_maker
-from sms_dist.lookup import lookup_open, own, search_beside
+from sms_dist.engines.optimizers import optimizer_maker
 from sms_dist.pruning.allocation import Ranking
 from sms_dist.pruning.mask import full_mask
 from sms_dist.pruning.patterns import tighten

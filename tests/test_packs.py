@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sms_dist.config import EngineConfig, RetrainConfig
-from sms_dist.packs import obstacle, pack_size, turns
-from sms_dist.phases import Candidate, Phase, SparseTraining
+from sms_dist.methods.packs import obstacle, pack_size, turns
+from sms_dist.methods.phases import Candidate, Phase, SparseTraining
 
 
 def phase(count, rule="fixed_mask"):

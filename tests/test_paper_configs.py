@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sms_dist.config_file import load
+from sms_dist.config.file import load
 from sms_dist.schedules.pretraining import pretraining_rates
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sms_dist.config import Config
-from sms_dist.distributed.division import deal
+from sms_dist.mesh.division import deal
 from sms_dist.methods import recipe
-from sms_dist.plan import Sizes, make_plan, soup_bytes
+from sms_dist.methods.plan import Sizes, make_plan, soup_bytes
 
 SIZES = Sizes(num_prunable=1000, num_other=50, steps_per_epoch=9)
 COUNTS, GROUPS = st.integers(1, 20), st.integers(1, 8)

@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from sms_dist.randomness import Stream, stream
+from sms_dist.base.randomness import Stream, stream
 
 IDS = torch.tensor([0, 1, 50_000, 2**40])
 

@@ -3,8 +3,8 @@
 import importlib.util
 from pathlib import Path
 
-from sms_dist import shipped as module
-from sms_dist.shipped import shipped
+from sms_dist.base import shipped as module
+from sms_dist.base.shipped import shipped
 
 
 def test_the_folder_beside_the_package_is_found_in_a_clone() -> None:

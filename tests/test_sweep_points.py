@@ -10,9 +10,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sms_dist import config_file
+from sms_dist.cli.sweep_points import dense_point, points, split, starts_from_dense
 from sms_dist.config import Config
-from sms_dist.sweep import dense_point, points, split, starts_from_dense
+from sms_dist.config import file as config_file
 
 WORDS = st.text("abz09_-. ',\"[]{}:#é", max_size=8)
 VALUES = st.recursive(

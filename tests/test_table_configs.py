@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from click import Command
 
-from data.card import names
-from launcher.commands.report import report
-from launcher.commands.sweep import sweep
-from launcher.planned import planned
-from launcher.sweeping.grid import SweepRun, sweep_runs
-from sms_dist.config_compare import differences
-from sms_dist.config_file import load
+from sms_dist.cli.commands.report import report
+from sms_dist.cli.commands.sweep import sweep
+from sms_dist.cli.planned import planned
+from sms_dist.cli.sweeping.grid import SweepRun, sweep_runs
+from sms_dist.config.compare import differences
+from sms_dist.config.file import load
+from sms_dist.data.card import names
 from sms_dist.reports.paper_tables import TABLES
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sms_dist.base.randomness import stream
 from sms_dist.export.operations import graph_of, kind
 from sms_dist.export.removable import removable
 from sms_dist.models.state import bare_state
 from sms_dist.pruning.tracing import module_of
-from sms_dist.randomness import stream
 
 _SAMPLES = 4
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -8,9 +8,9 @@ from typing import Any, get_type_hints
 
 from pydantic import ValidationError, create_model
 
+from sms_dist.base.lookup import lookup, nearest
 from sms_dist.config import Config, MethodConfig
-from sms_dist.config_section import Section
-from sms_dist.lookup import lookup, nearest
+from sms_dist.config.section import Section
 from sms_dist.methods.after_training import (
     SwampKeys,
     dense,
@@ -33,8 +33,8 @@ from sms_dist.methods.during_training import (
     gmp,
     gmp_sms,
 )
+from sms_dist.methods.phases import Recipe
 from sms_dist.methods.single_training import StartKeys, dnw, dst, gsm, lc, str_
-from sms_dist.phases import Recipe
 from sms_dist.sparse_rules import rule_class
 
 

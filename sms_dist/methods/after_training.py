@@ -7,7 +7,7 @@ from functools import partial
 from itertools import pairwise
 
 from sms_dist.config import Config
-from sms_dist.config_section import Natural, Section
+from sms_dist.config.section import Natural, Section
 from sms_dist.methods.frame import (
     ORIGINAL,
     Candidates,
@@ -18,7 +18,7 @@ from sms_dist.methods.frame import (
     several,
     single,
 )
-from sms_dist.phases import Recipe
+from sms_dist.methods.phases import Recipe
 
 SWA_FROM, SWA_LEARNING_RATE = 0.75, 0.05
 

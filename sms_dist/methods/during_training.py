@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from sms_dist.config import Config, PretrainConfig
-from sms_dist.config_section import Count, Natural, Section
+from sms_dist.config.section import Count, Natural, Section
 from sms_dist.methods.frame import (
     ORIGINAL,
     Candidates,
@@ -16,7 +16,7 @@ from sms_dist.methods.frame import (
     several,
     single,
 )
-from sms_dist.phases import Phase, Recipe, SparseTraining
+from sms_dist.methods.phases import Phase, Recipe, SparseTraining
 from sms_dist.schedules.sparsity import cubic, fraction_pruned
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from pydantic import ValidationError
 
 from sms_dist.config import Config, RetrainConfig
-from sms_dist.phases import Candidate, Phase, Recipe
+from sms_dist.methods.phases import Candidate, Phase, Recipe
 from sms_dist.schedules.sparsity import fraction_per_phase, geometric
 
 SEEDS_PER_RUN = 1000  # the seeds of candidates of neighbouring runs do not meet

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sms_dist.config import Config
-from sms_dist.config_section import Section
+from sms_dist.config.section import Section
 from sms_dist.methods.frame import ORIGINAL, after_training, goal_sparsity, single
-from sms_dist.phases import Phase, Recipe, SparseTraining
+from sms_dist.methods.phases import Phase, Recipe, SparseTraining
 
 
 class StartKeys(Section):

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from sms_dist.base.lookup import lookup_open
+from sms_dist.base.randomness import stream
 from sms_dist.config import ModelConfig
-from sms_dist.lookup import lookup_open
 from sms_dist.models import weights
 from sms_dist.models.digits_cnn import digits_cnn
 from sms_dist.models.family import ModelFamily, inputs_text
@@ -22,7 +23,6 @@ from sms_dist.models.t5 import t5
 from sms_dist.models.timm_models import PREFIX, timm_family
 from sms_dist.models.vgg16_bn import vgg16_bn
 from sms_dist.models.wrn20 import wrn20
-from sms_dist.randomness import stream
 
 CIFAR_SHAPE, IMAGES = (3, 32, 32), (3, None, None)
 MODELS: dict[str, ModelFamily] = {

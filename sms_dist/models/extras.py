@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from sms_dist import vision
+from sms_dist.base import vision
 
 
 def library(module: str, extra: str, model: str) -> ModuleType:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from sms_dist.vision import torchvision
+from sms_dist.base.vision import torchvision
 
 
 def maxvit_t(

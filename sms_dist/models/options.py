@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sms_dist.lookup import lookup
-from sms_dist.plain import shown
+from sms_dist.base.lookup import lookup
+from sms_dist.base.plain import shown
 
 MOST = 1 << 16  # of a width or a number of layers: beyond it sizes overflow
 MOST_LAYERS = 200  # of all stages together: building takes time even without memory for weights

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from torch import nn
 
-from sms_dist.lookup import lookup
+from sms_dist.base.lookup import lookup
+from sms_dist.base.vision import torchvision
 from sms_dist.models.initialise import he
 from sms_dist.models.resnet18_small import SmallResNet18
-from sms_dist.vision import torchvision
 
 CIFAR_SIZE = (32, 32)
 _IS_SMALL = {"auto": None, "small": True, "large": False}

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sms_dist import plain
-from sms_dist.lookup import lookup
+from sms_dist.base import plain
+from sms_dist.base.lookup import lookup
 from sms_dist.models import weights
 from sms_dist.models.extras import library
 

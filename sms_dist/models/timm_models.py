@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from sms_dist.lookup import nearest
+from sms_dist.base.lookup import nearest
 from sms_dist.models.extras import library
 from sms_dist.models.family import ModelFamily
 

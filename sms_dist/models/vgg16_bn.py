@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from sms_dist.lookup import lookup
+from sms_dist.base.lookup import lookup
+from sms_dist.base.vision import torchvision
 from sms_dist.models.initialise import he
 from sms_dist.models.resnet import CIFAR_SIZE
-from sms_dist.vision import torchvision
 
 _IS_LINEAR = {"auto": None, "linear": True, "full": False}
 

@@ -13,10 +13,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from sms_dist import safetensors_header
-from sms_dist.lookup import nearest
+from sms_dist.base import safetensors_header
+from sms_dist.base.lookup import nearest
+from sms_dist.base.plain import is_file
 from sms_dist.models.state import aliases, bare_state
-from sms_dist.plain import is_file
 
 State = dict[str, Tensor]
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from math import prod
 
-from sms_dist.lookup import nearest
+from sms_dist.base.lookup import nearest
 from sms_dist.pruning.apportion import num_kept
 from sms_dist.pruning.shares import Shapes, check_one_each, is_convolution, uniform_plus
 

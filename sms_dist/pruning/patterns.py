@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from sms_dist.lookup import lookup_open
+from sms_dist.base.lookup import lookup_open
 from sms_dist.pruning.allocation import ALLOCATIONS
 from sms_dist.pruning.apportion import num_kept
 from sms_dist.pruning.feasible import DEFAULT_ALLOCATION, DEFAULT_SCORE, UNSTRUCTURED, n_of_m

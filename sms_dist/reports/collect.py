@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from sms_dist import config_file, plain
+from sms_dist.base import plain
 from sms_dist.config import Config
-from sms_dist.paths import RunPaths
-from sms_dist.records import journal
+from sms_dist.config import file as config_file
 from sms_dist.reports.identity import Identity, data_name, identity, key_of
 from sms_dist.reports.method_facts import facts
 from sms_dist.reports.scores import OOD
+from sms_dist.run import journal
 from sms_dist.run.events import (
     CandidateEvent,
     DenseEvent,
@@ -24,6 +24,7 @@ from sms_dist.run.events import (
     StartEvent,
 )
 from sms_dist.run.find import find_runs
+from sms_dist.run.paths import RunPaths
 from sms_dist.run.schema import DenseMetrics, OodMetrics, PhaseMetrics, Summary, parsed
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sms_dist.config import Config, DataConfig
-from sms_dist.config_compare import flatten
+from sms_dist.config.compare import flatten
 from sms_dist.reports.method_facts import facts
 
 Identity = dict[str, Any]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sms_dist.lookup import lookup
+from sms_dist.base.lookup import lookup
 from sms_dist.reports import (
     corruption_table,
     fairness,

@@ -8,8 +8,8 @@ from itertools import chain
 
 from PIL import Image, ImageDraw, ImageFont
 
-from data.dataset import DatasetInfo
-from data.sheet import LINE, MARGIN, WIDTH, Font, colours, legend, rgb, scaled, shortened
+from sms_dist.data.dataset import DatasetInfo
+from sms_dist.data.sheet import LINE, MARGIN, WIDTH, Font, colours, legend, rgb, scaled, shortened
 from sms_dist.reports import scores
 from sms_dist.tasks.samples import Bytes, LabelledImage, Prediction, Scene
 

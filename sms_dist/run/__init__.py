@@ -1,1 +1,1 @@
-"""What a run leaves in its folder: one schema for the code that writes it and all that reads it."""
+"""What survives a run: atomic folders, journal, progress files, TensorBoard."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from sms_dist.paths import MANIFEST, RunPaths
+from sms_dist.run.paths import MANIFEST, RunPaths
 
 DENSE = 0  # the dense model's place among the phases
 INSIDE = {"dense", "logs", "progress", "recovery", "snapshot", "tensorboard"}  # folders of a run

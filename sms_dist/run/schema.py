@@ -24,8 +24,8 @@ from pydantic import (
 )
 
 from sms_dist.config import RetrainConfig
-from sms_dist.config_file import one_line
-from sms_dist.config_section import Count, Natural, Section
+from sms_dist.config.file import one_line
+from sms_dist.config.section import Count, Natural, Section
 
 T = TypeVar("T")
 R = TypeVar("R", bound=BaseModel)

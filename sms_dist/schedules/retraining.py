@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from sms_dist.lookup import lookup_open
+from sms_dist.base.lookup import lookup_open
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from math import prod
 import torch
 from torch import Tensor
 
-from sms_dist.distributed.collectives import exchange, gather, sum_
-from sms_dist.distributed.topology import Topology
+from sms_dist.mesh.collectives import exchange, gather, sum_
+from sms_dist.mesh.topology import Topology
 from sms_dist.soups.diversity import gram
 from sms_dist.soups.mixing import mix
 

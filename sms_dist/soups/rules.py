@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sms_dist.lookup import lookup_open
+from sms_dist.base.lookup import lookup_open
 
 Coefficients = list[float]  # of each candidate; none is negative, they add up to 1
 

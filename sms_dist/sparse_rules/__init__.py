@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sms_dist.lookup import lookup
+from sms_dist.base.lookup import lookup
 
 if TYPE_CHECKING:
     from torch import Tensor

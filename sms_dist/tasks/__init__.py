@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the names of scores are looked up without paying for torch
-    from data.dataset import DatasetInfo
     from sms_dist.config import DataConfig
+    from sms_dist.data.dataset import DatasetInfo
     from sms_dist.tasks.base import Task
 
 TASKS = {

@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol, TypeAlias
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data.loader import Batch
+from sms_dist.data.loader import Batch
 
 Outputs: TypeAlias = "Tensor | tuple[Tensor, ...]"  # several: the model has auxiliary heads
 Metrics = dict[str, float]

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data.dataset import DatasetInfo
-from data.loader import Batch
 from sms_dist.config import DataConfig
+from sms_dist.data.dataset import DatasetInfo
+from sms_dist.data.loader import Batch
 from sms_dist.tasks.base import Metrics, Outputs, Task, kl_divergences, main_output
 
 TOP = 5

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from sms_dist.config import RetrainConfig
-from sms_dist.distributed.engines.named_tensors import check_fit, copy_, joined, number, part
+from sms_dist.engines.named_tensors import check_fit, copy_, joined, number, part
 from sms_dist.training.workbench import State
 
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from data.loader import Loader
-from sms_dist.distributed.division import NUM_PARTS
-from sms_dist.distributed.parts import sum_over_parts
-from sms_dist.distributed.topology import Axis
+from sms_dist.data.loader import Loader
+from sms_dist.mesh.division import NUM_PARTS
+from sms_dist.mesh.parts import sum_over_parts
+from sms_dist.mesh.topology import Axis
 
 
 def recompute_(model: nn.Module, loader: Loader, axis: Axis, device: torch.device) -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from sms_dist.config_engine import EngineConfig
-from sms_dist.distributed.engines import make_engine
-from sms_dist.distributed.engines.base import Job
-from sms_dist.distributed.topology import Axis
+from sms_dist.config.engine import EngineConfig
+from sms_dist.engines import make_engine
+from sms_dist.engines.base import Job
+from sms_dist.mesh.topology import Axis
 from sms_dist.training.meter import Meter, own_loss
 from sms_dist.training.trial import WORTH, first_batch, seconds_of, seconds_once
 from sms_dist.training.workbench import Workbench

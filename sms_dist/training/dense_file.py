@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sms_dist import plain
+from sms_dist.base import plain
+from sms_dist.base.plain import is_file
 from sms_dist.models.state import bare_state
 from sms_dist.models.weights import check_fits, read_safetensors
-from sms_dist.paths import HISTORY, KEPT, WEIGHTS
-from sms_dist.plain import is_file
+from sms_dist.run.paths import HISTORY, KEPT, WEIGHTS
 from sms_dist.schedules.pretraining import pretraining_rates
 from sms_dist.schedules.retraining import History
 from sms_dist.training.pretrain import Dense

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from data.loader import Loader
-from sms_dist.distributed.collectives import sum_
-from sms_dist.distributed.division import NUM_PARTS, parts_of
-from sms_dist.distributed.topology import Axis
+from sms_dist.data.loader import Loader
+from sms_dist.mesh.collectives import sum_
+from sms_dist.mesh.division import NUM_PARTS, parts_of
+from sms_dist.mesh.topology import Axis
 from sms_dist.soups.candidate_shards import CandidateShards
 from sms_dist.soups.rules import average
 from sms_dist.tasks.base import Metrics

@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from data.loader import Loader
-from sms_dist.distributed.division import NUM_PARTS
-from sms_dist.distributed.parts import sum_over_parts
-from sms_dist.distributed.topology import Axis
+from sms_dist.data.loader import Loader
+from sms_dist.mesh.division import NUM_PARTS
+from sms_dist.mesh.parts import sum_over_parts
+from sms_dist.mesh.topology import Axis
 from sms_dist.models.state import bare_state
 from sms_dist.tasks.base import Metrics, Task
 from sms_dist.training.batch_norm import recompute_

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from sms_dist.distributed.control import Stopped
-from sms_dist.distributed.engines.packed import PackedEngine, PackedPlace, Share
+from sms_dist.engines.packed import PackedEngine, PackedPlace, Share
+from sms_dist.mesh.control import Stopped
 from sms_dist.training.loop import Run
 
 Runs = Mapping[int, Run[PackedPlace]]  # by place

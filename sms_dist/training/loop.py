@@ -10,10 +10,10 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from data.loader import Batch, Loader
-from sms_dist.distributed.engines.base import Engine, Holder
-from sms_dist.distributed.topology import Axis
-from sms_dist.randomness import stream
+from sms_dist.base.randomness import stream
+from sms_dist.data.loader import Batch, Loader
+from sms_dist.engines.base import Engine, Holder
+from sms_dist.mesh.topology import Axis
 from sms_dist.run.schema import Epoch
 from sms_dist.tasks.base import Task
 from sms_dist.training.meter import Meter, OwnLoss

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sms_dist.distributed.collectives import sum_
-from sms_dist.distributed.topology import Axis
-from sms_dist.lookup import own
+from sms_dist.base.lookup import own
+from sms_dist.mesh.collectives import sum_
+from sms_dist.mesh.topology import Axis
 from sms_dist.tasks.base import Outputs, Task
 
 OwnLoss = Callable[[Any, Tensor], Tensor]  # (outputs, targets) -> their mean, or all of them

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sms_dist import models
-from sms_dist.distributed.topology import Topology
+from sms_dist.mesh.topology import Topology
 from sms_dist.pruning.mask import Mask
 from sms_dist.soups.candidate_shards import CandidateShards
 from sms_dist.soups.packing import Packing

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sms_dist.distributed.engines import make_engine
-from sms_dist.distributed.engines.base import Job
-from sms_dist.distributed.engines.packed import PackedEngine, Share
+from sms_dist.engines import make_engine
+from sms_dist.engines.base import Job
+from sms_dist.engines.packed import PackedEngine, Share
 from sms_dist.training.loop import Training
 from sms_dist.training.meter import Meter
 from sms_dist.training.trial import WORTH, first_batch, seconds_of

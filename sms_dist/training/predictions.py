@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from data.loader import Batch
-from sms_dist.distributed.division import NUM_PARTS
+from sms_dist.data.loader import Batch
+from sms_dist.mesh.division import NUM_PARTS
 from sms_dist.models.state import bare_state
 from sms_dist.models.weights import check_fits
 from sms_dist.tasks import segmentation

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from sms_dist.distributed.collectives import broadcast_state_
-from sms_dist.distributed.engines import make_engine
-from sms_dist.distributed.engines.base import Job
-from sms_dist.distributed.topology import Axis, first_ranks
+from sms_dist.engines import make_engine
+from sms_dist.engines.base import Job
+from sms_dist.mesh.collectives import broadcast_state_
+from sms_dist.mesh.topology import Axis, first_ranks
 from sms_dist.models.state import bare_state
 from sms_dist.run.schema import Epoch
 from sms_dist.schedules.pretraining import pretraining_rates

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sms_dist.phases import Candidate, Phase
+from sms_dist.methods.phases import Candidate, Phase
 from sms_dist.schedules.retraining import History, Retraining, continued, retraining_rates
 from sms_dist.training.averaging import first_averaged
 

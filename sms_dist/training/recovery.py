@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from sms_dist.config import RecordsConfig
-from sms_dist.distributed.collectives import gather_json, largest_
-from sms_dist.distributed.control import Control, Stopped
-from sms_dist.distributed.topology import Axis
+from sms_dist.mesh.collectives import gather_json, largest_
+from sms_dist.mesh.control import Control, Stopped
+from sms_dist.mesh.topology import Axis
 
 LOOK_SECONDS = 0.25  # of training between two looks at what the other ranks of the group want
 LEAST_WORTH = 50  # times what a point costs: so long the training goes on before the next one

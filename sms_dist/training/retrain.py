@@ -9,12 +9,12 @@ from typing import Generic
 import torch
 from torch import nn
 
-from sms_dist.distributed.collectives import sum_
-from sms_dist.distributed.engines import make_engine
-from sms_dist.distributed.engines.base import Job
-from sms_dist.distributed.engines.packed import PackedEngine, PackedPlace
+from sms_dist.engines import make_engine
+from sms_dist.engines.base import Job
+from sms_dist.engines.packed import PackedEngine, PackedPlace
+from sms_dist.mesh.collectives import sum_
+from sms_dist.methods.phases import Candidate, Phase
 from sms_dist.models.state import bare_state
-from sms_dist.phases import Candidate, Phase
 from sms_dist.pruning.apportion import num_kept
 from sms_dist.pruning.mask import Mask, num_weights
 from sms_dist.run.schema import Epoch

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from data.corruptions import CorruptedSet
-from data.loader import Batch
-from data.order import part_indices, steps_per_epoch
-from sms_dist.distributed.division import NUM_PARTS
-from sms_dist.distributed.parts import sum_over_parts
+from sms_dist.data.corruptions import CorruptedSet
+from sms_dist.data.loader import Batch
+from sms_dist.data.order import part_indices, steps_per_epoch
+from sms_dist.mesh.division import NUM_PARTS
+from sms_dist.mesh.parts import sum_over_parts
 from sms_dist.training.workbench import Workbench
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from sms_dist.distributed.collectives import agree, any_
+from sms_dist.mesh.collectives import agree, any_
+from sms_dist.methods.phases import Phase
 from sms_dist.models.state import bare_state
-from sms_dist.phases import Phase
 from sms_dist.pruning.companions import companions
 from sms_dist.pruning.feasible import FILTERS
 from sms_dist.pruning.mask import Mask, apply_, digest, full_mask

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from data.loader import Batch, Loader
-from sms_dist.distributed.topology import Axis
-from sms_dist.randomness import stream
+from sms_dist.base.randomness import stream
+from sms_dist.data.loader import Batch, Loader
+from sms_dist.mesh.topology import Axis
 
 TURNS = 7  # of each way, after one that does not count
 SECONDS = 10.0  # after which there is no further turn

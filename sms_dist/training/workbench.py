@@ -9,16 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import data
-from data.dataset import DatasetInfo
-from data.loader import Loaders
-from sms_dist import models
+from sms_dist import data, models
 from sms_dist.config import Config, ModelConfig
-from sms_dist.distributed.collectives import together
-from sms_dist.distributed.topology import Topology
+from sms_dist.data.dataset import DatasetInfo
+from sms_dist.data.loader import Loaders
+from sms_dist.mesh.collectives import together
+from sms_dist.mesh.topology import Topology
 from sms_dist.methods import recipe
-from sms_dist.phases import Recipe
-from sms_dist.plan import check_pretrain_ranks, pretrain_ranks
+from sms_dist.methods.phases import Recipe
+from sms_dist.methods.plan import check_pretrain_ranks, pretrain_ranks
 from sms_dist.pruning.mask import prunable_names
 from sms_dist.tasks import make_task
 from sms_dist.tasks.base import Task

@@ -7,8 +7,8 @@ import tarfile
 import numpy as np
 import pytest
 
-from data.archive import Place, read, scan
-from data.streaming.positions import KEY, positions, table
+from sms_dist.data.archive import Place, read, scan
+from sms_dist.data.streaming.positions import KEY, positions, table
 
 FILES = {
     "a/one.png": b"first image",

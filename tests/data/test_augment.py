@@ -7,8 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from data import zoom
-from data.augment import (
+from sms_dist.base.randomness import stream
+from sms_dist.data import zoom
+from sms_dist.data.augment import (
     AUGMENTATIONS,
     _rotate,
     crop_flip,
@@ -19,8 +20,7 @@ from data.augment import (
     random_resized_crop,
     scale_crop_flip,
 )
-from data.card import AugmentName, Card
-from sms_dist.randomness import stream
+from sms_dist.data.card import AugmentName, Card
 
 STREAM = stream(1, "augmentation", 0, 1, 2)
 IDS = torch.arange(40)

@@ -8,10 +8,10 @@ from typing import get_args
 import numpy as np
 import pytest
 
-import data
-from data import card
-from data.writer import labelled, png, write
+from sms_dist import data
 from sms_dist.config import DataConfig
+from sms_dist.data import card
+from sms_dist.data.writer import labelled, png, write
 
 CARD = """
 name: birds

@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from data.corrupted import corrupted_sets
-from data.corruptions import BENCHMARK, SEVERITIES
-from data.corruptions.generate import corrupt
-from data.dataset import DatasetInfo, Split
+from sms_dist.data.corrupted import corrupted_sets
+from sms_dist.data.corruptions import BENCHMARK, SEVERITIES
+from sms_dist.data.corruptions.generate import corrupt
+from sms_dist.data.dataset import DatasetInfo, Split
 
 COUNT, NAMES = 6, ("fog", "snow")
 INFO = DatasetInfo("cifar10", 10, COUNT, (3, 32, 32), ("a", "b", "c"))

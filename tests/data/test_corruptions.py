@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from data.corruptions import BENCHMARK, EXTRAS, filters
-from data.corruptions.digital import _affine
-from data.corruptions.generate import CORRUPTIONS, corrupt
-from data.corruptions.textures import normal, plasma, smooth
-from sms_dist.randomness import stream
+from sms_dist.base.randomness import stream
+from sms_dist.data.corruptions import BENCHMARK, EXTRAS, filters
+from sms_dist.data.corruptions.digital import _affine
+from sms_dist.data.corruptions.generate import CORRUPTIONS, corrupt
+from sms_dist.data.corruptions.textures import normal, plasma, smooth
 
 NAMES = (*BENCHMARK, *EXTRAS)
 UNCHANGED_IF_FLAT = (

@@ -13,12 +13,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import data
-from data.card import OWN, names
-from data.digits import _table
-from data.prepare import prepare
+from sms_dist import data
+from sms_dist.base.vision import torchvision
 from sms_dist.config import DataConfig
-from sms_dist.vision import torchvision
+from sms_dist.data.card import OWN, names
+from sms_dist.data.digits import _table
+from sms_dist.data.prepare import prepare
 
 REAL = os.environ.get("SMS_DATA")
 
@@ -143,7 +143,7 @@ def test_only_the_training_loader_augments(loaded):
     def upside_down(images, targets, sample_ids, stream):
         return images.flip(2), targets
 
-    from sms_dist.randomness import stream
+    from sms_dist.base.randomness import stream
 
     turned = dataclasses.replace(loaded, augment=upside_down)
     plain = dataclasses.replace(loaded, augment=None)

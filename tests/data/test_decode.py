@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import fit
-from data.card import Card
-from data.decode import Decoded, decode, fit_test, fit_train, num_draws
-from data.writer import png
+from sms_dist.data import fit
+from sms_dist.data.card import Card
+from sms_dist.data.decode import Decoded, decode, fit_test, fit_train, num_draws
+from sms_dist.data.writer import png
 
 HALF = (0.5, 0.5, 0.5)
 RANDOM = np.random.default_rng(0)

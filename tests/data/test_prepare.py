@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-import data
-from data.card import OWN, names
-from data.check import check
-from data.images import ImageFiles
-from data.prepare import LAYOUTS, prepare, write_missing
-from data.shards import read
-from data.sheet import sheet
+from sms_dist import data
 from sms_dist.config import DataConfig
+from sms_dist.data.card import OWN, names
+from sms_dist.data.check import check
+from sms_dist.data.images import ImageFiles
+from sms_dist.data.prepare import LAYOUTS, prepare, write_missing
+from sms_dist.data.shards import read
+from sms_dist.data.sheet import sheet
 
 RANDOM = np.random.default_rng(0)
 ATTRIBUTES = data.image_source(DataConfig(name="celeba"), "name").card.attributes

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from data import resident as module
-from data.augment import crop_flip
-from data.dataset import Split
-from data.loader import Loader
-from data.pixels import Pixels
-from data.resident import Resident
-from sms_dist.randomness import stream
+from sms_dist.base.randomness import stream
+from sms_dist.data import resident as module
+from sms_dist.data.augment import crop_flip
+from sms_dist.data.dataset import Split
+from sms_dist.data.loader import Loader
+from sms_dist.data.pixels import Pixels
+from sms_dist.data.resident import Resident
 
 CPU = torch.device("cpu")
 ORDER, AUGMENTATION = stream(0, "order"), stream(0, "augmentation")

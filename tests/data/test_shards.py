@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import data
-from data import index, shards
-from data.check import check
-from data.prepare import prepare
-from data.writer import labelled, write
+from sms_dist import data
 from sms_dist.config import DataConfig
+from sms_dist.data import index, shards
+from sms_dist.data.check import check
+from sms_dist.data.prepare import prepare
+from sms_dist.data.writer import labelled, write
 
 SHAPE = (3, 32, 32)
 CIFAR10 = data.image_source(DataConfig(name="cifar10"), "name")

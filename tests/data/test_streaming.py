@@ -19,9 +19,9 @@ import pytest
 import torch
 from PIL import Image
 
-import data
+from sms_dist import data
+from sms_dist.base.randomness import stream
 from sms_dist.config import DataConfig
-from sms_dist.randomness import stream
 
 CPU = torch.device("cpu")
 ORDER, AUGMENTATION = stream(5, "order"), stream(5, "augmentation")

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-import data
-from data.texts.prepare import check, prepare
-from data.texts.vocabulary import Bytes
+from sms_dist import data
+from sms_dist.base.randomness import stream
 from sms_dist.config import DataConfig
-from sms_dist.randomness import stream
+from sms_dist.data.texts.prepare import check, prepare
+from sms_dist.data.texts.vocabulary import Bytes
 
 CPU = torch.device("cpu")
 ORDER, AUGMENTATION = stream(0, "order"), stream(0, "augmentation")

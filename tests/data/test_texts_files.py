@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from data import card as cards
-from data.texts.files import count, find, lines, pairs
+from sms_dist.data import card as cards
+from sms_dist.data.texts.files import count, find, lines, pairs
 
 EN_DE = ("en", "de")
 

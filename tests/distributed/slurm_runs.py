@@ -70,7 +70,7 @@ def command(slurm: Slurm, *words: str | Path, settings=SETTINGS) -> str:
     """What `sms-dist` says, with this cluster's commands on its PATH."""
     given = [word for setting in settings for word in ("--set", setting)]
     done = subprocess.run(
-        [sys.executable, "-m", "launcher.cli", *map(str, words), *given],
+        [sys.executable, "-m", "sms_dist.cli.main", *map(str, words), *given],
         env=slurm.environment | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
         cwd=slurm.folder,
         capture_output=True,

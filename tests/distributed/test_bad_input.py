@@ -13,9 +13,9 @@ import torch
 from forking import Runs
 from launching import main_arguments, sha256, start, weights
 
-import data
-from data.writer import labelled, write
+from sms_dist import data
 from sms_dist.config import DataConfig
+from sms_dist.data.writer import labelled, write
 
 CIFAR = ("data.name=cifar10", "model.name=resnet20", "model.options={}")
 WORDS = {  # case -> what its line has to say

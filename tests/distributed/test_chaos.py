@@ -10,7 +10,7 @@ import pytest
 import torch
 from launching import ROOT, launch, read_json
 
-from sms_dist.records import store
+from sms_dist.run import store
 
 CHAOS = ROOT / "tests" / "chaos.py"
 sys.path.append(str(CHAOS.with_name("trials")))

@@ -11,8 +11,8 @@ import torch
 import whole_run
 from safetensors.torch import load_file
 
-from sms_dist.distributed.engines import compiled as compiled_engine
-from sms_dist.records.journal import read
+from sms_dist.engines import compiled as compiled_engine
+from sms_dist.run.journal import read
 from sms_dist.training import recovery
 from sms_dist.training.compile_trial import Trial
 

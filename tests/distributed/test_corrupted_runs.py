@@ -8,7 +8,7 @@ import shutil
 import pytest
 from launching import all_weights, read_json, start
 
-from data.corruptions import BENCHMARK, SEVERITIES
+from sms_dist.data.corruptions import BENCHMARK, SEVERITIES
 
 SETTINGS = (
     "pruning.phases=1",

@@ -10,9 +10,9 @@ import pytest
 from forking import Runs
 from launching import last_soup
 
-from sms_dist.paths import RunPaths
-from sms_dist.records import lock as locks
 from sms_dist.reports.collect import read_run
+from sms_dist.run import lock as locks
+from sms_dist.run.paths import RunPaths
 
 SETTINGS = ("candidates.count=2", "records.every_seconds=null", "records.every_steps=20")
 AGAIN = "then give the same command again; the last good state is untouched"

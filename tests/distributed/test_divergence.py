@@ -27,12 +27,7 @@ from launching import (
 )
 
 from sms_dist.config import CandidatesConfig, RetrainConfig
-from sms_dist.paths import RunPaths
-from sms_dist.phases import Candidate
-from sms_dist.records import store
-from sms_dist.records.journal import read
-from sms_dist.run.schema import Attempt, CandidateMetrics, Divergence
-from sms_dist.steps.divergence import (
+from sms_dist.experiment.divergence import (
     _rejected,
     attempts_with,
     is_rejected,
@@ -40,6 +35,11 @@ from sms_dist.steps.divergence import (
     nth_attempt,
     reject,
 )
+from sms_dist.methods.phases import Candidate
+from sms_dist.run import store
+from sms_dist.run.journal import read
+from sms_dist.run.paths import RunPaths
+from sms_dist.run.schema import Attempt, CandidateMetrics, Divergence
 
 sys.path.append(str(PROGRAMS))
 

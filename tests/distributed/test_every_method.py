@@ -10,7 +10,7 @@ import pytest
 import torch
 from launching import PROGRAMS, TINY, all_weights, launch, mask, read_json, start_several, weights
 
-from sms_dist.config_file import load
+from sms_dist.config.file import load
 from sms_dist.methods import METHODS, recipe
 
 SETTINGS = {

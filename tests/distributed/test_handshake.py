@@ -15,9 +15,9 @@ import torch.distributed as dist
 from launching import PROGRAMS, ROOT, free_ports, launch_forked, read_json
 
 from sms_dist.config import Config
-from sms_dist.distributed.disagreement import MAX_LINES, differences, ranks_text
-from sms_dist.distributed.handshake import compare
-from sms_dist.steps.facts import facts
+from sms_dist.experiment.facts import facts
+from sms_dist.mesh.disagreement import MAX_LINES, differences, ranks_text
+from sms_dist.mesh.handshake import compare
 
 HOST = platform.node()
 SAME = "install the same everywhere"
@@ -148,8 +148,8 @@ def test_the_facts_tell_versions_code_settings_and_what_describes_the_data(tmp_p
 
     known = facts(config)
     assert known["torch"] == torch.__version__
-    assert len(known["code sms_dist/steps/facts.py"]) == 16
-    assert {"code launcher/main.py", "code data/card.py", "key seed"} <= known.keys()
+    assert len(known["code sms_dist/experiment/facts.py"]) == 16
+    assert {"code launcher/main.py", "code sms_dist/data/card.py", "key seed"} <= known.keys()
     assert "data index" not in facts(Config())
     card = tmp_path / "mine.yaml"
     card.write_text("name: mine")

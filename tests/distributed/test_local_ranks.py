@@ -1,4 +1,4 @@
-"""When launcher/local_ranks.py starts ranks again, and what it ends with."""
+"""When sms_dist/start/local_ranks.py starts ranks again, and what it ends with."""
 
 from __future__ import annotations
 

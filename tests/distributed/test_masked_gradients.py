@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sms_dist.distributed.engines.masked_gradients import GradientMask
+from sms_dist.engines.masked_gradients import GradientMask
 
 ODD = [0.0, -0.0, float("inf"), float("-inf"), float("nan"), 1e-42, -1.5, 3e38]
 BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float64: torch.int64}

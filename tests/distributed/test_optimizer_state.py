@@ -9,21 +9,21 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sms_dist.config import EngineConfig, PretrainConfig
-from sms_dist.distributed import topology
-from sms_dist.distributed.engines.base import Job, make_optimizer
-from sms_dist.distributed.engines.named_tensors import check_fit, joined, number, part
-from sms_dist.distributed.engines.optimizer_state import (
+from sms_dist.engines.base import Job, make_optimizer
+from sms_dist.engines.named_tensors import check_fit, joined, number, part
+from sms_dist.engines.optimizer_state import (
     REMEMBERED,
     check_restorable,
     optimizer_state,
     restore_optimizer_state_,
 )
-from sms_dist.distributed.engines.scaler_state import (
+from sms_dist.engines.scaler_state import (
     deepspeed_scaler_state,
     restore_deepspeed_scaler_,
     restore_torch_scaler_,
     torch_scaler_state,
 )
+from sms_dist.mesh import topology
 
 EACH = pytest.mark.parametrize("options", [{}, {"momentum": 0.0}, {"optimizer": "adamw"}])
 

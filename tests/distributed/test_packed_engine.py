@@ -11,10 +11,10 @@ from torch import nn
 
 from sms_dist import models
 from sms_dist.config import EngineConfig, ModelConfig, PretrainConfig
-from sms_dist.distributed.engines import make_engine
-from sms_dist.distributed.engines.base import Job
-from sms_dist.distributed.engines.packed import PackedEngine, Share
-from sms_dist.distributed.topology import Axis, Topology
+from sms_dist.engines import make_engine
+from sms_dist.engines.base import Job
+from sms_dist.engines.packed import PackedEngine, Share
+from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.pruning.mask import full_mask, prunable_names
 
 ALONE, CPU = Axis(None, 0, 1), torch.device("cpu")

@@ -8,7 +8,7 @@ import pytest
 import torch
 import whole_run
 
-from sms_dist.records.journal import read
+from sms_dist.run.journal import read
 from sms_dist.training import recovery
 
 SETTINGS = {

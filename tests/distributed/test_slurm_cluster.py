@@ -7,8 +7,8 @@ from launching import read_json
 from slurm_cluster import Unavailable, slurm
 from slurm_runs import plain, submitted
 
-from launcher import jobs
-from sms_dist.paths import RunPaths
+from sms_dist.cli.slurm import jobs
+from sms_dist.run.paths import RunPaths
 
 
 @pytest.fixture(scope="module")

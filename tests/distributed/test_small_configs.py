@@ -15,10 +15,10 @@ import pytest
 from click.testing import CliRunner
 from launching import PROGRAMS, ROOT, free_ports, launched, mask, read_json, weights
 
-import data
-from launcher.cli import cli
-from sms_dist.config_file import load
-from sms_dist.sizes import num_parameters, survivors
+from sms_dist import data
+from sms_dist.cli.main import cli
+from sms_dist.config.file import load
+from sms_dist.experiment.sizes import num_parameters, survivors
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from launching import PROGRAMS, launch, launched, marked, wait_for
 
-from launcher.local_ranks import describe
-from sms_dist.distributed.topology import collective_timeout
-from sms_dist.distributed.watch.beats import Beat
-from sms_dist.distributed.watch.judge import Limits, Listener, fault, is_consequence
-from sms_dist.distributed.watch.watchdog import seconds_between_beats
-from sms_dist.process_identity import Process, is_gone, this_process
+from sms_dist.base.process_identity import Process, is_gone, this_process
+from sms_dist.mesh.topology import collective_timeout
+from sms_dist.mesh.watch.beats import Beat
+from sms_dist.mesh.watch.judge import Limits, Listener, fault, is_consequence
+from sms_dist.mesh.watch.watchdog import seconds_between_beats
+from sms_dist.start.local_ranks import describe
 
 WATCHED = PROGRAMS / "watched.py"
 WHO = r"error: rank 1 on \S+ \(pid \d+, phase 1, candidate 2, step \d+\): "

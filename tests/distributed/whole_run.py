@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from sms_dist.config import Config
-from sms_dist.distributed.control import Control, Stopped
-from sms_dist.distributed.topology import Axis, Topology
-from sms_dist.experiment import run
-from sms_dist.paths import RunPaths
-from sms_dist.records.logbook import Logbook
+from sms_dist.experiment.experiment import run
+from sms_dist.mesh.control import Control, Stopped
+from sms_dist.mesh.topology import Axis, Topology
+from sms_dist.run.logbook import Logbook
+from sms_dist.run.paths import RunPaths
 from sms_dist.training.workbench import set_up
 
 ALONE, CPU = Axis(None, 0, 1), torch.device("cpu")

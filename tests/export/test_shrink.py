@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from sms_dist.base.vision import torchvision
 from sms_dist.config import ModelConfig
 from sms_dist.export.shrink import largest_difference, resize_, shrunk_state
 from sms_dist.models import build
 from sms_dist.pruning.companions import companions
 from sms_dist.pruning.filters import keep_filters
 from sms_dist.pruning.mask import apply_, full_mask, prunable_names
-from sms_dist.vision import torchvision
 
 IMAGE = (3, 8, 8)
 LEAST = 1e-9  # outputs of different models differ by more

@@ -14,12 +14,12 @@ import yaml
 from fuzzing.mutation import TOKENS, VALUES, mutated_bytes, mutated_value
 from rich.console import Console
 
-from launcher.cluster import ClusterConfig, load_cluster
-from launcher.plan_table import show
-from launcher.planned import planned
-from launcher.slurm import Place, run_script
-from sms_dist import config_file
+from sms_dist.cli.plan_table import show
+from sms_dist.cli.planned import planned
+from sms_dist.cli.slurm.cluster import ClusterConfig, load_cluster
+from sms_dist.cli.slurm.script import Place, run_script
 from sms_dist.config import ModelConfig
+from sms_dist.config import file as config_file
 from sms_dist.models import MODELS, build
 
 NUMBERS = (

@@ -21,18 +21,18 @@ import safetensors.torch
 import torch
 from fuzzing.mutation import mutated_bytes, mutated_value
 
-from sms_dist import config_file
-from sms_dist.distributed import topology
+from sms_dist.config import file as config_file
+from sms_dist.experiment.decision import decided_before
+from sms_dist.mesh import topology
 from sms_dist.models import weights
-from sms_dist.paths import HISTORY, MANIFEST, METRICS, WEIGHTS, RunPaths
-from sms_dist.records import journal, progress, store
-from sms_dist.records.run_folder import environment, open_run
 from sms_dist.reports.collect import read_runs
 from sms_dist.reports.paper_tables import make as make_table
 from sms_dist.reports.terminal import text
+from sms_dist.run import journal, progress, store
 from sms_dist.run.find import chosen, finished
+from sms_dist.run.paths import HISTORY, MANIFEST, METRICS, WEIGHTS, RunPaths
+from sms_dist.run.run_folder import environment, open_run
 from sms_dist.run.schema import CompileFile, PackingFile
-from sms_dist.steps.decision import decided_before
 from sms_dist.training.dense_file import load_dense
 from sms_dist.training.workbench import set_up
 

@@ -19,13 +19,13 @@ import yaml
 from fuzzing.mutation import mutated_bytes, mutated_value
 from PIL import Image
 
-import data
-from data.card import FILE as CARD
-from data.check import check
-from data.index import FILE as INDEX
-from data.sheet import sheet
+from sms_dist import data
+from sms_dist.base.randomness import stream
 from sms_dist.config import DataConfig
-from sms_dist.randomness import stream
+from sms_dist.data.card import FILE as CARD
+from sms_dist.data.check import check
+from sms_dist.data.index import FILE as INDEX
+from sms_dist.data.sheet import sheet
 
 SIDE = 8
 CARDS: tuple[dict[str, Any], ...] = (

@@ -14,11 +14,11 @@ from random import Random
 
 from fuzzing.run_folders import MAIN, SMALL, Read, mutated_file
 
-from launcher import jobs
-from launcher.status.folder import look
-from launcher.status.report import status
-from launcher.status.screen import one_plain, several_plain
-from sms_dist.paths import RunPaths
+from sms_dist.cli.slurm import jobs
+from sms_dist.cli.status.folder import look
+from sms_dist.cli.status.report import status
+from sms_dist.cli.status.screen import one_plain, several_plain
+from sms_dist.run.paths import RunPaths
 
 LONG = (*SMALL, "retrain.epochs=100000", "records.every_steps=1")
 PATTERNS = ("*.json", "*.jsonl", "*.yaml", ".lock")

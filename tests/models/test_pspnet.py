@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from sms_dist.base.vision import torchvision
 from sms_dist.config import ModelConfig
 from sms_dist.models import build
 from sms_dist.models.pspnet import BINS, pooled
-from sms_dist.vision import torchvision
 
 
 def pspnet(**options):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from data.dataset import DatasetInfo
-from data.sheet import LINE, MARGIN, colours
+from sms_dist.data.dataset import DatasetInfo
+from sms_dist.data.sheet import LINE, MARGIN, colours
 from sms_dist.reports.sample_sheets import WRONG, labelled_sheet, scene_sheet
 from sms_dist.reports.sample_texts import sentences_text
 from sms_dist.tasks.samples import Guess, LabelledImage, Prediction, Scene, Sentence

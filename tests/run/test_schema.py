@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from sms_dist.records import journal
-from sms_dist.records.files import finite, json_text
-from sms_dist.run import schema
+from sms_dist.base.files import finite, json_text
+from sms_dist.run import journal, schema
 from sms_dist.run.events import EVENTS, OtherEvent, event_type
 
 RECORDED = Path(__file__).parent / "recorded"

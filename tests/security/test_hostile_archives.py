@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import shards
-from data.archive import scan
-from data.cache import cached_name, file_identity
-from data.members import MAX_BYTES, MAX_NOTE
-from data.streaming.positions import positions
+from sms_dist.data import shards
+from sms_dist.data.archive import scan
+from sms_dist.data.cache import cached_name, file_identity
+from sms_dist.data.members import MAX_BYTES, MAX_NOTE
+from sms_dist.data.streaming.positions import positions
 
 BLOCK = 512
 

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from sms_dist import plain
-from sms_dist.plain import LONGEST, printable, shown
+from sms_dist.base import plain
+from sms_dist.base.plain import LONGEST, printable, shown
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sms_dist.plain import MAX_YAML_DEPTH, MAX_YAML_EVENTS, Dumper, parse_yaml
+from sms_dist.base.plain import MAX_YAML_DEPTH, MAX_YAML_EVENTS, Dumper, parse_yaml
 
 LAUGHS = "a: &a [x, x]\n" + "".join(
     f"{new}: &{new} [*{old}, *{old}, *{old}]\n"

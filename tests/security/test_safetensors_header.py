@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from sms_dist.base.safetensors_header import MAX_HEADER, check
 from sms_dist.models.weights import read_safetensors
-from sms_dist.safetensors_header import MAX_HEADER, check
 
 GOOD = {
     "a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},

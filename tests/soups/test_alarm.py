@@ -2,8 +2,8 @@
 
 import pytest
 
+from sms_dist.experiment.soup import warnings_of
 from sms_dist.run.schema import PhaseMetrics
-from sms_dist.steps.soup import warnings_of
 
 WORKING = {90: 29.17, 92: 29.44, 94: 29.61, 96: 29.66, 98: 30.13}  # paper, table 18: mean distance
 FAILING = {99: 32.95, 99.5: 39.41}

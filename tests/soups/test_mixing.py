@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sms_dist.distributed.topology import Axis, Topology
+from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.soups import mixing
 from sms_dist.soups.candidate_shards import CandidateShards
 from sms_dist.soups.mixing import mix

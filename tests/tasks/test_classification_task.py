@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import data
-from data.card import OWN, names
-from data.loader import Batch
+from sms_dist import data
 from sms_dist.config import DataConfig
+from sms_dist.data.card import OWN, names
+from sms_dist.data.loader import Batch
 from sms_dist.tasks import TASKS
 from sms_dist.tasks.classification import Classification
 

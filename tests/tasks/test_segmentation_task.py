@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import data
-from data.loader import Batch
+from sms_dist import data
 from sms_dist.config import DataConfig
+from sms_dist.data.loader import Batch
 from sms_dist.tasks.segmentation import AUXILIARY, Segmentation
 
 CLASSES, VOID = 3, 255

@@ -5,12 +5,12 @@ import sacrebleu
 import torch
 from torch import nn
 
-from data.dataset import DatasetInfo
-from data.loader import Batch
-from data.texts.packed import packed
-from data.texts.resident import ResidentTexts, Sentences
-from data.texts.vocabulary import PAD, Bytes
 from sms_dist.config import DataConfig
+from sms_dist.data.dataset import DatasetInfo
+from sms_dist.data.loader import Batch
+from sms_dist.data.texts.packed import packed
+from sms_dist.data.texts.resident import ResidentTexts, Sentences
+from sms_dist.data.texts.vocabulary import PAD, Bytes
 from sms_dist.tasks import make_task
 
 CPU = torch.device("cpu")

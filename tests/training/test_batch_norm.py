@@ -5,12 +5,12 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from data.augment import crop_flip
-from data.dataset import Split
-from data.pixels import Pixels
-from data.resident import Resident
-from sms_dist.distributed.topology import Axis
-from sms_dist.randomness import stream
+from sms_dist.base.randomness import stream
+from sms_dist.data.augment import crop_flip
+from sms_dist.data.dataset import Split
+from sms_dist.data.pixels import Pixels
+from sms_dist.data.resident import Resident
+from sms_dist.mesh.topology import Axis
 from sms_dist.training.batch_norm import recompute_
 
 ALONE, CPU = Axis(None, 0, 1), torch.device("cpu")

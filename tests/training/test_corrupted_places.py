@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sms_dist.distributed.division import NUM_PARTS
+from sms_dist.mesh.division import NUM_PARTS
 from sms_dist.training.robustness import some_batches
 
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import nll_loss
 
 from sms_dist.config import Config
-from sms_dist.distributed.topology import Axis, Topology
+from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.training.ensemble import ensemble, probabilities
 from sms_dist.training.evaluation import measured
 from sms_dist.training.workbench import set_up

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-import data
-from data.dataset import Split
-from data.pixels import Pixels
-from data.resident import Resident
+from sms_dist import data
+from sms_dist.base.randomness import stream
 from sms_dist.config import Config, DataConfig
-from sms_dist.distributed.division import NUM_PARTS
-from sms_dist.distributed.topology import Axis, Topology
-from sms_dist.randomness import stream
+from sms_dist.data.dataset import Split
+from sms_dist.data.pixels import Pixels
+from sms_dist.data.resident import Resident
+from sms_dist.mesh.division import NUM_PARTS
+from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.tasks.classification import Classification
 from sms_dist.training.evaluation import evaluate, measured
 from sms_dist.training.workbench import set_up

@@ -9,8 +9,8 @@ import torch
 from test_loop import ALONE, CPU, NOBODY, Recorder, engine_of, new_model, random_mask, training
 
 from sms_dist.config import PretrainConfig, RecordsConfig, RetrainConfig
-from sms_dist.distributed.control import Control, Stopped
-from sms_dist.records.recovery import RecoveryPoints
+from sms_dist.mesh.control import Control, Stopped
+from sms_dist.run.recovery import RecoveryPoints
 from sms_dist.training import recovery
 from sms_dist.training.averaging import Average
 from sms_dist.training.loop import Run, train

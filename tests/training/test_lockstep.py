@@ -10,11 +10,11 @@ from test_loop import ALONE, CPU, HERE, LOADER, NOBODY, Recorder, random_mask, t
 from torch import nn
 
 from sms_dist.config import EngineConfig, PretrainConfig, RecordsConfig, RetrainConfig
-from sms_dist.distributed.control import Control, Stopped
-from sms_dist.distributed.engines import make_engine
-from sms_dist.distributed.engines.base import Job
-from sms_dist.distributed.engines.packed import PackedEngine
-from sms_dist.records.recovery import RecoveryPoints
+from sms_dist.engines import make_engine
+from sms_dist.engines.base import Job
+from sms_dist.engines.packed import PackedEngine
+from sms_dist.mesh.control import Control, Stopped
+from sms_dist.run.recovery import RecoveryPoints
 from sms_dist.training import recovery
 from sms_dist.training.averaging import Average
 from sms_dist.training.lockstep import train_together

@@ -7,17 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-import data
-from data.dataset import Split
-from data.pixels import Pixels
-from data.resident import Resident
+from sms_dist import data
+from sms_dist.base.randomness import stream
 from sms_dist.config import Config, DataConfig, EngineConfig, PretrainConfig
-from sms_dist.distributed.engines import make_engine
-from sms_dist.distributed.engines.base import Job
-from sms_dist.distributed.topology import Axis, Topology
+from sms_dist.data.dataset import Split
+from sms_dist.data.pixels import Pixels
+from sms_dist.data.resident import Resident
+from sms_dist.engines import make_engine
+from sms_dist.engines.base import Job
+from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.methods import recipe
 from sms_dist.pruning.mask import apply_, full_mask, prunable_names
-from sms_dist.randomness import stream
 from sms_dist.schedules.retraining import History
 from sms_dist.tasks.classification import Classification
 from sms_dist.training.loop import Run, Training, train

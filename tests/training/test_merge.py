@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sms_dist.config import Config
-from sms_dist.distributed.topology import Axis, Topology
+from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.pruning.mask import apply_
 from sms_dist.soups.rules import RULES, average
 from sms_dist.training.diagnostics import loss_barrier

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-import data
+from sms_dist import data
 from sms_dist.config import DataConfig
-from sms_dist.distributed.topology import Axis
+from sms_dist.mesh.topology import Axis
 from sms_dist.tasks.classification import Classification
 from sms_dist.training.meter import Meter
 

@@ -7,15 +7,15 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import data
-from data.augment import crop_flip
-from data.dataset import Split
-from data.pixels import Pixels
-from data.resident import Resident
+from sms_dist import data
 from sms_dist.config import DataConfig, EngineConfig, PretrainConfig
-from sms_dist.distributed.engines import make_engine
-from sms_dist.distributed.engines.base import Job
-from sms_dist.distributed.topology import Axis, Topology
+from sms_dist.data.augment import crop_flip
+from sms_dist.data.dataset import Split
+from sms_dist.data.pixels import Pixels
+from sms_dist.data.resident import Resident
+from sms_dist.engines import make_engine
+from sms_dist.engines.base import Job
+from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.pruning.mask import prunable_names
 from sms_dist.tasks.classification import Classification
 from sms_dist.training.loop import Run, Training, train

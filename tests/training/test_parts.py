@@ -2,8 +2,8 @@
 
 import pytest
 
-from data.order import part_indices
-from sms_dist.distributed.division import NUM_PARTS, parts_of
+from sms_dist.data.order import part_indices
+from sms_dist.mesh.division import NUM_PARTS, parts_of
 
 
 @pytest.mark.parametrize("num_ranks", [1, 2, 3, 7, 64, 100])

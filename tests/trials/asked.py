@@ -18,8 +18,8 @@ from moments import START, TRAINING, progress_of, stage_of, training_of
 from patience import Patience, TrialError, happens, wait_until
 from processes import Processes, children
 
-from sms_dist.exit_status import DONE
-from sms_dist.paths import METRICS, RunPaths
+from sms_dist.base.exit_status import DONE
+from sms_dist.run.paths import METRICS, RunPaths
 
 HANG_SECONDS = 60.0  # after which it counts as never granted
 NUM_WORKERS = 2  # of each rank
@@ -32,7 +32,10 @@ SETTINGS = (
     "pretrain.epochs=8",
     "retrain.epochs=8",
 )
-FORMS = {"alone": None, "launched": 2}  # launcher/main.py as it is; launcher/local_ranks.py, ranks
+FORMS = {
+    "alone": None,
+    "launched": 2,
+}  # launcher/main.py as it is; sms_dist/start/local_ranks.py, ranks
 WAYS = ("SIGTERM", "SIGTERM", "SIGTERM", "SIGUSR1", "stop file")
 
 

@@ -10,10 +10,10 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sms_dist.folders import entries
-from sms_dist.paths import RunPaths
-from sms_dist.records.progress import Progress
-from sms_dist.records.store import is_complete
+from sms_dist.base.folders import entries
+from sms_dist.run.paths import RunPaths
+from sms_dist.run.progress import Progress
+from sms_dist.run.store import is_complete
 
 START, PRUNE, END = "start", "prune", "end"
 SAVE, POINT = "save", "recovery point"

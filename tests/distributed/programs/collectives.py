@@ -13,11 +13,10 @@ from pathlib import Path
 
 import torch
 
-import data
-from sms_dist import models
+from sms_dist import data, models
 from sms_dist.config import DataConfig, ModelConfig
-from sms_dist.distributed import parts, topology
-from sms_dist.distributed.collectives import (
+from sms_dist.mesh import parts, topology
+from sms_dist.mesh.collectives import (
     agree,
     broadcast_state_,
     from_first,
@@ -25,8 +24,8 @@ from sms_dist.distributed.collectives import (
     sum_,
     together,
 )
-from sms_dist.distributed.parts import sum_over_parts
-from sms_dist.distributed.topology import Axis, first_ranks
+from sms_dist.mesh.parts import sum_over_parts
+from sms_dist.mesh.topology import Axis, first_ranks
 from sms_dist.pruning.cut import Parts
 from sms_dist.pruning.layer import Layer
 from sms_dist.pruning.selection import keep_largest

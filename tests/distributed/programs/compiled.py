@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from sms_dist.config import EngineConfig, PretrainConfig
-from sms_dist.distributed import topology
-from sms_dist.distributed.engines import make_engine
-from sms_dist.distributed.engines.base import Engine, Job
+from sms_dist.engines import make_engine
+from sms_dist.engines.base import Engine, Job
+from sms_dist.mesh import topology
 from sms_dist.sparse_rules import make_rule
 from sms_dist.sparse_rules.base import Setup
 

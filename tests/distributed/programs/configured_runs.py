@@ -11,8 +11,8 @@ import os
 import sys
 from pathlib import Path
 
-from launcher.session import Session
-from sms_dist.config_file import load
+from sms_dist.config.file import load
+from sms_dist.start.session import Session
 
 # Each run has a meeting place of its own: what the last one left at torchrun's would be in its way.
 os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"

@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from sms_dist.distributed import topology
-from sms_dist.distributed.control import Stopped
+from sms_dist.mesh import topology
+from sms_dist.mesh.control import Stopped
 
 folder = Path(sys.argv[1])
 at = topology.start()

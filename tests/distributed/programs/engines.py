@@ -18,11 +18,11 @@ from torch.nn.functional import cross_entropy
 
 from sms_dist import models
 from sms_dist.config import EngineConfig, ModelConfig, PretrainConfig
-from sms_dist.distributed import topology
-from sms_dist.distributed.division import deal
-from sms_dist.distributed.engines import make_engine
-from sms_dist.distributed.engines.base import Job
-from sms_dist.distributed.topology import Axis
+from sms_dist.engines import make_engine
+from sms_dist.engines.base import Job
+from sms_dist.mesh import topology
+from sms_dist.mesh.division import deal
+from sms_dist.mesh.topology import Axis
 
 BATCH, RATE = 16, 0.05
 STEPS = {0: 3, 1: 7, 2: 4}  # of each candidate: groups go their own ways

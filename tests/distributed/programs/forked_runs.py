@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "records"))
 import torch._dynamo  # noqa: F401
 from disk_trap import CRASHED, REAL_OPEN, Operation, Trap
 
-import launcher.session  # noqa: F401
-from launcher.main import main
+import sms_dist.start.session  # noqa: F401
+from sms_dist.start.rank import main
 
 
 def fill(root: Path) -> None:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from sms_dist import config_file
-from sms_dist.distributed.handshake import compare
-from sms_dist.steps.facts import facts
+from sms_dist.config import file as config_file
+from sms_dist.experiment.facts import facts
+from sms_dist.mesh.handshake import compare
 
 folder, file = Path(sys.argv[1]), Path(sys.argv[2])
 store, rank, size = next(dist.rendezvous("env://"))

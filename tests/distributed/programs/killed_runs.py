@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch._dynamo  # noqa: F401
 
-from launcher.session import Session
-from sms_dist.config_file import load
+from sms_dist.config.file import load
+from sms_dist.start.session import Session
 
 Moment = int | list[str]
 

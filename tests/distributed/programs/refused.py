@@ -13,7 +13,7 @@ from datetime import timedelta
 
 import torch.distributed as dist
 
-from sms_dist.distributed.handshake import compare
+from sms_dist.mesh.handshake import compare
 
 rank = int(sys.argv[1])
 store, _, _ = next(dist.rendezvous("env://", rank, 3))

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 
 from sms_dist.config import Config
-from sms_dist.distributed import topology
-from sms_dist.distributed.collectives import gather_json
-from sms_dist.distributed.topology import Axis, Topology
+from sms_dist.mesh import topology
+from sms_dist.mesh.collectives import gather_json
+from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.pruning.mask import apply_
 from sms_dist.soups.rules import RULES
 from sms_dist.training.ensemble import ensemble

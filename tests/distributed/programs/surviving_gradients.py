@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sms_dist.distributed import topology
-from sms_dist.distributed.engines.masked_gradients import GradientMask
-from sms_dist.distributed.engines.surviving_gradients import SurvivingGradients
-from sms_dist.distributed.topology import Axis, first_ranks
+from sms_dist.engines.masked_gradients import GradientMask
+from sms_dist.engines.surviving_gradients import SurvivingGradients
+from sms_dist.mesh import topology
+from sms_dist.mesh.topology import Axis, first_ranks
 
 WAYS = ("dense", "surviving", "apart")
 NUM_STEPS = 3  # after the first one DDP makes its buckets anew

@@ -22,7 +22,7 @@ import torch._dynamo  # noqa: F401
 import torch.distributed as dist
 from launching import free_ports
 
-import launcher.session  # noqa: F401
+import sms_dist.start.session  # noqa: F401
 
 
 def run(rank: int, num_ranks: int, port: int, words: list[str]) -> None:

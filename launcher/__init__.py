@@ -1,1 +1,0 @@
-"""How processes start: what torchrun runs on every rank, the `sms-dist` command, Slurm scripts."""

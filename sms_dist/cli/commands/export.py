@@ -1,0 +1,126 @@
+"""sms-dist export: a finished model as a folder that other programs read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from sms_dist.export.folder import Description
+
+LARGEST_DIFFERENCE = 1e-5
+
+
+@click.command(epilog="Example: sms-dist export runs/digits_sms --to exported/digits --shrink")
+@click.argument("run", metavar="RUN", type=Path)
+@click.option(
+    "--phase",
+    type=click.IntRange(min=0),
+    help="The phase whose soup it is, 0 for the dense model (default: the last).",
+)
+@click.option("--to", "target", type=Path, required=True, help="New folder for the model.")
+@click.option("--shrink", "is_shrunk", is_flag=True, help="Take dead channels out of the layers.")
+def export(run: Path, phase: int | None, target: Path, is_shrunk: bool) -> None:
+    """Write the model of a run folder RUN.
+
+    weights.safetensors and model.json; sms_dist.export.folder.load builds the model from them. With
+    --shrink, filters that pruning has emptied are gone, and with them the next layer's inputs.
+    """
+    from sms_dist.export.folder import built, check_empty, write
+
+    check_empty(target)
+    description, state = _read(run, phase)
+    if is_shrunk:
+        description, state = _shrunk(description, state)
+    else:
+        built(description, state)  # it does fit
+    try:
+        write(target, description, state)
+    except OSError as error:
+        raise ValueError(f"--to {target}: {error.strerror}") from None
+    click.echo(f"wrote       {target}: {_summary(description)}")
+
+
+def _read(run: Path, phase: int | None) -> tuple[Description, dict[str, Tensor]]:
+    """What a run folder holds of a phase, the last one where it is not named."""
+    from sms_dist import data
+    from sms_dist.config.file import load
+    from sms_dist.export.folder import Description
+    from sms_dist.run import store
+    from sms_dist.run.find import check_run, chosen
+    from sms_dist.run.paths import METRICS, WEIGHTS, RunPaths
+    from sms_dist.run.schema import DenseMetrics, PhaseMetrics
+    from sms_dist.tasks import make_task
+
+    paths = RunPaths(run)
+    check_run(paths)
+    config = load(paths.config)
+    folder = chosen(paths, phase)
+    info = data.info(config.data)
+    score = make_task(info, config.data).score
+    if folder == paths.dense:
+        sparsity, found = 0.0, store.load_record(folder, METRICS, DenseMetrics).test(score)
+    else:
+        record = store.load_record(folder, METRICS, PhaseMetrics)
+        sparsity, found = record.sparsity, record.soup.test(score)
+    description = Description(
+        model=config.model,
+        data=info.name,
+        input_shape=info.input_shape,
+        classes=list(info.classes),
+        task=info.task,
+        sparsity=sparsity,
+        score=score,
+        test_score=found,
+        is_shrunk=False,
+    )
+    return description, store.load_tensors(folder, WEIGHTS)
+
+
+def _shrunk(
+    description: Description, state: dict[str, Tensor]
+) -> tuple[Description, dict[str, Tensor]]:
+    """The same without dead channels, once it is known to compute the same."""
+    from sms_dist.export.folder import built
+    from sms_dist.export.shrink import largest_difference, shrunk_state
+
+    model = built(description, state)
+    smaller = shrunk_state(model, description.input_shape)
+    if all(smaller[name].shape == tensor.shape for name, tensor in state.items()):
+        click.echo(
+            "unchanged   no channel is zero throughout; to empty whole filters, prune with "
+            "pruning.pattern=filters"
+        )
+        return description, state
+    other = built(description, smaller)
+    difference = largest_difference(model, other, description.input_shape)
+    assert difference <= LARGEST_DIFFERENCE, f"the smaller model differs by {difference}"
+    for line in _comparison(model, other, description.input_shape):
+        click.echo(line)
+    click.echo(f"outputs     differ by {difference:.1e} at most, in double precision")
+    return description.model_copy(update={"is_shrunk": True}), smaller
+
+
+def _comparison(model: nn.Module, other: nn.Module, input_shape: tuple[int, ...]) -> list[str]:
+    from sms_dist.tasks.speedup import macs, on_meta
+
+    parameters = [sum(p.numel() for p in one.parameters()) for one in (model, other)]
+    operations = [sum(macs(one, on_meta(input_shape)).values()) for one in (model, other)]
+    return [
+        f"parameters  {parameters[0]:,} -> {parameters[1]:,}",
+        f"MACs        {operations[0]:,} -> {operations[1]:,}",
+    ]
+
+
+def _summary(description: Description) -> str:
+    from sms_dist.reports import scores
+
+    name, found = description.score, description.test_score
+    label = scores.score(name).label
+    measured = "" if found is None else f", test {label} {scores.text(found, name)}"
+    shrunk = ", shrunk" if description.is_shrunk else ""
+    return f"{description.model.name}, sparsity {description.sparsity:.4g}{measured}{shrunk}"

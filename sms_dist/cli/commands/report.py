@@ -1,0 +1,120 @@
+"""sms-dist report: the paper's tables and figures, out of the journals of runs."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sms_dist.base.plain import printable
+
+if TYPE_CHECKING:
+    from sms_dist.reports.collect import Run
+    from sms_dist.reports.layout import Table
+
+DEFAULT_FOLDER = Path("report")
+
+
+@click.command(epilog="Example: sms-dist report runs/digits_sms --table 1 --format markdown")
+@click.argument("folders", metavar="RUNS...", nargs=-1, required=True, type=Path)
+@click.option(
+    "--table",
+    "name",
+    default="methods",
+    show_default=True,
+    help="The layout of a table of the paper: 1, 2, 4 to 17; or methods, robustness, corruptions.",
+)
+@click.option(
+    "--format",
+    "style",
+    type=str,
+    help="text, markdown, latex or csv (default: text; with --out all of them).",
+)
+@click.option("--out", type=Path, help="Write files into this folder, print their names only.")
+@click.option(
+    "--plot", "is_plotting", is_flag=True, help="Figures 3, 4a, 4b and 7 as PNG and SVG (in --out)."
+)
+def report(
+    folders: tuple[Path, ...], name: str, style: str | None, out: Path | None, is_plotting: bool
+) -> None:
+    """Tables and figures of finished runs.
+
+    RUNS are run folders, or folders that contain some. Several seeds of one experiment become mean
+    and standard deviation; runs that cannot be compared get tables of their own. Nothing but the
+    runs' journals and configurations is read.
+    """
+    from sms_dist.base.lookup import lookup
+    from sms_dist.reports.collect import read_runs
+    from sms_dist.reports.formats import FORMATS
+    from sms_dist.reports.paper_tables import make
+
+    if style is not None:
+        lookup(FORMATS, style, "--format")
+    runs, notes = read_runs(folders)
+    made = make(name, runs)
+    for note in (*notes, *made.notes):
+        click.echo(f"note: {printable(note)}", err=True)
+    if out is None:
+        _print(made.tables, style or "text")
+    else:
+        _write(made.tables, name, [style] if style else list(FORMATS), out)
+    if is_plotting:
+        _plot(runs, out or DEFAULT_FOLDER)
+
+
+def _print(tables: Sequence[Table], style: str) -> None:
+    from sms_dist.reports.formats import FORMATS
+    from sms_dist.reports.terminal import text
+
+    for number, table in enumerate(tables):
+        if number:
+            click.echo()
+        if style == "text" and sys.stdout.isatty():
+            click.echo(text(table, shutil.get_terminal_size().columns), nl=False)
+        else:
+            click.echo(FORMATS[style][1](table), nl=False)
+
+
+def _write(tables: Sequence[Table], name: str, styles: Sequence[str], out: Path) -> None:
+    """table_1.md and so on; table_1_1.md, table_1_2.md where there are several tables."""
+    from sms_dist.reports.formats import FORMATS
+
+    _make(out)
+    for number, table in enumerate(tables, 1):
+        stem = f"table_{name}" + (f"_{number}" if len(tables) > 1 else "")
+        for style in styles:
+            suffix, form = FORMATS[style]
+            file = out / f"{stem}.{suffix}"
+            file.write_text(form(table), encoding="utf-8")
+            click.echo(file)
+
+
+def _plot(runs: Sequence[Run], out: Path) -> None:
+    from sms_dist.reports.figures import figures
+
+    try:
+        from sms_dist.reports.plots import draw
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"--plot needs {error.name}, which is not installed; pip install 'sms_dist[plots]'"
+        ) from None
+    drawable, missing = figures(runs)
+    for note in missing:
+        click.echo(f"note: {note}", err=True)
+    if not drawable:
+        raise ValueError("--plot: these runs give no figure (the notes say what each needs)")
+    _make(out)
+    for stem, figure in drawable.items():
+        for file in draw(figure, out / stem):
+            click.echo(file)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--out {folder} cannot be used: {error.strerror}") from None

@@ -1,0 +1,52 @@
+"""sms-dist run: an experiment on the ranks of this host."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from sms_dist.cli.commands.options import config_options, run_dir_option
+
+LAUNCHER = Path(__file__).resolve().parent.parent
+
+
+@click.command(epilog="Example: sms-dist run --config configs/digits_sms.yaml --nproc 2")
+@config_options
+@run_dir_option
+@click.option(
+    "--nproc",
+    type=click.IntRange(min=1),
+    help="Ranks on this host (default: one group, engine.ranks_per_candidate).",
+)
+def run(
+    config_file: Path | None, settings: tuple[str, ...], run_dir: Path | None, nproc: int | None
+) -> None:
+    """Run an experiment on this host.
+
+    Started again with the same run folder, it goes on where it stopped.
+
+    Exit status: 0 done, 2 bad input, 75 stopped on request and resumable, else failure. On several
+    hosts use torchrun itself, or `sms-dist submit` on Slurm.
+    """
+    from sms_dist.cli.planned import planned
+    from sms_dist.config.file import load
+
+    ranks = planned(load(config_file, settings), nproc).num_ranks
+    arguments = [] if config_file is None else ["--config", str(config_file)]
+    arguments += [] if run_dir is None else ["--run-dir", str(run_dir)]
+    arguments += [word for setting in settings for word in ("--set", setting)]
+    # The process becomes the launcher, so that signals and exit status need nobody in between.
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    os.execve(sys.executable, command(ranks, arguments), environment)
+
+
+def command(num_ranks: int, arguments: list[str]) -> list[str]:
+    """What to execute; a single rank needs no torchrun."""
+    main = str(LAUNCHER / "main.py")
+    if num_ranks == 1:
+        return [sys.executable, main, *arguments]
+    torchrun = [str(LAUNCHER / "local_ranks.py"), "--standalone", f"--nproc-per-node={num_ranks}"]
+    return [sys.executable, *torchrun, main, *arguments]

@@ -1,0 +1,117 @@
+"""sms-dist sweep: a grid of experiments, run, submitted or only shown."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from sms_dist.base.exit_status import DONE, FAILED, STOPPED
+
+
+@click.command(
+    epilog="Example: sms-dist sweep --config configs/digits_sms.yaml "
+    "--set method.name=sms,imp,imp_m_times --set seed=0,1,2 --share-dense"
+)
+@click.option(
+    "--config", "config_file", type=Path, help="YAML file (default: the embedded experiment)."
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY.PATH=V1,V2,...",
+    help="Values of a key; several keys: all combinations. Commas in [] or {} do not part.",
+)
+@click.option("--to", type=Path, help="Folder of the run folders (default: records.root/name).")
+@click.option(
+    "--nproc",
+    type=click.IntRange(min=1),
+    help="Ranks of each point (default: one group, engine.ranks_per_candidate).",
+)
+@click.option(
+    "--jobs",
+    "num_jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Points that run side by side on this host.",
+)
+@click.option(
+    "--share-dense",
+    "is_sharing",
+    is_flag=True,
+    help="Pretrain once for all points with the same data, model, pretraining and seed.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the grid and the commands (or job scripts).")
+@click.option("--submit", "is_submitting", is_flag=True, help="As Slurm job arrays.")
+@click.option(
+    "--cluster", "cluster_file", type=Path, help="With --submit: YAML file; see slurm/README.md."
+)
+@click.option(
+    "--at-most",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="With --submit: points of an array at the same time (default: as many as there is room).",
+)
+@click.option(
+    "--fresh-code",
+    "is_fresh",
+    is_flag=True,
+    help="With --submit: the code of now, not that of the first submission.",
+)
+def sweep(
+    config_file: Path | None,
+    settings: tuple[str, ...],
+    to: Path | None,
+    nproc: int | None,
+    num_jobs: int,
+    is_sharing: bool,
+    dry_run: bool,
+    is_submitting: bool,
+    cluster_file: Path | None,
+    at_most: int | None,
+    is_fresh: bool,
+) -> None:
+    """Run a grid of experiments.
+
+    Each point has a run folder named after what varies. Points that are done are skipped, others go
+    on where they stopped; all are checked before the first one starts. A run's output is in
+    logs/sweep.log of its folder.
+
+    Exit status: 0 all done, 1 some failed (the others are run all the same), 2 bad input, 75
+    stopped by Ctrl-C.
+    """
+    if is_submitting != (cluster_file is not None):
+        raise ValueError("--submit and --cluster go together; see slurm/README.md")
+    if is_submitting and nproc is not None:
+        raise ValueError(f"--nproc {nproc}: with --submit the cluster file says how many ranks")
+    if not is_submitting and (at_most is not None or is_fresh):
+        raise ValueError("--at-most and --fresh-code need --submit; beside each other: --jobs")
+
+    from rich.console import Console
+
+    from sms_dist.cli.slurm.cluster import load_cluster
+    from sms_dist.cli.sweeping import arrays, grid, running
+
+    cluster = None if cluster_file is None else load_cluster(cluster_file)
+    ranks = cluster.num_ranks if cluster else nproc
+    runs = grid.sweep_runs(config_file, settings, to=to, num_ranks=ranks, is_sharing=is_sharing)
+    if cluster:
+        for line in arrays.submit(runs, cluster, at_most, is_fresh, dry_run):
+            click.echo(line)
+    elif dry_run:
+        Console().print(grid.table(runs))
+        for run in runs:
+            if grid.state(run) != "done":
+                words = ["sms-dist", "run", *run.arguments(config_file)]
+                click.echo(shlex.join([*words, "--nproc", str(run.num_ranks)]))
+    else:
+        outcomes = running.run_all(runs, config_file, num_jobs, Console())
+        for line in running.ending(outcomes):
+            click.echo(line)
+        statuses = {outcome.status for outcome in outcomes}
+        is_stopped = bool(statuses & {"stopped", "not started"})
+        sys.exit(FAILED if "failed" in statuses else STOPPED if is_stopped else DONE)

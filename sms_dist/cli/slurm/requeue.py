@@ -1,0 +1,76 @@
+"""Is it worth to put a job back into the queue? Not if its last starts made nothing lasting.
+
+What a job's script runs when its ranks have stopped: requeue.py RUN_DIR JOB
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sms_dist.base import plain
+from sms_dist.base.folders import entries
+from sms_dist.cli.slurm import jobs
+from sms_dist.run.paths import MANIFEST, RunPaths
+from sms_dist.run.schema import RecoveryFile, parsed
+
+IDLE_STARTS = 3  # as many in a row, and the job is not started again
+REQUEUE = "requeue"
+
+
+def main(run_dir: str, job: str) -> None:
+    paths = RunPaths(Path(run_dir))
+    now = mark(paths)
+    marks = [*_marks(paths, job), now]
+    if is_stuck(marks):
+        sys.exit(
+            f"the last {IDLE_STARTS} starts of job {job} have made nothing lasting, so it is not "
+            "put back into the queue: its time is too short for a recovery point; see time_limit, "
+            "signal_seconds_before_end and records.every_seconds"
+        )
+    try:
+        jobs.record(paths, job, REQUEUE, mark=now)
+    except OSError as error:
+        sys.exit(f"job {job} is not put back into the queue: {paths.logs}: {error.strerror}")
+
+
+def is_stuck(marks: Sequence[str]) -> bool:
+    """`marks`: of all starts of a job. Has it looked the same ever since, for too often?"""
+    last = marks[-IDLE_STARTS - 1 :]
+    return len(last) == IDLE_STARTS + 1 and len(set(last)) == 1
+
+
+def mark(paths: RunPaths) -> str:
+    """Of everything lasting in a run folder: the same again only if nothing has been added.
+
+    The journal does not count, since each start has a line there.
+    """
+    root = paths.root
+    folders = entries(root)
+    folders += [deeper for folder in folders for deeper in entries(folder)]
+    finished = [folder / MANIFEST for folder in folders if (folder / MANIFEST).is_file()]
+    finished += entries(root / "corruptions", "*.json")
+    facts = [str(path.relative_to(root)) for path in finished]
+    for training in entries(paths.recoveries):
+        points = [point for slot in entries(training) for point in entries(slot, "rank_*.json")]
+        facts.append(f"{training.name}: {max(map(_steps, points), default=0)}")
+    return hashlib.sha256("\n".join(sorted(facts)).encode()).hexdigest()[:16]
+
+
+def _steps(point: Path) -> int:
+    """Where a recovery point is in its training."""
+    try:
+        return parsed(RecoveryFile, plain.read_json(point), str(point)).steps
+    except ValueError:
+        return 0  # not a point, or only half of one
+
+
+def _marks(paths: RunPaths, job: str) -> list[str]:
+    lines = [line for line in jobs.recorded(paths) if (line.job, line.kind) == (job, REQUEUE)]
+    return [str(line.mark) for line in lines]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

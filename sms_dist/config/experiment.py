@@ -1,0 +1,251 @@
+"""The configuration of an experiment: what each key means, its default and its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from sms_dist.base.lookup import lookup
+from sms_dist.config.data import DataConfig as DataConfig
+from sms_dist.config.engine import EngineConfig as EngineConfig
+from sms_dist.config.section import (
+    Above0,
+    AtLeast0,
+    Count,
+    Counts,
+    Epochs,
+    Few,
+    Fraction,
+    Integers,
+    Names,
+    Natural,
+    Overrides,
+    Section,
+)
+from sms_dist.schedules.pretraining import Curve
+
+
+class ModelConfig(Section):
+    name: str = "digits_cnn"
+    """see [models](models.md); `package.module:function`: your own; `timm:NAME`: one of timm's"""
+    options: dict[str, Any] = {}
+    """keyword arguments of the model's build function"""
+    weights: str | None = None
+    """weights to begin pretraining with: a safetensors or state-dict file"""
+    weights_except: Names = ()
+    """tensors in that file, or modules with all they contain, that keep their initial values, such
+    as another classifier"""
+
+
+class PretrainConfig(Section):
+    from_: Annotated[str | None, Field(alias="from")] = None
+    """start from these dense weights: a run folder, its dense/ folder or a .safetensors file"""
+    history: Literal["recorded", "config"] = "recorded"
+    """where `from` has no history.json: config takes this section for how it was pretrained"""
+    keep_epoch: Natural | None = None
+    """also keep the weights after this epoch, to rewind to (null: as the method needs)"""
+    ranks: Count | None = None
+    """ranks that pretrain as one data-parallel group (null: all the batch feeds); fixes the bits"""
+    epochs: Epochs = 30
+    """epochs of dense training"""
+    optimizer: str = "sgd"
+    """sgd (Nesterov when weight_decay > 0), adamw or `package.module:function`, retraining too"""
+    learning_rate: Above0 = 0.1
+    """largest learning rate"""
+    momentum: Fraction = 0.9
+    """of SGD"""
+    weight_decay: AtLeast0 = 5e-4
+    """L2 for sgd, decoupled for adamw"""
+    schedule: str = "linear"
+    """constant, linear, steps or cosine, after the warm-up, or `package.module:function`"""
+    warmup_epochs: Epochs = 0
+    """epochs of linear warm-up from 0"""
+    milestones: Integers = ()
+    """steps: epochs, counted from 1, at whose start the rate is multiplied by decay"""
+    decay: Above0 = 0.1
+    """steps: the factor at each milestone"""
+    final_learning_rate: AtLeast0 = 0.0
+    """linear and cosine end here"""
+    loss: str | None = None
+    """`package.module:function`, here and in retraining (null: that of the task)"""
+    label_smoothing: Fraction = 0.0
+    """of the cross-entropy, here and in retraining"""
+    clip_norm: Above0 | None = None
+    """limit of the gradient's norm, here and in retraining (null: none)"""
+
+    @property
+    def curve(self) -> Curve:
+        """The learning rate over pretraining."""
+        return Curve(
+            self.schedule,
+            self.epochs,
+            self.learning_rate,
+            self.final_learning_rate,
+            self.warmup_epochs,
+            self.milestones,
+            self.decay,
+        )
+
+
+class MethodConfig(Section):
+    # Further keys are the method's own: sms_dist/methods knows them and refuses others.
+    model_config = ConfigDict(extra="allow")
+
+    name: str = "sms"
+    """see [methods](#methods); the further keys are those of the method"""
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """What is given beside the name."""
+        return dict(self.model_extra or {})
+
+
+class PruningConfig(Section):
+    goal_sparsity: Annotated[float, Field(gt=0, lt=1)] | None = 0.9
+    """fraction of the prunable weights removed at the end (null: where it cannot be controlled)"""
+    phases: Few = 3
+    """prune-retrain phases; each removes the same fraction of what remains"""
+    allocation: str = "global"
+    """how the layers share the cut: global, uniform, uniform_plus, erk, lamp or
+    `package.module:function`; other patterns than unstructured take the same fraction of every
+    layer"""
+    score: str = "magnitude"
+    """by what weights are ranked: magnitude, or `package.module:function`"""
+    pattern: str = "unstructured"
+    """what goes together: unstructured (single weights), filters (of convolutions; linear layers
+    stay whole) or N:M such as 2:4 (N of M consecutive inputs stay; goal_sparsity is 1 - N/M)"""
+    keep_dense: Names = ()
+    """names of weights that are never pruned and not counted, e.g. [conv1.weight]"""
+    embeddings: bool = False
+    """embeddings are pruned and counted as well"""
+
+
+class RetrainConfig(Section):
+    epochs: Annotated[Epochs, Field(ge=1)] = 10
+    """epochs per phase and candidate"""
+    schedule: str = "llr"
+    """ft, lrw, slr, clr, llr, allr or `package.module:function`"""
+    learning_rate: Above0 | None = None
+    """largest rate (null: that of pretraining)"""
+    weight_decay: AtLeast0 | None = None
+    """null: that of pretraining"""
+    warmup: Fraction = 0.1
+    """fraction of the phase's steps spent warming up (ft and lrw have none)"""
+    swa_from: Fraction | None = None
+    """from this fraction of the epochs on, average the weights after each epoch; the average is the
+    candidate (null: no averaging)"""
+    swa_learning_rate: Above0 | None = None
+    """constant rate while averaging (null: the schedule goes on)"""
+
+
+class CandidatesConfig(Section):
+    count: Few = 3
+    """m, the candidates of each phase; imp_m_times retrains m times as long instead"""
+    count_per_phase: Counts = ()
+    """m of each phase, where they differ, e.g. [10, 5, 3] (empty: count in all)"""
+    vary_seed: bool = True
+    """each candidate has a seed of its own"""
+    vary: dict[str, list[int | float | str | None]] = {}
+    """retrain key -> one value per candidate, e.g. {weight_decay: [1e-4, 5e-4, 1e-3]}"""
+    overrides: Overrides = ()
+    """several retrain keys at once: a mapping per candidate, e.g. [{}, {epochs: 20, warmup: 0}]"""
+    on_divergence: Literal["drop", "retry", "stop"] = "drop"
+    """a candidate whose loss or weights are not finite, or that is far, is left out of the soup
+    (drop), retrained with another seed (retry), or ends the run (stop)"""
+    retries: Count = 2
+    """retry: other seeds for one candidate of a phase, before it is dropped"""
+    far: Annotated[float, Field(gt=1)] | None = 2.0
+    """far: alone, its last training loss is above so many times the median of those retrained alike
+    (null: only what is not finite diverges); see [divergence](methods.md#divergence)"""
+
+
+class SoupConfig(Section):
+    rule: str = "uniform"
+    """uniform, greedy, best (single), learned (coefficients by validation loss), distilled
+    (coefficients by distillation from the dense model) or `package.module:function`"""
+    score: str | None = None
+    """metric on validation samples by which rules compare, e.g. loss (null: that of the task:
+    accuracy, miou or bleu)"""
+    steps: Count = 30
+    """learned and distilled: gradient steps on the coefficients"""
+    learning_rate: Above0 = 0.1
+    """learned and distilled: of the coefficients"""
+    ensemble: bool = True
+    """also measure the ensemble of the candidates, their probabilities averaged (classification)"""
+    pairs: bool = False
+    """also measure the soup of every pair of candidates (slow)"""
+    loss_barrier: bool = False
+    """also measure the loss on the segments between candidates (slow)"""
+
+
+class RecordsConfig(Section):
+    root: str = "runs"
+    """run folders are made in here, as root/name (--run-dir overrides)"""
+    tensorboard: bool = True
+    """write TensorBoard event files"""
+    every_seconds: Above0 | None = 60.0
+    """time between two recovery points of a training; stretched where they would take more than a
+    fiftieth of it (null: none by time)"""
+    every_steps: Count | None = None
+    """steps between two recovery points of a training (null: none by steps)"""
+
+
+class Config(Section):
+    """One experiment. Every key has a default; the defaults are the embedded first experiment."""
+
+    name: Annotated[str, Field(pattern=r"^\w[\w.+-]*$")] = "digits_sms"
+    """of the run folder"""
+    seed: Natural = 0
+    """everything random follows from it"""
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    method: MethodConfig = MethodConfig()
+    pruning: PruningConfig = PruningConfig()
+    retrain: RetrainConfig = RetrainConfig()
+    candidates: CandidatesConfig = CandidatesConfig()
+    soup: SoupConfig = SoupConfig()
+    engine: EngineConfig = EngineConfig()
+    records: RecordsConfig = RecordsConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Config:
+        batch, engine = self.data.batch_size, self.engine
+        pieces = engine.ranks_per_candidate * engine.accumulation
+        if batch % pieces:
+            raise ValueError(
+                f"data.batch_size={batch} must be a multiple of {pieces}, which is "
+                f"engine.ranks_per_candidate={engine.ranks_per_candidate} x "
+                f"engine.accumulation={engine.accumulation}; "
+                f"try {-(-batch // pieces) * pieces}"
+            )
+        self._check_candidates()
+        return self
+
+    def _check_candidates(self) -> None:
+        """Whatever varies has a value for each candidate, of a key that retraining has."""
+        candidates, num_phases = self.candidates, self.pruning.phases
+        counts = candidates.count_per_phase
+        if counts and len(counts) != num_phases:
+            raise ValueError(
+                f"candidates.count_per_phase has {len(counts)} values for pruning.phases="
+                f"{num_phases}; give one for each phase"
+            )
+        field = "candidates.count_per_phase, at most" if counts else "candidates.count"
+        most = max(counts, default=candidates.count)
+        varied: dict[str, Sequence[Any]] = {f"vary.{k}": v for k, v in candidates.vary.items()}
+        if candidates.overrides:
+            varied["overrides"] = candidates.overrides
+        for name, values in varied.items():
+            if len(values) != most:
+                raise ValueError(
+                    f"candidates.{name} has {len(values)} values for {field}={most}; give one for "
+                    "each candidate"
+                )
+        for key in candidates.vary:
+            lookup(RetrainConfig.model_fields, key, "candidates.vary")
+        for i, changes in enumerate(candidates.overrides):
+            for key in changes:
+                lookup(RetrainConfig.model_fields, key, f"candidates.overrides[{i}]")

@@ -1,0 +1,186 @@
+"""Layouts in which image sets are downloaded: CIFAR, CelebA, Cityscapes, and what all share."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sms_dist.data.card import SPLITS, Card
+from sms_dist.data.decode import FORMATS
+from sms_dist.data.images import from_torchvision, is_torchvision
+from sms_dist.data.shards import Sample
+from sms_dist.data.writer import labelled, png
+
+IMAGES = (".jpg", ".jpeg", ".png")
+MAGIC = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png"}
+T = TypeVar("T")
+FOLDERS = (".", "Anno", "Eval", "Img", "celeba")  # of CelebA's archives
+TEST = 2  # in CelebA's list of the division: 0 train, 1 validation, 2 test
+
+
+class Prepared(NamedTuple):
+    """What is to be written. Samples are read as they are written, one at a time."""
+
+    name: str
+    classes: tuple[str, ...]  # none where they depend on the configuration
+    train: Iterable[Sample]
+    test: Iterable[Sample]
+    texts: Mapping[str, str] = {}  # further files
+
+
+def first_of(source: Path, names: Sequence[str], what: str) -> Path:
+    """Return the first of `names` that is in `source`; `what` says what is not, if none is."""
+    for name in names:
+        if (source / name).exists():
+            return source / name
+    raise ValueError(f"--from {source} has no {what}")
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Return the image files in the order of their names; ValueError where there are none."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such folder")
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
+    if not files:
+        raise ValueError(f"{folder} holds no images ({', '.join(IMAGES)})")
+    return files
+
+
+def image_field(path: Path) -> dict[str, bytes]:
+    """Return its bytes under the extension of what they are, whatever the name says."""
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file")
+    data = path.read_bytes()
+    for magic, extension in MAGIC.items():
+        if data.startswith(magic):
+            return {extension: data}
+    raise ValueError(f"{path} is no JPEG or PNG image; copy it again")
+
+
+def key_of(path: Path) -> str:
+    """Return the key of a sample, out of the name of its file: dots would begin the extension."""
+    return path.stem.replace(".", "_")
+
+
+def shuffled(items: Sequence[T], purpose: str) -> list[T]:
+    """Return the items in an order that is always the same: shards hold some of everything."""
+    from sms_dist.base.randomness import stream
+
+    order = stream(0, f"order of shards {purpose}").permutation(len(items))
+    return [items[i] for i in order.tolist()]
+
+
+def torchvision(source: Path, card: Card) -> Prepared:
+    """Return CIFAR out of the folder that torchvision unpacks, or the folder that holds it."""
+    if not is_torchvision(card, source):
+        folder = card.download.folder if card.download else None
+        raise ValueError(f"--from {source} holds no {folder} and no shards of {card.name}")
+    train, test = (
+        labelled((key, sample.image, int(sample.target)) for key, sample in stored)
+        for stored in (from_torchvision(card, source, split) for split in SPLITS)
+    )
+    return Prepared(card.name, card.class_names, train, test)
+
+
+def celeba(source: Path, card: Card) -> Prepared:
+    """Return img_align_celeba/ with all attributes, training and validation images together.
+
+    The lists may be the official .txt or Kaggle's .csv files.
+    """
+    images = first_of(source, [f"{f}/img_align_celeba" for f in FOLDERS], "img_align_celeba/")
+    nested = images / "img_align_celeba"
+    images = nested if nested.is_dir() else images
+    attributes, rows = _table(source, "list_attr_celeba")
+    if tuple(attributes) != card.attributes:
+        raise ValueError(
+            f"--from {source}: list_attr_celeba does not have the {len(card.attributes)} attributes"
+        )
+    _, parts = _table(source, "list_eval_partition")
+    if rows.keys() != parts.keys():
+        raise ValueError(
+            f"--from {source}: list_attr_celeba names {len(rows)} images, list_eval_partition"
+            f" {len(parts)}, and not the same ones; download both again"
+        )
+    train = shuffled([file for file in rows if parts[file] != [TEST]], card.name)
+    test = [file for file in rows if parts[file] == [TEST]]
+    train_samples, test_samples = (
+        _with_attributes(images, files, attributes, rows) for files in (train, test)
+    )
+    return Prepared(card.name, (), train_samples, test_samples)
+
+
+def _with_attributes(
+    images: Path, files: Sequence[str], attributes: Sequence[str], rows: dict[str, list[int]]
+) -> Iterator[Sample]:
+    for file in files:
+        path = images / Path(file).name
+        values = {name: int(v > 0) for name, v in zip(attributes, rows[file], strict=True)}
+        yield key_of(path), {**image_field(path), "json": json.dumps(values).encode()}
+
+
+def _table(source: Path, name: str) -> tuple[list[str], dict[str, list[int]]]:
+    """Column names, if there are any, and the numbers of each image."""
+    names = [f"{folder}/{name}.{ending}" for ending in ("txt", "csv") for folder in FOLDERS]
+    path = first_of(source, names, f"{name}.txt")
+    lines = [line.replace(",", " ").split() for line in path.read_text().splitlines()]
+    header: list[str] = []
+    rows: dict[str, list[int]] = {}
+    for line in lines:
+        if len(line) > 1 and line[0].lower().endswith(".jpg"):
+            rows[line[0]] = _numbers(line[1:], path)
+        elif len(line) > 1:  # a line of one word is the number of images
+            header = [word for word in line if word != "image_id"]
+    if not rows:
+        raise ValueError(f"{path} names no images")
+    return header, rows
+
+
+def _numbers(words: Sequence[str], path: Path) -> list[int]:
+    try:
+        return [int(word) for word in words]
+    except ValueError:
+        raise ValueError(f"{path}: {' '.join(words)[:60]!r} are no numbers") from None
+
+
+def cityscapes(source: Path, card: Card) -> Prepared:
+    """Return leftImg8bit/ and gtFine/ as they are unpacked, with a folder for each city.
+
+    Images stay the files they are; masks have the card's classes, all else is void.
+    """
+    label_ids = card.download.label_ids if card.download else ()
+    if len(label_ids) != card.num_classes or card.void is None:
+        raise ValueError(
+            f"the card of {card.name} needs void, and download.label_ids for each class"
+        )
+    classes = np.full(256, card.void, np.uint8)
+    classes[list(label_ids)] = np.arange(card.num_classes)
+    train, test = shuffled(_scenes(source, "train"), card.name), _scenes(source, "val")
+    train_samples = _with_masks(source, "train", train, classes)
+    return Prepared(
+        card.name, card.class_names, train_samples, _with_masks(source, "val", test, classes)
+    )
+
+
+def _scenes(source: Path, part: str) -> list[Path]:
+    folder = source / "leftImg8bit" / part
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such folder; unpack leftImg8bit_trainvaltest.zip")
+    cities = sorted(path for path in folder.iterdir() if path.is_dir())
+    return [path for city in cities for path in images_in(city)]
+
+
+def _with_masks(
+    source: Path, part: str, images: Sequence[Path], classes: NDArray[np.uint8]
+) -> Iterator[Sample]:
+    for path in images:
+        scene = path.stem.removesuffix("_leftImg8bit")
+        mask = source / "gtFine" / part / path.parent.name / f"{scene}_gtFine_labelIds.png"
+        ids = np.asarray(Image.open(io.BytesIO(image_field(mask)["png"]), formats=FORMATS))
+        yield key_of(Path(scene)), {**image_field(path), "seg.png": png(classes[ids])}

@@ -1,0 +1,97 @@
+"""Writes shards with their index.json, complete or not at all."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sms_dist.base import atomic
+from sms_dist.data import index
+from sms_dist.data.card import SplitName
+from sms_dist.data.index import Index, ShardFacts, Splits
+from sms_dist.data.shards import Sample
+
+Progress = Callable[[str], None]
+
+
+def write(
+    target: Path,
+    name: str,
+    classes: Iterable[str],
+    splits: Mapping[SplitName, Iterable[Sample]],
+    samples_per_shard: int,
+    progress: Progress,
+    texts: Mapping[str, str] | None = None,
+) -> None:
+    """Plain tar shards plus index.json and `texts` (file -> content) in `target`.
+
+    It appears complete or not at all.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic.replacing(target) as new:  # an empty folder, or what is not there
+        new.mkdir()
+        written: dict[str, list[ShardFacts]] = {}
+        for split, samples in splits.items():
+            shards = _shards(new, f"{name}-{split}", samples, samples_per_shard, progress)
+            written[split] = list(shards)
+        write_index(new, name, classes, Splits(**written))
+        for file, text in (texts or {}).items():
+            (new / file).write_text(text, encoding="utf-8")
+
+
+def write_index(folder: Path, name: str, classes: Iterable[str], splits: Splits) -> None:
+    """index.json of shards that lie in the folder."""
+    known = Index(name=name, classes=list(classes), splits=splits)
+    atomic.write(folder / index.FILE, known.model_dump_json(indent=1).encode())
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """Of an image (C x h x w) or a mask (h x w)."""
+    if pixels.ndim == 3:
+        pixels = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def labelled(samples: Iterable[tuple[str, NDArray[np.uint8], int]]) -> Iterator[Sample]:
+    """(key, image as C x h x w, class) as the fields of a sample."""
+    for key, image, label in samples:
+        yield key, {"png": png(image), "cls": str(label).encode()}
+
+
+def _shards(
+    folder: Path, name: str, samples: Iterable[Sample], size: int, progress: Progress
+) -> Iterator[ShardFacts]:
+    for number, shard in enumerate(_chunks(samples, size)):
+        path = folder / f"{name}-{number:06d}.tar"
+        count = _write_shard(path, shard)
+        yield ShardFacts(file=path.name, samples=count, sha256=atomic.sha256_of(path))
+        progress(f"{path.name}: {count} samples")
+
+
+def _chunks(samples: Iterable[Sample], size: int) -> Iterator[Iterator[Sample]]:
+    iterator = iter(samples)
+    for first in iterator:
+        yield chain([first], islice(iterator, size - 1))
+
+
+def _write_shard(path: Path, samples: Iterator[Sample]) -> int:
+    """The number of samples written; equal samples give equal bytes (no times, no owners)."""
+    count = 0
+    with tarfile.open(path, mode="w") as tar:
+        for key, fields in samples:
+            for extension, data in fields.items():
+                member = tarfile.TarInfo(f"{key}.{extension}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+            tar.members = []  # type: ignore[attr-defined]  # or they pile up
+            count += 1
+    return count

@@ -1,0 +1,180 @@
+"""Plain PyTorch: DistributedDataParallel inside a group of several ranks, the bare model in one."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from sms_dist.engines.base import Inputs, Job, Loss, make_optimizer, micro_batches
+from sms_dist.engines.compiled import compiled, explained, hold_gradients_, replays_graphs
+from sms_dist.engines.latent import Latent
+from sms_dist.engines.masked_gradients import GradientMask
+from sms_dist.engines.named_tensors import copy_, joined, number, part
+from sms_dist.engines.optimizer_state import (
+    check_restorable,
+    optimizer_state,
+    restore_optimizer_state_,
+)
+from sms_dist.engines.optimizers import OPTIMIZERS
+from sms_dist.engines.scaler_state import restore_torch_scaler_, torch_scaler_state
+from sms_dist.engines.surviving_gradients import SurvivingGradients
+from sms_dist.mesh.collectives import together
+
+
+class DdpEngine:
+    def __init__(self, job: Job) -> None:
+        self._latent = Latent(job.model, job.rule, tuple(job.mask)) if job.rule else None
+        self._mask = GradientMask(job.model, {} if job.rule else job.mask)
+        self._job = job
+        self._is_compiled = job.engine.compile != "eager"
+        self._model = self._wrapped()
+        self._optimizer = make_optimizer(job)
+        self._has_own_optimizer = job.optimizer.optimizer not in OPTIMIZERS
+        self._replays_graphs = replays_graphs(job.engine)
+        self._holds_gradients = self._replays_graphs and job.engine.accumulation > 1
+        if self._holds_gradients:
+            hold_gradients_(self._trained())
+        self._scaler = torch.amp.GradScaler(enabled=job.dtype is torch.float16)
+        self._num_steps = 0
+        self._missed_first_backward = False
+
+    def step(self, inputs: Inputs, targets: Tensor, weight: float, rate: float, loss: Loss) -> None:
+        with explained(self._job.engine.compile) if self._is_compiled else nullcontext():
+            if self._missed_first_backward:
+                self._repeat_first_backward(inputs, targets)
+            self._optimizer.zero_grad(set_to_none=not self._holds_gradients)
+            with self._latent.viewed() if self._latent else nullcontext():
+                self._backward(inputs, targets, weight, loss)
+        self._apply(rate)
+        self._num_steps += 1
+
+    def _backward(self, inputs: Inputs, targets: Tensor, weight: float, loss: Loss) -> None:
+        # DDP takes the mean over ranks; wanted is the sum over all ranks / weight.
+        scale = self._job.axis.size / weight
+        pieces = micro_batches(inputs, targets, self._job.engine.accumulation)
+        for piece, wanted, is_last in pieces:
+            with self._silent_unless(is_last):
+                with self._autocast():
+                    value = loss(self._outputs(piece), wanted)
+                self._scaler.scale(value * scale).backward()  # type: ignore[no-untyped-call]
+
+    def _outputs(self, inputs: Inputs) -> Any:
+        if self._replays_graphs:
+            # nobody needs the last outputs any more
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        return self._model(*inputs)
+
+    def weights(self) -> dict[str, Tensor]:
+        return {name: p.detach().clone() for name, p in self._job.model.named_parameters()}
+
+    @property
+    def is_sharded(self) -> bool:
+        return False  # the statistics of batch norm do differ, but no step depends on them
+
+    def state(self) -> dict[str, Tensor]:
+        rule, optimizer = self._job.rule, self._optimizer
+        return joined(
+            {
+                "engine": {"num_steps": number(self._num_steps)},
+                "model": self._model_state(),
+                "optimizer": optimizer_state(optimizer, self._trained()),
+                "scaler": torch_scaler_state(self._scaler),
+                "rule": rule.state() if rule else {},
+            }
+        )
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        together(lambda: self._check(state), self._job.axis, self._job.at.device)
+        copy_(self._model_state(), part(state, "model"))
+        restore_optimizer_state_(part(state, "optimizer"), self._optimizer, self._trained())
+        restore_torch_scaler_(part(state, "scaler"), self._scaler)
+        if self._job.rule:
+            self._job.rule.restore(part(state, "rule"))
+        self._num_steps = int(state["engine.num_steps"])
+        self._missed_first_backward = self._num_steps > 0
+
+    def close(self) -> None:
+        del self._model, self._optimizer
+
+    def _model_state(self) -> dict[str, Tensor]:
+        model = self._job.model
+        return {n: t.detach() for n, t in (*model.named_parameters(), *model.named_buffers())}
+
+    def _trained(self) -> list[Tensor]:
+        return [p for group in self._optimizer.param_groups for p in group["params"]]
+
+    def _check(self, state: Mapping[str, Tensor]) -> None:
+        check_restorable(state, self.state(), self._optimizer, self._trained())
+
+    def _repeat_first_backward(self, inputs: Inputs, targets: Tensor) -> None:
+        """DDP orders its buckets anew after the first backward pass, as gradients arrived in it.
+
+        From three ranks on, the order in which a gradient is summed, and so its bits, depend on its
+        place in a bucket. A restored engine has to have the same order from its first step on.
+        """
+        self._missed_first_backward = False
+        if not isinstance(self._model, DistributedDataParallel):
+            return
+        device, buffers = self._job.at.device, dict(self._job.model.named_buffers())
+        before = {name: buffer.clone() for name, buffer in buffers.items()}
+        *_, (piece, _, _) = micro_batches(inputs, targets, self._job.engine.accumulation)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), self._autocast():
+            outputs = self._outputs(piece)
+        tensors = outputs if isinstance(outputs, tuple) else (outputs,)
+        torch.autograd.backward(tensors, [torch.zeros_like(tensor) for tensor in tensors])
+        copy_(buffers, before)
+
+    def _wrapped(self) -> nn.Module:
+        job = self._job
+        bare = job.model
+        if self._is_compiled:
+            bare = compiled(bare, job.engine, job.at.device)
+        if job.axis.size == 1:
+            return bare
+        with warnings.catch_warnings():
+            # The name that replaces broadcast_buffers is not in every torch we support.
+            warnings.simplefilter("ignore", FutureWarning)
+            model = DistributedDataParallel(
+                bare,
+                process_group=job.axis.group,
+                broadcast_buffers=False,  # batch norm is recomputed before anybody looks at it
+                gradient_as_bucket_view=True,
+            )
+        if job.engine.gradients == "surviving" and self._mask.prunes:
+            surviving = SurvivingGradients(job.model, job.mask, job.axis)
+            model.register_comm_hook(None, lambda _, bucket: surviving.mean(bucket))
+        return model
+
+    def _apply(self, rate: float) -> None:
+        self._mask.gradients_()  # first: an overflow in what is pruned is none
+        self._scaler.unscale_(self._optimizer)
+        if self._latent:
+            self._latent.gradients_()
+        if (limit := self._job.optimizer.clip_norm) is not None:
+            nn.utils.clip_grad_norm_(self._job.model.parameters(), limit)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        if self._has_own_optimizer:
+            self._mask.weights_()
+        if self._latent:
+            self._latent.after_step_()
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        dtype = self._job.dtype
+        if dtype is torch.float32:
+            return nullcontext()
+        return torch.autocast(self._job.at.device.type, dtype=dtype)
+
+    def _silent_unless(self, is_last: bool) -> AbstractContextManager[None]:
+        """Gradients travel with the last micro-batch only."""
+        if is_last or not isinstance(self._model, DistributedDataParallel):
+            return nullcontext()
+        return self._model.no_sync()

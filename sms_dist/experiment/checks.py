@@ -1,0 +1,210 @@
+"""What is wrong with a configuration, as far as it can be known without samples and ranks."""
+
+from __future__ import annotations
+
+from sms_dist import data
+from sms_dist.base.lookup import lookup, lookup_open, own
+from sms_dist.config import Config
+from sms_dist.config.engine import EngineConfig
+from sms_dist.engines import ENGINES
+from sms_dist.engines.compilable import shape_obstacle
+from sms_dist.engines.optimizers import OPTIMIZERS, optimizer_maker
+from sms_dist.experiment.sizes import num_parameters, prunable_shapes
+from sms_dist.methods import recipe, starts_from_dense
+from sms_dist.methods.packs import obstacle
+from sms_dist.methods.phases import Phase, Recipe
+from sms_dist.pruning.allocation import ALLOCATIONS
+from sms_dist.pruning.apportion import num_kept
+from sms_dist.pruning.feasible import (
+    DEFAULT_ALLOCATION,
+    DEFAULT_SCORE,
+    UNSTRUCTURED,
+    check_pruning,
+    needs_shapes,
+)
+from sms_dist.schedules.pretraining import pretraining_rates
+from sms_dist.schedules.retraining import RETRAINING
+from sms_dist.soups.rules import rule
+from sms_dist.tasks.scores import COMPARABLE
+
+
+def check(config: Config) -> Recipe:
+    """The recipe of the method; ValueError for the first thing that could not work.
+
+    Asks no machine and reads no more than a card or a vocabulary: every rank comes to the same
+    conclusion.
+    """
+    found = recipe(config)
+    requested = found.phases
+    _check_names(config, requested)
+    _check_history(config, requested)
+    _check_engine(config, requested)
+    _check_rules(config, requested)
+    _check_surviving(config, requested)
+    _check_pattern(config, requested)
+    _check_measures(config)
+    return found
+
+
+def _check_names(config: Config, requested: tuple[Phase, ...]) -> None:
+    """Every name is in its table."""
+    rule(config.soup.rule)
+    for schedule in (config.retrain.schedule, *_schedules(requested)):
+        lookup_open(RETRAINING, schedule, "retrain.schedule")
+    pretraining_rates(
+        config.pretrain.curve, steps_per_epoch=1
+    )  # also: no warm-up longer than the rest
+    lookup(ENGINES, config.engine.name, "engine.name")
+    lookup_open(ALLOCATIONS, config.pruning.allocation, "pruning.allocation")
+    lookup_open({DEFAULT_SCORE: None}, config.pruning.score, "pruning.score")
+    optimizer_maker(config.pretrain.optimizer)
+    if config.pretrain.loss is not None:
+        own(config.pretrain.loss, "pretrain.loss")
+
+
+def _check_history(config: Config, requested: tuple[Phase, ...]) -> None:
+    """All schedules of retraining are made from the rates of pretraining."""
+    schedules = _schedules(requested)
+    if config.model.weights is not None and config.pretrain.from_ is not None:
+        raise ValueError(
+            f"model.weights={config.model.weights} is where pretraining begins, and pretrain.from="
+            f"{config.pretrain.from_} is where it has ended; leave one of them out"
+        )
+    if schedules and config.pretrain.from_ is None and config.pretrain.epochs == 0:
+        raise ValueError(
+            f"retrain.schedule={schedules[0]} needs the learning rates of pretraining, "
+            "and pretrain.epochs=0 has none; raise it, or start from a run folder with "
+            "pretrain.from"
+        )
+
+
+def _check_engine(config: Config, requested: tuple[Phase, ...]) -> None:
+    """What DeepSpeed cannot train is refused, and packs that cannot be made."""
+    engine = config.engine
+    if engine.name == "deepspeed" and engine.precision == "fp16" and engine.zero_stage == 0:
+        raise ValueError(
+            "engine.zero_stage=0 with engine.precision=fp16 hardly trains: DeepSpeed divides "
+            "gradients by a scale that the loss never had; use zero_stage=1, or engine.name=ddp"
+        )
+    if engine.name != "ddp" and engine.gradients != "dense":
+        raise ValueError(
+            f"engine.gradients={engine.gradients}: engine.name={engine.name} exchanges gradients "
+            "in its own way; use dense, or engine.name=ddp"
+        )
+    optimizer = config.pretrain.optimizer
+    if engine.name != "ddp" and optimizer not in OPTIMIZERS:
+        raise ValueError(
+            f"pretrain.optimizer={optimizer}: engine.name={engine.name} steps in its own way; use "
+            f"{' or '.join(OPTIMIZERS)}, or engine.name=ddp"
+        )
+    if engine.compile != "eager":
+        _check_compile(config)
+    if engine.name == "packed":
+        _check_packing(engine, requested)
+    if engine.name == "deepspeed" and not all(phase.has_fixed_mask for phase in requested):
+        raise ValueError(
+            f"engine.name={engine.name}: method.name={config.method.name} changes the "
+            "training step itself, which only engine.name=ddp can do"
+        )
+
+
+def _check_compile(config: Config) -> None:
+    engine = config.engine
+    if engine.name != "ddp":
+        raise ValueError(
+            f"engine.compile={engine.compile}: engine.name={engine.name} takes its steps in its "
+            "own way; use eager, or engine.name=ddp"
+        )
+    reason = shape_obstacle(data.described(config.data).task)
+    if reason and engine.compile != "auto":  # which finds that nothing can be won
+        raise ValueError(f"engine.compile={engine.compile}: {reason}; use eager")
+
+
+def _check_packing(engine: EngineConfig, requested: tuple[Phase, ...]) -> None:
+    if engine.ranks_per_candidate > 1:
+        raise ValueError(
+            "engine.name=packed trains several candidates on one rank, and "
+            f"engine.ranks_per_candidate={engine.ranks_per_candidate} wants several ranks for one; "
+            "use 1, or engine.name=ddp"
+        )
+    for phase in requested:
+        if engine.packing == "vmap" and (reason := obstacle(engine, phase)):
+            raise ValueError(f"engine.packing=vmap: {reason}; use auto, or engine.name=ddp")
+
+
+def _check_rules(config: Config, requested: tuple[Phase, ...]) -> None:
+    """Every soup rule has what it needs: candidates, validation samples, a dense model."""
+    for phase in requested:
+        needs = rule(phase.rule)
+        if needs.needs_several and len(phase.candidates) < 2:
+            raise ValueError(
+                f"soup.rule={phase.rule} chooses among candidates, and phase {phase.index} has "
+                "one; set candidates.count to 2 or more, or soup.rule=uniform"
+            )
+        if needs.needs_teacher and not starts_from_dense(recipe(config), config):
+            raise ValueError(
+                f"soup.rule={phase.rule} learns from the dense model, and method.name="
+                f"{config.method.name} trains none; use learned, greedy or uniform"
+            )
+    wanting = {f"soup.rule={p.rule}": rule(p.rule).needs_validation for p in requested}
+    wanting["soup.loss_barrier=true"] = bool(requested) and config.soup.loss_barrier
+    for field, is_wanting in wanting.items():
+        if is_wanting and config.data.validation == 0:
+            raise ValueError(
+                f"{field} measures soups on validation samples, and data.validation=0.0 keeps "
+                "none; set it to 0.1, for example"
+            )
+
+
+def _check_surviving(config: Config, requested: tuple[Phase, ...]) -> None:
+    """The model takes the data's images, and no phase prunes all of its weights."""
+    info = data.described(config.data)
+    num_prunable, _ = num_parameters(config, info)
+    for phase in requested:
+        if phase.sparsity is not None and num_kept(num_prunable, phase.sparsity) < 1:
+            raise ValueError(
+                f"pruning.goal_sparsity={config.pruning.goal_sparsity} leaves none of the "
+                f"{num_prunable} prunable weights of model.name={config.model.name} in phase "
+                f"{phase.index}; lower it"
+            )
+
+
+def _check_pattern(config: Config, requested: tuple[Phase, ...]) -> None:
+    """What goes together can go together in every layer."""
+    pruning = config.pruning
+    chosen = (pruning.pattern, pruning.allocation, pruning.score)
+    is_plain = chosen == (UNSTRUCTURED, DEFAULT_ALLOCATION, DEFAULT_SCORE)
+    if not is_plain and not all(phase.has_fixed_mask for phase in requested):
+        raise ValueError(
+            f"method.name={config.method.name} chooses single weights out of all layers together; "
+            f"pruning.pattern={pruning.pattern}, pruning.allocation={pruning.allocation} and "
+            f"pruning.score={pruning.score} must be unstructured, global and magnitude"
+        )
+    if needs_shapes(pruning.pattern, pruning.allocation, pruning.keep_dense):
+        info = data.described(config.data)
+        check_pruning(
+            prunable_shapes(config, info),
+            [phase.sparsity for phase in requested if phase.sparsity is not None],
+            pattern=pruning.pattern,
+            allocation=pruning.allocation,
+            goal_sparsity=pruning.goal_sparsity,
+            keep_dense=pruning.keep_dense,
+        )
+
+
+def _check_measures(config: Config) -> None:
+    """What is asked to be measured can be, for this task."""
+    task = data.described(config.data).task
+    if config.soup.score is not None:
+        lookup(dict.fromkeys(COMPARABLE[task]), config.soup.score, "soup.score")
+    if config.data.corruptions is not None and task != "classification":
+        raise ValueError(
+            f"data.corruptions measures classes of images, and data.name={config.data.name} is for "
+            f"{task}; leave it out"
+        )
+
+
+def _schedules(requested: tuple[Phase, ...]) -> list[str]:
+    """Of retraining; where the schedule of pretraining goes on there is none."""
+    phases = [phase for phase in requested if phase.first_epoch is None]
+    return [candidate.retrain.schedule for phase in phases for candidate in phase.candidates]

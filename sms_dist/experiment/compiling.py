@@ -1,0 +1,92 @@
+"""Whether and how the model is compiled: decided once in a run, then as its folder says."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+from sms_dist.base.files import json_text, write_text
+from sms_dist.config import Config
+from sms_dist.engines.compilable import shape_obstacle
+from sms_dist.engines.compiled import check_compiler, compiler_obstacle
+from sms_dist.experiment.decision import decided_before
+from sms_dist.mesh.collectives import from_first, gather_json, together
+from sms_dist.mesh.division import deal
+from sms_dist.run.events import CompileEvent
+from sms_dist.run.logbook import Logbook
+from sms_dist.run.schema import CompileFile
+from sms_dist.training.compile_trial import EAGER, Trial, try_compiling
+from sms_dist.training.workbench import Workbench
+
+# max-autotune is for those who ask for it: it takes minutes, and chooses kernels by the clock.
+TRIED = {"cpu": ("default",), "cuda": ("default", "reduce-overhead")}
+
+
+def choose_compiling(bench: Workbench, book: Logbook) -> Workbench:
+    """With engine.compile as it is in this run: auto is replaced by what was decided.
+
+    Every rank must call, before anything is trained.
+    """
+    at = bench.at
+    mode: str = bench.config.engine.compile
+    if mode == "auto":
+        mode = _decided(bench, book)
+    together(lambda: check_compiler(mode, at.device), at.world, at.device)
+    return replace(bench, config=compiled_as(bench.config, mode))
+
+
+def compiled_as(config: Config, mode: str) -> Config:
+    """The configuration with this mode in place of its own."""
+    engine = config.engine.model_copy(update={"compile": mode})
+    return config.model_copy(update={"engine": engine})
+
+
+def tried(bench: Workbench) -> tuple[str, Trial]:
+    """What is best for the steps of the run, and how that was found. Every rank must call.
+
+    All ranks try, as all will train; what the first one has measured holds, and a mode that fails
+    on one of them is for none.
+    """
+    at = bench.at
+    at.control.at("trying compiled steps")
+    own = _own_trial(bench)
+    everyone = gather_json(own.reasons, at.world, at.device)
+    first = Trial(**from_first(lambda: asdict(own), at.world, at.device))
+    trial = first.without({mode: reason for each in everyone for mode, reason in each.items()})
+    return trial.best(_most_steps(bench)) if trial.steps else EAGER, trial
+
+
+def _decided(bench: Workbench, book: Logbook) -> str:
+    at, path = bench.at, book.paths.compile
+    known = from_first(lambda: decided_before(path, CompileFile), at.world, at.device)
+    if known is not None:
+        return CompileFile(**known).compile
+    mode, trial = tried(bench)
+    decided = CompileFile.model_validate({"compile": mode})
+    if book.is_main:
+        write_text(path, json_text(decided.model_dump()))
+    book.event(
+        CompileEvent(
+            compile=mode, steps=dict(trial.steps), first=dict(trial.first), message=trial.told
+        )
+    )
+    return mode
+
+
+def _own_trial(bench: Workbench) -> Trial:
+    """Of this rank; in no collective."""
+    device = bench.at.device
+    modes = TRIED[device.type]
+    reason = shape_obstacle(bench.info.task) or compiler_obstacle(device)
+    if reason:
+        return Trial({}, {}, dict.fromkeys(modes, reason))
+    return try_compiling(bench, modes)
+
+
+def _most_steps(bench: Workbench) -> int:
+    """That a rank takes in the whole run, at most."""
+    recipe, num_groups = bench.recipe, bench.at.num_groups
+    epochs = 0 if recipe.pretrain.from_ else recipe.dense_epochs
+    for phase in recipe.phases:
+        dealt = [deal(phase.candidates, num_groups, group) for group in range(num_groups)]
+        epochs += max(sum(candidate.retrain.epochs for candidate in own) for own in dealt)
+    return epochs * bench.loaders.train.num_steps

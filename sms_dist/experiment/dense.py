@@ -1,0 +1,98 @@
+"""The dense model: pretrained, taken from a file, or found in the run folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import torch
+
+from sms_dist.experiment.damaged import tell_damaged
+from sms_dist.experiment.keeping import DENSE, keeper
+from sms_dist.mesh.collectives import from_first, together
+from sms_dist.run import store
+from sms_dist.run.events import DenseEvent
+from sms_dist.run.logbook import GroupWatcher, Logbook
+from sms_dist.run.paths import HISTORY, KEPT, METRICS, WEIGHTS
+from sms_dist.run.recovery import forget
+from sms_dist.run.schema import DenseMetrics
+from sms_dist.schedules.retraining import History
+from sms_dist.training.dense_file import load_dense
+from sms_dist.training.evaluation import measured
+from sms_dist.training.pretrain import pretrain
+from sms_dist.training.workbench import State, Workbench
+
+
+@dataclass(frozen=True)
+class DenseModel:
+    state: State
+    history: History | None
+    metrics: DenseMetrics
+    kept: State | None = None  # the weights of an earlier epoch
+
+
+def dense_model(bench: Workbench, book: Logbook) -> DenseModel:
+    """The dense model, the same bits on all ranks. Every rank must call."""
+    folder = book.paths.dense
+    is_stored = from_first(lambda: store.is_complete(folder), bench.at.world, bench.at.device)
+    dense = _stored(bench, book) if is_stored else _made_and_stored(bench, book)
+    score = dense.metrics.test(bench.task.score)
+    if book.board and dense.metrics.is_trained and score is not None:
+        book.board.dense(score)
+    return dense
+
+
+def _made_and_stored(bench: Workbench, book: Logbook) -> DenseModel:
+    made = _made(bench, book)
+    documents = {METRICS: made.metrics.as_json()}
+    if made.history is not None:
+        documents[HISTORY] = asdict(made.history) | {"kept_epoch": bench.recipe.kept_epoch}
+    tensors = {WEIGHTS: made.state} | ({} if made.kept is None else {KEPT: made.kept})
+    if book.is_main:
+        store.save(book.paths.dense, tensors, documents)
+        forget(book.paths.recovery(DENSE))
+    book.event(DenseEvent(metrics=made.metrics))
+    tell_damaged(bench, book, "pretraining")
+    return made
+
+
+def _made(bench: Workbench, book: Logbook) -> DenseModel:
+    recipe, at = bench.recipe, bench.at
+    watcher: GroupWatcher | None
+    book.at("pretrain")
+    bench.at.control.at("pretraining")
+    if recipe.pretrain.from_ is None:
+        num_steps = bench.loaders.train.num_steps
+        watcher = book.watcher("dense", recipe.dense_epochs, num_steps, speaks=book.is_main)
+        dense = pretrain(bench, watcher, partial(keeper, bench, book.paths, DENSE))
+        watcher.close()
+    else:
+        watcher = None
+        dense = together(lambda: load_dense(bench), at.world, at.device)
+    if not all(bool(torch.isfinite(t).all()) for t in dense.state.values()):
+        raise ValueError(
+            "the dense weights are not finite: pretraining diverged; lower pretrain.learning_rate "
+            "or set pretrain.clip_norm"
+        )
+    state, metrics = measured(bench, dense.state, at.world, book.at)
+    record = DenseMetrics(
+        metrics=dict(metrics),
+        epochs_trained=recipe.dense_epochs,
+        epochs_total=recipe.pretrain.epochs,
+        epochs=tuple(dense.epochs),
+        seconds=watcher.seconds if watcher else None,
+        resumed_at=(tuple(watcher.resumed_at) or None) if watcher else None,
+    )
+    return DenseModel(state, dense.history, record, dense.kept)
+
+
+def _stored(bench: Workbench, book: Logbook) -> DenseModel:
+    folder, history = book.paths.dense, None
+    if (folder / HISTORY).is_file():
+        document = store.load_document(folder, HISTORY)
+        history = History(tuple(document["rates"]), document["epochs"])
+    state = bench.on_device(store.load_tensors(folder, WEIGHTS))
+    kept = None
+    if bench.recipe.kept_epoch is not None:
+        kept = bench.on_device(store.load_tensors(folder, KEPT))
+    return DenseModel(state, history, store.load_record(folder, METRICS, DenseMetrics), kept)

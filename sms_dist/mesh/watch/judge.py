@@ -1,0 +1,121 @@
+"""Who is at fault: by what the ranks say, and by an exception. Pure: time comes in as numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch.distributed as dist
+
+from sms_dist.base.process_identity import Process
+from sms_dist.mesh.watch.beats import Beat
+
+START = 60.0  # seconds that ranks may begin one after the other
+TOGETHER = 0.7  # who has been silent for this share of the limit is lost with the first one
+# What gloo, NCCL and the store say, as RuntimeError or DistError, when the other side is gone.
+CONSEQUENCE = re.compile(
+    r"connection (was )?(closed|reset|refused|aborted|lost)|broken pipe|socket closed|"
+    r"read error|timed out waiting|application timeout|wait timeout|failed to recv|"
+    r"remote process|communicator was aborted|nccl.*(remote|system|unhandled)|"
+    r"connect(full)?mesh failed",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds."""
+
+    silence: float
+    silence_when_cut: float  # enough when connections have broken, too
+    hang: float | None
+
+
+class Listener:
+    """For how long each rank has been silent, by the listener's own clock."""
+
+    def __init__(self, ranks: Iterable[int]) -> None:
+        self.silent = dict.fromkeys(ranks, 0.0)
+        self.beats: dict[int, Beat] = {}
+
+    def hear(self, beats: Mapping[int, Beat], seconds: float) -> None:
+        """What is known `seconds` after the last time. Only a change counts, no rank's clock."""
+        for rank in self.silent:
+            is_new = rank in beats and beats[rank] != self.beats.get(rank)
+            self.silent[rank] = 0.0 if is_new else self.silent[rank] + seconds
+        self.beats.update(beats)
+
+    def working(self) -> dict[int, Beat]:
+        return {rank: beat for rank, beat in self.beats.items() if not beat.has_left}
+
+
+def fault(
+    listener: Listener, limits: Limits, is_gone: Callable[[Process], bool | None], machine: str
+) -> str | None:
+    """One line for people, or None while all is well."""
+    working = listener.working()
+    mine = [beat for beat in working.values() if beat.process.machine == machine]
+    gone = [beat for beat in mine if is_gone(beat.process)]
+    if gone:
+        return f"{_all(gone)}: the process is gone"
+    return _lost(listener, limits) or (limits.hang and _hung(working.values(), limits.hang)) or None
+
+
+def is_consequence(error: BaseException) -> bool:
+    """Did another rank's end bring this about, as far as the text can tell?"""
+    if isinstance(error, dist.DistNetworkError | dist.DistStoreError):
+        return True
+    from_torch = isinstance(error, RuntimeError) and not isinstance(error, NotImplementedError)
+    return from_torch and CONSEQUENCE.search(str(error)) is not None
+
+
+def last_line(error: BaseException) -> str:
+    """KeyError: 'x', as at the end of a traceback."""
+    lines = str(error).strip().splitlines()
+    name = type(error).__name__
+    return f"{name}: {lines[0][:400]}" if lines else name
+
+
+def _lost(listener: Listener, limits: Limits) -> str | None:
+    working = listener.working()
+    is_cut = any(beat.is_cut for beat in working.values())
+    limit = limits.silence_when_cut if is_cut else limits.silence
+    silent = {rank: listener.silent[rank] for rank in working}
+    longest = max(silent.values(), default=0.0)
+    if longest >= limit:
+        ranks = [working[rank] for rank, seconds in silent.items() if seconds >= TOGETHER * limit]
+        broken = " and its connections are broken" if is_cut else ""
+        return f"{_all(ranks)}: not heard of for {longest:.0f} s{broken}"
+    late = [r for r, s in listener.silent.items() if s >= limit + START and r not in listener.beats]
+    return f"rank {late[0]}: never heard of" if late else None
+
+
+def _hung(working: Iterable[Beat], limit: float) -> str | None:
+    """Named first are those who do not wait for others, among them who has come least far."""
+    idle = [b for b in working if b.idle is not None and b.idle >= limit / 2 and b.at]
+    longest = max((beat.idle or 0.0 for beat in idle), default=0.0)
+    if longest < limit:
+        return None
+    culprits = sorted((b for b in idle if not b.is_waiting), key=lambda b: (b.moves, b.rank))
+    waiting = [beat for beat in idle if beat.is_waiting]
+    said = [f"{beat}: no progress for {beat.idle:.0f} s, at {beat.at}" for beat in culprits[:4]]
+    if waiting:
+        others = "ranks wait for each other" if not culprits else "waiting for it"
+        said.append(f"{others}: {_several(waiting)} at {waiting[0].at}")
+    return "; ".join(said)
+
+
+def _all(beats: list[Beat]) -> str:
+    """One rank by itself; several with their host, when they share one."""
+    if len(beats) < 2:
+        return "".join(map(str, beats))
+    hosts = {beat.process.host for beat in beats}
+    on = f" on {hosts.pop()}" if len(hosts) == 1 else f" on {len(hosts)} hosts"
+    return f"{_several(beats)}{on} (first: {beats[0]})"
+
+
+def _several(beats: list[Beat]) -> str:
+    shown = ", ".join(str(beat.rank) for beat in beats[:8])
+    more = f" and {len(beats) - 8} more" if len(beats) > 8 else ""
+    return f"{'rank' if len(beats) == 1 else 'ranks'} {shown}{more}"

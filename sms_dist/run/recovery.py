@@ -1,0 +1,126 @@
+"""Recovery points of a training on disk: two folders written in turn, each by all of its ranks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sms_dist.base import atomic, plain, safetensors_file
+from sms_dist.base.disk_errors import told
+from sms_dist.base.files import json_text
+from sms_dist.run.schema import RecoveryFile, parsed
+
+SLOTS = ("a", "b")
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file of a rank whose bytes are those that were written."""
+
+    path: Path
+    document: Mapping[str, Any]
+
+
+class RecoveryPoints:
+    """This rank's part of the recovery points of one training.
+
+    A point is there when the files of all of its ranks are. While the older folder is written over
+    the other one is whole, so one is always there; the caller sees to it that no rank begins before
+    all ranks have finished the point before.
+    """
+
+    def __init__(self, folder: Path, rank: int, identity: Mapping[str, Any]) -> None:
+        """`identity`: what a point must have in common with a training that goes on from it."""
+        self.folder, self._rank = folder, rank
+        self._identity = json.loads(json.dumps(identity))
+        self._thread: threading.Thread | None = None
+        self._error: OSError | ValueError | None = None
+        self._next = 0
+        self.seconds = 0.0  # that the last write took
+
+    def find(self, rank: int) -> dict[int, Found]:
+        """Step -> the file of a rank, of those that are whole and of this training."""
+        found = {}
+        for slot in SLOTS:
+            path = self._file(slot, rank)
+            point = _point(path.with_suffix(".json"))
+            if point is None or point.identity != self._identity:
+                continue
+            if path.is_file() and atomic.sha256_of(path) == point.sha256:
+                found[point.steps] = Found(path, point.document)
+        return found
+
+    def load(self, found: Found) -> dict[str, Tensor]:
+        """The tensors of a file that was found, on the CPU."""
+        return safetensors_file.read(found.path)[0]
+
+    def go_on_from(self, found: Found) -> None:
+        """The next point is written over the other folder than the one that is gone on from."""
+        self._next = 1 - SLOTS.index(found.path.parent.name)
+
+    def write(self, tensors: Tensors, document: Mapping[str, Any]) -> None:
+        """Begin to write this rank's file of the next point; `document` has "steps", its place.
+
+        The tensors are not to change any more. The last point is finished first.
+        """
+        self.finish()
+        slot, self._next = SLOTS[self._next], 1 - self._next
+        self._thread = threading.Thread(
+            target=self._write, args=(slot, dict(tensors), dict(document)), name="recovery point"
+        )
+        self._thread.start()
+
+    @property
+    def is_busy(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def finish(self) -> None:
+        """Wait until this rank's file of the last point is on the disk; ValueError if it cannot
+        be."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise told(error, self.folder) if isinstance(error, OSError) else error
+
+    def _write(self, slot: str, tensors: Tensors, document: Mapping[str, Any]) -> None:
+        start = time.monotonic()
+        try:
+            path = self._file(slot, self._rank)
+            atomic.make_folder(path.parent)
+            for remains in path.parent.glob(f".{path.stem}.*.tmp"):  # of starts that were killed
+                shutil.rmtree(remains) if remains.is_dir() else remains.unlink()
+            with atomic.replacing(path, in_folder=True) as new:
+                safetensors_file.write(new, tensors)
+                sha256 = atomic.sha256_of(new)
+            point = RecoveryFile(identity=self._identity, sha256=sha256, document=dict(document))
+            atomic.write(path.with_suffix(".json"), json_text(point.as_json()).encode())
+        except (OSError, ValueError) as error:  # told by `finish`, in the thread that trains
+            self._error = error
+        self.seconds = time.monotonic() - start
+
+    def _file(self, slot: str, rank: int) -> Path:
+        return self.folder / slot / f"rank_{rank}.safetensors"
+
+
+def forget(folder: Path) -> None:
+    """Remove the points of a training whose result is on the disk. One process calls."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _point(path: Path) -> RecoveryFile | None:
+    """Return the record of a point, None where there is none that can be read."""
+    try:
+        return parsed(RecoveryFile, plain.parse_json(path.read_bytes(), str(path)), str(path))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,128 @@
+"""What the launcher (torchrun, deepspeed, srun or plain python) runs on every rank.
+
+torchrun --nnodes=4 --nproc-per-node=8 launcher/main.py --config configs/X.yaml
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
+
+from sms_dist.start.rank_process import end_with_launcher, stop_before_start
+
+if __name__ == "__main__":
+    end_with_launcher()  # first of all: what is imported next takes its time
+
+import click
+
+from sms_dist.base.exit_status import BAD_INPUT, DONE, FAILED, STOPPED
+from sms_dist.base.plain import printable
+
+if TYPE_CHECKING:
+    from sms_dist.config import Config
+    from sms_dist.mesh.control import Control
+    from sms_dist.start.session import Session
+
+
+@click.command(epilog="Without --config the embedded first experiment runs: a test of a cluster.")
+@click.option("--config", "config_file", type=Path, help="YAML file; only what differs.")
+@click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help="Override a key.")
+@click.option("--run-dir", type=Path, help="Run folder (default: records.root/name).")
+@click.option("--local_rank", "--local-rank", type=int, hidden=True)  # the deepspeed launcher's
+def main(
+    config_file: Path | None,
+    settings: tuple[str, ...],
+    run_dir: Path | None,
+    local_rank: int | None,
+) -> None:
+    """Run an experiment; started again with the same run folder, go on where it stopped."""
+    from sms_dist.base.lookup import search_beside
+    from sms_dist.config.file import load
+
+    stop_before_start()
+    if config_file is not None:
+        search_beside(config_file)
+    try:
+        config = load(config_file, settings)
+        session = _open(config, run_dir or Path(config.records.root) / config.name)
+    except ValueError as error:
+        _refuse(str(error))
+    except OSError as error:  # no permission, a name that is too long
+        if error.filename is None:
+            raise
+        _refuse(f"{error.filename}: {error.strerror}")
+    from sms_dist.mesh.control import Stopped
+
+    try:
+        session.run()
+    except Stopped as stopped:
+        _stop(stopped, session.bench.at.control)
+    except ValueError as error:
+        _fail(error, session.bench.at.control)
+    _leave(DONE)
+
+
+def _open(config: Config, folder: Path) -> Session:
+    from sms_dist.start.session import (
+        Session,  # torch: only once the configuration is known to be good
+    )
+
+    return Session.open(config, folder)
+
+
+def _stop(stopped: Exception, control: Control) -> NoReturn:
+    control.close()
+    if control.lost is not None:  # whoever found it has said so
+        _leave(FAILED)
+    if os.environ.get("RANK", "0") == "0":
+        reason = printable(str(stopped))
+        print(f"stopped ({reason}): give the same command again to go on", file=sys.stderr)
+    _leave(STOPPED)
+
+
+def _fail(error: ValueError, control: Control) -> NoReturn:
+    """Something for people to mend came up during the run: mostly the same on all ranks."""
+    control.fail(str(error))
+    rank = os.environ.get("RANK", "0")
+    if "SMS_DIST_TRACEBACK" in os.environ:
+        traceback.print_exc()
+    if rank != "0":
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # of the launcher, when rank 0 has ended
+        time.sleep(5)  # rank 0 says it for all, if it has come here too
+    place = "" if rank == "0" else f" (rank {rank})"
+    print(f"error{place}: {printable(str(error))}", file=sys.stderr)
+    _leave(FAILED)
+
+
+def _refuse(message: str) -> NoReturn:
+    """A line for each mistake, from rank 0; the others let it speak before the launcher stops
+    everybody, unless the mistake is theirs alone."""
+    rank = os.environ.get("RANK", "0")
+    if rank != "0":
+        time.sleep(5)
+    place = "" if rank == "0" else f" (rank {rank})"
+    for line in message.splitlines():
+        print(f"error{place}: {printable(line)}", file=sys.stderr)
+    _leave(BAD_INPUT)
+
+
+def _leave(status: int) -> NoReturn:
+    """End this rank without the interpreter's teardown.
+
+    It aborts now and then when it comes upon the threads of a process group: a finished run would
+    count as failed.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()
