@@ -42,7 +42,7 @@ from sms_dist.training.retrain import Start, retrain
 from sms_dist.training.workbench import State, Workbench
 
 NUM = 2  # candidates, groups, ranks
-LAUNCHER = ROOT / "launcher"
+START = ROOT / "sms_dist" / "start"
 PHASE = (  # on digits_distorted
     "data.batch_size=64",
     "pretrain.history=config",
@@ -88,8 +88,8 @@ def measured(epochs: int, turns: int) -> dict[str, object]:
 def whole_run(dense: Path, epochs: int, num_ranks: int) -> float:
     """Seconds of a run as a person starts it."""
     settings = [*PHASE, f"retrain.epochs={epochs}", f"pretrain.from={dense}"]
-    words = [str(LAUNCHER / "main.py"), *(w for setting in settings for w in ("--set", setting))]
-    torchrun = [str(LAUNCHER / "local_ranks.py"), "--standalone", f"--nproc-per-node={num_ranks}"]
+    words = [str(START / "__main__.py"), *(w for setting in settings for w in ("--set", setting))]
+    torchrun = [str(START / "local_ranks.py"), "--standalone", f"--nproc-per-node={num_ranks}"]
     environment = os.environ | ENVIRONMENT
     with tempfile.TemporaryDirectory() as folder:
         words += ["--run-dir", str(Path(folder) / "run")]

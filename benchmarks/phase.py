@@ -40,7 +40,7 @@ from sms_dist.models.state import bare_state
 
 NUM = 3  # candidates
 CORES = 2
-LAUNCHER = ROOT / "launcher"
+START = ROOT / "sms_dist" / "start"
 SETTINGS = (  # what by_hand.py does
     "data.name=cifar10",
     "data.batch_size=64",
@@ -113,9 +113,9 @@ def ours(job: Job, num_ranks: int) -> Found:
     options = {"data.path": job.shards, "pretrain.from": job.dense, "retrain.epochs": job.epochs}
     settings = [*SETTINGS, *(f"{key}={value}" for key, value in options.items())]
     settings.append(f"model.options={{width: {job.width}}}")
-    words = [str(LAUNCHER / "main.py"), "--run-dir", str(run)]
+    words = [str(START / "__main__.py"), "--run-dir", str(run)]
     words += [word for setting in settings for word in ("--set", setting)]
-    torchrun = [str(LAUNCHER / "local_ranks.py"), "--standalone", f"--nproc-per-node={num_ranks}"]
+    torchrun = [str(START / "local_ranks.py"), "--standalone", f"--nproc-per-node={num_ranks}"]
     began, start = time.time(), time.perf_counter()
     _output([*(torchrun if num_ranks > 1 else []), *words], threads=1)
     taken = time.perf_counter() - start

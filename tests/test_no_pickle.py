@@ -16,7 +16,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 FILES = sorted(
     path
-    for root in ("sms_dist", "launcher", "data", "benchmarks", "docs")
+    for root in ("sms_dist", "launcher", "benchmarks", "docs")
     for path in (REPOSITORY / root).rglob("*.py")
 )
 MODULES = {
@@ -166,7 +166,7 @@ def test_file_is_free_of_pickle_eval_and_shell(path: Path) -> None:
 
 
 def test_there_are_files_to_look_at() -> None:
-    assert REPOSITORY / "sms_dist" / "config.py" in FILES
+    assert REPOSITORY / "sms_dist" / "config" / "experiment.py" in FILES
 
 
 @pytest.mark.parametrize(

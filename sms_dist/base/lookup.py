@@ -57,6 +57,11 @@ def own(name: str, field: str) -> Any:
     return function
 
 
+def is_own_name(value: object) -> bool:
+    """Return whether a value of the configuration is a `package.module:name`."""
+    return isinstance(value, str) and OWN_NAME.fullmatch(value) is not None
+
+
 def search_beside(config_file: Path) -> None:
     """Let `own` find modules that lie beside a configuration file."""
     _search(str(config_file.resolve().parent))

@@ -10,7 +10,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from sms_dist.base.lookup import nearest
-from sms_dist.base.plain import MAX_YAML_DEPTH, Dumper, parse_yaml, printable, read, shown
+from sms_dist.base.plain import MAX_YAML_DEPTH, Dumper, is_file, parse_yaml, printable, read, shown
+from sms_dist.base.shipped import shipped
 from sms_dist.config import Config
 
 __all__ = ["dump", "load", "one_line", "read_mapping"]
@@ -37,8 +38,10 @@ def dump(config: Config) -> str:
 
 
 def read_mapping(path: Path, option: str) -> dict[str, Any]:
-    """The mapping in a YAML file given as `option`."""
+    """Return the mapping in a YAML file given as `option`, or in the shipped one of that name."""
     place = f"{option} {path}"
+    if path.name == str(path) and not path.suffix and not is_file(path):
+        path = shipped("configs") / f"{path}.yaml"
     values = parse_yaml(read(path, MAX_BYTES, "a configuration", place), place)
     if not isinstance(values, dict | None):
         raise ValueError(f"{place} is not a mapping of keys to values")

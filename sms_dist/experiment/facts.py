@@ -16,11 +16,11 @@ import numpy
 import torch
 
 import sms_dist
+from sms_dist.base.shipped import package_files
 from sms_dist.config import Config, DataConfig
 from sms_dist.config.compare import flatten
 from sms_dist.data import card, index
 
-CODE = ("sms_dist", "launcher", "data")
 DESCRIPTIONS = (card.FILE, index.FILE)
 # What a host may set for itself: how fast samples come.
 OF_A_HOST = ("data.workers", "data.prefetch", "data.cache")
@@ -32,7 +32,7 @@ def facts(config: Config) -> dict[str, str]:
     keys = flatten(config.model_dump(mode="json", by_alias=True))
     return {
         **_versions(config),
-        **_code(Path(sms_dist.__file__).resolve().parents[1]),
+        **{f"code {name}": _hash_of(path) for name, path in package_files().items()},
         **{f"key {k}": json.dumps(value) for k, value in keys.items() if k not in OF_A_HOST},
         **_data(config.data),
     }
@@ -57,12 +57,6 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _code(root: Path) -> dict[str, str]:
-    """Each of our own files, so that the one that differs is named."""
-    files = sorted(path for folder in CODE for path in (root / folder).rglob("*.py"))
-    return {f"code {file.relative_to(root).as_posix()}": _hash_of(file) for file in files}
 
 
 def _data(config: DataConfig) -> dict[str, str]:

@@ -133,7 +133,7 @@ def environment() -> Start:
             "deepspeed": _version("deepspeed"),
             "sms_dist": sms_dist.__version__,
         },
-        commit=commit_of(Path(__file__).resolve()),
+        commit=commit_of(),
         world={name: os.environ.get(name) for name in WORLD_VARIABLES},
     )
 
@@ -151,12 +151,13 @@ def _devices() -> list[str]:
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
-def commit_of(file: Path) -> str | None:
+def commit_of() -> str | None:
     """The commit of the code, marked "-dirty" if changed; None if git does not track this file.
 
     An installed copy may lie inside some other project's repository; its commit would mislead. A
     job's copy says which commit it was made of.
     """
+    file = Path(__file__).resolve()
     if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
         return _copied_commit(file)
     return _git(file.parent, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")

@@ -25,6 +25,8 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher import api
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this code, wherever it starts
+
 from sms_dist.base.exit_status import BAD_INPUT, FAILED, STOPPED
 from sms_dist.start.rank_process import LAUNCHER, ON_REQUEST
 

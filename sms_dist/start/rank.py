@@ -1,7 +1,4 @@
-"""What the launcher (torchrun, deepspeed, srun or plain python) runs on every rank.
-
-torchrun --nnodes=4 --nproc-per-node=8 launcher/main.py --config configs/X.yaml
-"""
+"""The command of a rank: its options, what it says of mistakes, its exit status."""
 
 from __future__ import annotations
 
@@ -13,17 +10,11 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
-
-from sms_dist.start.rank_process import end_with_launcher, stop_before_start
-
-if __name__ == "__main__":
-    end_with_launcher()  # first of all: what is imported next takes its time
-
 import click
 
 from sms_dist.base.exit_status import BAD_INPUT, DONE, FAILED, STOPPED
 from sms_dist.base.plain import printable
+from sms_dist.start.rank_process import stop_before_start
 
 if TYPE_CHECKING:
     from sms_dist.config import Config
@@ -122,7 +113,3 @@ def _leave(status: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
-
-
-if __name__ == "__main__":
-    main()

@@ -201,12 +201,13 @@ def test_bad_file_is_named(verb: str, text: str | None, message: str, tmp_path: 
 
 def test_one_rank_needs_no_torchrun() -> None:
     assert run.command(1, ["--set", "a=b c"])[1:] == [
-        str(REPOSITORY / "launcher" / "main.py"),
+        str(REPOSITORY / "sms_dist" / "start" / "__main__.py"),
         *("--set", "a=b c"),
     ]
     command = run.command(3, ["--run-dir", "r"])
     assert command[2:4] == ["--standalone", "--nproc-per-node=3"]
-    assert command[-3:] == [str(REPOSITORY / "launcher" / "main.py"), "--run-dir", "r"]
+    main = REPOSITORY / "sms_dist" / "start" / "__main__.py"
+    assert command[-3:] == [str(main), "--run-dir", "r"]
 
 
 def started(*arguments: str) -> subprocess.CompletedProcess[str]:

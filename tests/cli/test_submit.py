@@ -12,13 +12,15 @@ import pytest
 from click.testing import CliRunner, Result
 from fake_slurm import fake_slurm, told
 
+from sms_dist.base.shipped import package_files
 from sms_dist.cli.main import cli
 from sms_dist.cli.slurm import jobs
 from sms_dist.cli.slurm.requeue import is_stuck, mark
-from sms_dist.cli.slurm.snapshot import PACKAGES, REPOSITORY, take
+from sms_dist.cli.slurm.snapshot import take
 from sms_dist.config.file import load
 from sms_dist.run.paths import RunPaths
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 CLUSTER = REPOSITORY / "slurm" / "clusters" / "example_cpu.yaml"
 
 
@@ -70,34 +72,63 @@ def test_submit_hands_the_dry_runs_script_to_sbatch(slurm: Path, tmp_path: Path)
 def test_the_job_runs_a_whole_copy_of_the_code(slurm: Path, tmp_path: Path) -> None:
     assert submitted(tmp_path / "r").exit_code == 0
     copy = tmp_path / "r" / "snapshot"
-    listed = {path.relative_to(copy) for path in copy.rglob("*.py")}
-    assert listed == {
-        path.relative_to(REPOSITORY)
-        for name in PACKAGES
-        for path in (REPOSITORY / name).rglob("*.py")
-    }
-    cards = [path.name for path in (REPOSITORY / "data").glob("*.yaml")]
-    assert sorted(path.name for path in (copy / "data").glob("*.yaml")) == sorted(cards)
+    listed = {str(path.relative_to(copy)) for path in copy.rglob("*") if path.is_file()}
+    assert listed - {"config.yaml", "origin.json"} == package_files().keys()
+    assert {
+        "sms_dist/share/data/digits.yaml",
+        "sms_dist/share/configs/demo.yaml",
+        "sms_dist/share/slurm/template.sbatch",
+        "sms_dist/share/slurm/clusters/example_cpu.yaml",
+    } <= listed
+    # From a folder that has a package of the same name, as a clone has: the copy runs.
+    (tmp_path / "sms_dist").mkdir()
+    (tmp_path / "sms_dist" / "__init__.py").write_text("raise SystemExit('not the copy')")
     shown = subprocess.run(
-        [sys.executable, copy / "launcher" / "main.py", "--help"],
-        env={"PYTHONPATH": str(copy), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert "Run an experiment" in shown.stdout
-    where = "import sms_dist, data, launcher; print(sms_dist.__file__, data.__file__)"
-    found = subprocess.run(
-        [sys.executable, "-c", where],
-        env={"PYTHONPATH": str(copy)},
+        [sys.executable, copy / "sms_dist" / "start" / "__main__.py", "--help"],
+        env={"PATH": "/usr/bin:/bin"},
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
     )
-    assert found.stdout.split() == [f"{copy}/sms_dist/__init__.py", f"{copy}/data/__init__.py"]
+    assert "Run an experiment" in shown.stdout
+    code = "from sms_dist.data import card; print(card.__file__, *card.names())"
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(copy)},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    file, *cards = found.stdout.split()
+    assert (file, "digits" in cards) == (f"{copy}/sms_dist/data/card.py", True)
+
+
+def test_a_job_takes_the_modules_along_that_its_configuration_names(
+    slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.path", [*sys.path])
+    (tmp_path / "losses_of_mine.py").write_text("def focal(outputs, targets): ...")
+    (tmp_path / "rules_of_mine" / "deep").mkdir(parents=True)
+    for name in ("__init__", "rules", "deep/__init__"):
+        (tmp_path / "rules_of_mine" / f"{name}.py").write_text("def mean(scores, score_of): ...")
+    (tmp_path / "my.yaml").write_text(
+        "pretrain: {loss: 'losses_of_mine:focal', optimizer: 'torch.optim:RMSprop'}\n"
+        "soup: {rule: 'rules_of_mine.rules:mean'}"
+    )
+    done = submitted(tmp_path / "r", "--config", tmp_path / "my.yaml")
+    assert done.exit_code == 0, done.output
+    copy = tmp_path / "r" / "snapshot"
+    own = {str(path.relative_to(copy)) for path in copy.rglob("*.py")} - package_files().keys()
+    assert own == {
+        "losses_of_mine.py",
+        "rules_of_mine/__init__.py",
+        "rules_of_mine/rules.py",
+        "rules_of_mine/deep/__init__.py",
+    }
 
 
 @pytest.mark.parametrize("text", ['it\'s; $(x) `y` "z"', "{a: [1, 'b, c']}", "\\n%j\t|&"])
@@ -110,13 +141,13 @@ def test_settings_reach_the_job_unchanged(text: str, slurm: Path, tmp_path: Path
 def test_the_first_copy_is_kept_unless_a_fresh_one_is_wanted(slurm: Path, tmp_path: Path) -> None:
     folder = tmp_path / "r"
     submitted(folder)
-    marked = folder / "snapshot" / "launcher" / "main.py"
+    marked = folder / "snapshot" / "sms_dist" / "start" / "rank.py"
     marked.write_text("# the first\n")
     again = submitted(folder)
     assert f"the code of the first submission is kept: {folder}/snapshot" in again.stderr
     assert (again.exit_code, marked.read_text()) == (0, "# the first\n")
     assert submitted(folder, "--fresh-code").stderr == ""
-    assert marked.read_text() == (REPOSITORY / "launcher" / "main.py").read_text()
+    assert marked.read_text() == (REPOSITORY / "sms_dist" / "start" / "rank.py").read_text()
     assert sorted(path.name for path in folder.iterdir()) == ["logs", "snapshot"]
 
 
@@ -205,10 +236,6 @@ def test_submit_refuses_what_could_not_run(tmp_path: Path, monkeypatch: pytest.M
     assert "engine.ranks_per_candidate=4 must divide the 6 ranks; try 1, 2, 3, 6" in line
     line = refusal(*words, "engine.ranks_per_candidate=3", "--set", "data.batch_size=48")
     assert "engine.ranks_per_candidate=3 must divide the 4 ranks" in line
-    assert "data.path=here is relative" in refusal(*words, "data.path=here")
-    (tmp_path / "d.yaml").write_text((REPOSITORY / "data" / "digits.yaml").read_text())
-    assert "data.name=d.yaml is relative" in refusal(*words, "data.name=d.yaml")
-    (tmp_path / "d.yaml").unlink()
     assert "job_name='a+é'" in refusal(*words, "name=a+é")
     assert "--cluster no.yaml: there is no such file" in refusal("--cluster", "no.yaml")
     assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]

@@ -55,7 +55,7 @@ def test_all_points_are_one_array(slurm: Path, tmp_path: Path) -> None:
         assert load(to / f"seed{i}" / "snapshot" / "config.yaml").seed == i
         (line,) = jobs.recorded(RunPaths(to / f"seed{i}"))
         assert (line.job, line.kind) == (f"7_{i}", "submit")
-    assert (to / "snapshot" / "launcher" / "main.py").is_file()
+    assert (to / "snapshot" / "sms_dist" / "start" / "__main__.py").is_file()
 
 
 def test_what_is_done_or_in_the_queue_is_not_submitted_again(slurm: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from launching import (
     wait_for,
 )
 
-LOCAL_RANKS = ROOT / "launcher" / "local_ranks.py"
+LOCAL_RANKS = ROOT / "sms_dist" / "start" / "local_ranks.py"
 SQUARE = ("engine.ranks_per_candidate=2", "pretrain.ranks=2")  # on 4 ranks
 LONG = ("retrain.epochs=8", "records.every_steps=5", "candidates.count=2")
 

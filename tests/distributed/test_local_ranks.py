@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from launching import ROOT, launch
 
-LOCAL_RANKS = ROOT / "launcher" / "local_ranks.py"
+LOCAL_RANKS = ROOT / "sms_dist" / "start" / "local_ranks.py"
 PROGRAM = ROOT / "tests" / "distributed" / "programs" / "asked_to_stop.py"
 
 

@@ -15,7 +15,7 @@ from variants import Variant
 from watch import Watch
 
 TAIL = 3000  # characters of a log
-LOCAL_RANKS = ROOT / "launcher" / "local_ranks.py"
+LOCAL_RANKS = ROOT / "sms_dist" / "start" / "local_ranks.py"
 
 
 class Disturbed:

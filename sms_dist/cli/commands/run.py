@@ -8,9 +8,10 @@ from pathlib import Path
 
 import click
 
+from sms_dist import start
 from sms_dist.cli.commands.options import config_options, run_dir_option
 
-LAUNCHER = Path(__file__).resolve().parent.parent
+START = Path(start.__file__).resolve().parent  # of this code, wherever it is started from
 
 
 @click.command(epilog="Example: sms-dist run --config configs/digits_sms.yaml --nproc 2")
@@ -45,8 +46,8 @@ def run(
 
 def command(num_ranks: int, arguments: list[str]) -> list[str]:
     """What to execute; a single rank needs no torchrun."""
-    main = str(LAUNCHER / "main.py")
+    main = str(START / "__main__.py")
     if num_ranks == 1:
         return [sys.executable, main, *arguments]
-    torchrun = [str(LAUNCHER / "local_ranks.py"), "--standalone", f"--nproc-per-node={num_ranks}"]
+    torchrun = [str(START / "local_ranks.py"), "--standalone", f"--nproc-per-node={num_ranks}"]
     return [sys.executable, *torchrun, main, *arguments]

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from sms_dist import start
 from sms_dist.base import plain
 from sms_dist.cli.forecast.rates import Rates
 
-HERE = Path(__file__).resolve().parent
-WORKER = HERE / "worker.py"
-LOCAL_RANKS = HERE.parent / "local_ranks.py"
+WORKER = Path(__file__).resolve().with_name("worker.py")
+LOCAL_RANKS = Path(start.__file__).resolve().with_name("local_ranks.py")
 FOUND = "rates.json"  # of worker.py, below its folder
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from a clone, not installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this code, wherever it starts
 
 import click
 import torch

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this code, wherever it starts
+
 from sms_dist.base import plain
 from sms_dist.base.folders import entries
 from sms_dist.cli.slurm import jobs

@@ -7,10 +7,10 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from sms_dist.base.shipped import shipped
 from sms_dist.cli.slurm.cluster import ClusterConfig
 
-# Beside this folder both in a clone and in an editable install.
-TEMPLATE = Path(__file__).resolve().parent.parent / "slurm" / "template.sbatch"
+TEMPLATE = shipped("slurm") / "template.sbatch"
 
 # Slurm reads #SBATCH lines with rules of its own, which no quoting covers: so an allow-list.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
+import sysconfig
 from datetime import datetime, timezone
+from importlib.util import find_spec
 from pathlib import Path
 
 import sms_dist
 from sms_dist.base.atomic import replacing
 from sms_dist.base.files import json_text
+from sms_dist.base.lookup import is_own_name
+from sms_dist.base.shipped import PACKAGE, package_files
 from sms_dist.config import Config
 from sms_dist.config import file as config_file
-from sms_dist.config.compare import all_differences, differences
+from sms_dist.config.compare import all_differences, differences, flatten
 from sms_dist.run.paths import RunPaths
 from sms_dist.run.run_folder import SNAPSHOT_ORIGIN, commit_of
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-PACKAGES = ("sms_dist", "launcher", "data")
+INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 CONFIG = "config.yaml"
 
 
@@ -70,23 +73,35 @@ def _write(folder: Path, config: Config | None, has_code: bool) -> None:
     if config is not None:
         (folder / CONFIG).write_text(config_file.dump(config), encoding="utf-8")
     if has_code:
-        for name in PACKAGES:
-            _copy(REPOSITORY / name, folder / name)
+        for name, path in {**package_files(), **_own_modules(config)}.items():
+            copy = folder / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
         (folder / SNAPSHOT_ORIGIN).write_text(json_text(_origin()))
 
 
-def _copy(package: Path, to: Path) -> None:
-    """Code and cards only: in a clone data/ may hold gigabytes of what is trained on."""
-    for path in sorted([*package.rglob("*.py"), *package.glob("*.yaml")]):
-        copy = to / path.relative_to(package)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
+def _own_modules(config: Config | None) -> dict[str, Path]:
+    """Return the files of modules that the configuration names, unless they are installed."""
+    values = {} if config is None else flatten(config.model_dump(mode="json", by_alias=True))
+    names = {v.partition(":")[0].partition(".")[0] for v in values.values() if is_own_name(v)}
+    files: dict[str, Path] = {}
+    for name in sorted(names):
+        spec = find_spec(name)
+        if spec is None or spec.origin is None or spec.origin.startswith(INSTALLED):
+            continue
+        path = Path(spec.origin)
+        if spec.submodule_search_locations is None:
+            files[path.name] = path
+        else:
+            root = path.parent
+            files |= {f"{name}/{p.relative_to(root)}": p for p in sorted(root.rglob("*.py"))}
+    return files
 
 
 def _origin() -> dict[str, str | None]:
     return {
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "from": str(REPOSITORY),
-        "commit": commit_of(Path(__file__).resolve()),
+        "from": str(PACKAGE.parent),
+        "commit": commit_of(),
         "version": sms_dist.__version__,
     }

@@ -8,9 +8,8 @@ from pathlib import Path
 from sms_dist.cli.slurm import jobs
 from sms_dist.cli.slurm.cluster import ClusterConfig
 from sms_dist.cli.slurm.script import Place
-from sms_dist.cli.slurm.snapshot import REPOSITORY, check_settings, take
+from sms_dist.cli.slurm.snapshot import check_settings, take
 from sms_dist.config import Config
-from sms_dist.data.card import ENDINGS
 from sms_dist.mesh.division import groups_of
 from sms_dist.methods.plan import check_pretrain_ranks
 from sms_dist.run.paths import RunPaths
@@ -24,13 +23,15 @@ def check(config: Config, hosts: ClusterConfig, paths: RunPaths, is_fresh: bool)
         ranks = nodes * hosts.ranks_per_node
         groups_of(ranks, config.engine.ranks_per_candidate)
         check_pretrain_ranks(config.pretrain.ranks, ranks)
-    _check_paths(config)
     check_settings(paths, config, is_fresh)
 
 
 def place(hosts: ClusterConfig, code: Path) -> Place:
-    """Without an environment of the job's own, the Python that submits is the right one."""
-    return Place(code, REPOSITORY, "python" if hosts.venv else sys.executable)
+    """Return where a job starts: in the current folder, from which relative paths count.
+
+    Without an environment of the job's own, the Python that submits is the right one.
+    """
+    return Place(code, Path.cwd(), "python" if hosts.venv else sys.executable)
 
 
 def check_alone(paths: RunPaths) -> None:
@@ -59,18 +60,3 @@ def record(paths: RunPaths, number: str) -> None:
             f"job {number} is submitted, but that cannot be written into {paths.logs}: "
             f"{error.strerror}"
         ) from None
-
-
-def _check_paths(config: Config) -> None:
-    paths = {
-        "data.name": config.data.name if config.data.name.endswith(ENDINGS) else None,
-        "data.path": config.data.path,
-        "pretrain.from": config.pretrain.from_,
-        "model.weights": config.model.weights,
-    }
-    for field, path in paths.items():
-        if path is not None and not Path(path).is_absolute() and Path.cwd() != REPOSITORY:
-            raise ValueError(
-                f"{field}={path} is relative, and the job starts in {REPOSITORY}; "
-                f"write {Path(path).absolute()}, or submit from there"
-            )
