@@ -429,5 +429,9 @@ def parsed(kind: type[R], value: Any, place: str) -> R:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
+        first = error.errors()[0]
+        text = one_line(error, kind)
+        if first["type"] == "missing":
+            text = f"{'.'.join(map(str, first['loc']))} is missing"
         # Fields whose keys stand among those of their record have no name in the file.
-        raise ValueError(f"{place}: {one_line(error, kind).replace('metrics.', '')}") from None
+        raise ValueError(f"{place}: {text.replace('metrics.', '')}") from None

@@ -34,11 +34,12 @@ def write(folder: Path, accuracy: float, *settings: str, is_done: bool = True) -
     found = ("data.name=digits", "pruning.phases=1", "candidates.count=2", *settings)
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(config_file.dump(config_file.load(None, found)))
-    candidates = [{"index": i, "test_accuracy": accuracy - 0.01} for i in (0, 1)]
+    candidates = [{"index": i, "seed": i, "test_accuracy": accuracy - 0.01} for i in (0, 1)]
     soup = {
         "event": "soup",
         "phase": 1,
         "sparsity": 0.9,
+        "score": "accuracy",
         "surviving_weights": 10,
         "soup": {"test_accuracy": accuracy},
         "candidates": candidates,

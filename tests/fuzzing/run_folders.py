@@ -43,6 +43,7 @@ SMALL = (
     *("pretrain.keep_epoch=1", "engine.device=cpu"),
 )
 Read = Callable[[], None]
+START = environment()
 
 
 def real_run(folder: Path) -> Path:
@@ -165,7 +166,7 @@ def _reported(paths: RunPaths) -> None:
 
 
 def _resumed(paths: RunPaths, bench: Any) -> None:
-    open_run(paths, bench.config, environment())
+    open_run(paths, bench.config, START)
     for group in progress.read_all(paths.progress).values():
         assert group.fraction is None or group.fraction <= 1
 
