@@ -1,7 +1,9 @@
 """Rules by name: what can be known of them without weights, and what is refused."""
 
+import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +24,14 @@ def make(name, **options):
 def test_the_table_does_not_need_torch():
     code = "import sys; from sms_dist.sparse_rules import RULES; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@EACH
+def test_rules_know_no_configuration_and_no_method(name):
+    source = Path(inspect.getfile(rule_class(name))).read_text(encoding="utf-8")
+    assert "from sms_dist.sparse_rules" in source
+    for above in ("config", "phases", "methods"):
+        assert f"sms_dist.{above}" not in source
 
 
 @EACH
