@@ -9,9 +9,13 @@ import pytest
 import torch
 import yaml
 
+from sms_dist import data
 from sms_dist.base.lookup import lookup_open, own, search_beside
-from sms_dist.config import Config
+from sms_dist.base.randomness import stream
+from sms_dist.config import Config, DataConfig
+from sms_dist.data.theirs import own_augmentation
 from sms_dist.engines.optimizers import optimizer_maker
+from sms_dist.methods import recipe
 from sms_dist.pruning.allocation import Ranking
 from sms_dist.pruning.mask import full_mask
 from sms_dist.pruning.patterns import tighten
@@ -26,7 +30,10 @@ from launching import MAIN, launched
 SOURCE = '''
 import torch
 from torch import nn
+from sms_dist.methods.frame import several
+from sms_dist.methods.phases import Phase
 from sms_dist.pruning.allocation import Ranking
+from sms_dist.tasks.classification import Classification
 
 class Drift(torch.optim.SGD):
     """Moves every weight, also those without a gradient."""
@@ -84,6 +91,78 @@ def triangle(curve, epochs, steps):
 
 def tiny(phase, num):
     return [phase.history.largest / 100] * num
+
+class Blobs(torch.utils.data.Dataset):
+    """Two classes of points, with three numbers each."""
+
+    def __init__(self, split):
+        generator = torch.Generator().manual_seed(int(split == "train"))
+        self.targets = torch.arange(60) % 2
+        self.points = torch.randn(60, 3, generator=generator) + 3.0 * self.targets[:, None]
+
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, i):
+        return self.points[i], int(self.targets[i])
+
+class Pictures(Blobs):
+    classes = ["dark", "light"]
+    mean, std = [0.5], [0.25]
+
+    def __getitem__(self, i):
+        return torch.full((1, 8, 8), 200 * int(self.targets[i]), dtype=torch.uint8), self.targets[i]
+
+class Masks(Pictures):
+    task = "segmentation"
+
+    def __getitem__(self, i):
+        picture, target = super().__getitem__(i)
+        return picture, torch.full((8, 8), target, dtype=torch.uint8)
+
+class Odd(Blobs):
+    def __getitem__(self, i):
+        return torch.zeros(3 + (i == 7)), 0
+
+class TooMany(Pictures):
+    classes = ["dark"]
+
+class Guess(Classification):
+    """Our own task: classification that is called something else."""
+
+class Guesses(Blobs):
+    classes = ["a", "b"]
+    task = "theirs:Guess"
+
+def nothing(split):
+    return iter(())
+
+def linear(input_shape, num_classes):
+    return nn.Sequential(nn.Linear(input_shape[0], 16), nn.ReLU(), nn.Linear(16, num_classes))
+
+def noise(image):
+    return image + torch.randint(0, 50, image.shape, dtype=torch.uint8)
+
+def wrong_kind(image):
+    return image.float()
+
+def mirrored(image, mask):
+    return image.flip(-1), mask.flip(-1)
+
+def two_steps(config, *, first: float = 0.5):
+    """First to one sparsity, then to the goal."""
+    goal = config.pruning.goal_sparsity
+    fractions = (first, 1 - (1 - goal) / (1 - first))
+    return tuple(
+        Phase(k, sparsity, fraction, several(config, k), config.soup.rule)
+        for k, (sparsity, fraction) in enumerate(zip((first, goal), fractions), 1)
+    )
+
+def no_method(config):
+    return "phases"
+
+def cautious(metrics):
+    return metrics["accuracy"] - metrics["ece"]
 '''
 ORACLE = SimpleNamespace(score=lambda coefficients: 0.0)
 
@@ -196,3 +275,110 @@ def test_a_run_uses_them_and_goes_on_with_the_same_bits(tmp_path):
     assert [round(phase["sparsity"], 3) for phase in phases] == [0.684, 0.9]
     metrics = json.loads((tmp_path / "run" / "phase_2" / "soup" / "metrics.json").read_text())
     assert sorted(metrics["coefficients"].values()) == [0.0, 0.5, 0.5]
+
+
+def data_config(name, **keys):
+    return DataConfig(name=f"theirs:{name}", validation=0.0, **keys)
+
+
+def test_a_data_set_says_what_it_is():
+    info = data.described(data_config("Blobs"))
+    assert (info.num_train, info.num_test, info.input_shape) == (60, 60, (3,))
+    assert (info.classes, info.task) == (("0", "1"), "classification")
+    info = data.described(data_config("Masks"))
+    assert (info.input_shape, info.classes) == ((1, 8, 8), ("dark", "light"))
+    assert (info.task, info.void) == ("segmentation", 255)
+
+
+def batch_of(name, **keys):
+    config = data_config(name, **keys)
+    loaders = data.load(config).loaders(60, torch.device("cpu"))
+    (batch,) = loaders.train.epoch(stream(0, "order"), stream(0, "augmentation"))
+    return batch
+
+
+def test_its_samples_become_batches():
+    points = own("theirs:Blobs", "x")("train").points
+    batch = batch_of("Blobs")
+    order = stream(0, "order").permutation(60)
+    assert torch.equal(batch.inputs[0], points[order])
+    assert batch.targets.tolist() == [i % 2 for i in order.tolist()]
+    batch = batch_of("Pictures")
+    assert batch.inputs[0].unique().tolist() == pytest.approx([-2.0, (200 / 255 - 0.5) / 0.25])
+    assert batch_of("Masks").targets.shape == (60, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nothing", "returned a .*iterator for 'train', not a map-style torch Dataset"),
+        ("Odd", r"train: sample 7 is torch.float32 \(4,\), the first one torch.float32 \(3,\)"),
+        ("TooMany", "a target is 1, and there are 1 classes, from 0 on"),
+    ],
+)
+def test_what_is_wrong_with_a_data_set_is_one_line(name, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        batch_of(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_augmentation_draws_by_sample_whatever_the_batch():
+    image = torch.zeros(3, 1, 4, 4, dtype=torch.uint8)
+    ids, targets, epoch = torch.tensor([5, 9, 2]), torch.zeros(3), stream(0, "x")
+    change = own_augmentation("theirs:noise")
+    together, _ = change(image, targets, ids, epoch)
+    alone, _ = change(image[:1], targets[:1], ids[1:2], epoch)
+    assert torch.equal(together[1], alone[0])
+    assert not torch.equal(together[0], together[1])
+    before = torch.random.get_rng_state()
+    assert not torch.equal(change(image, targets, ids, stream(1, "x"))[0], together)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    with pytest.raises(ValueError, match=r"wrong_kind returned torch.float32"):
+        own_augmentation("theirs:wrong_kind")(image, targets, ids, epoch)
+
+
+def test_an_augmentation_moves_masks_with_their_images():
+    image = torch.arange(4, dtype=torch.uint8).view(1, 1, 1, 4)
+    images, masks = own_augmentation("theirs:mirrored")(
+        image, image[:, 0], torch.tensor([0]), stream(0, "x")
+    )
+    assert images.flatten().tolist() == masks.flatten().tolist() == [3, 2, 1, 0]
+
+
+def test_an_augmentation_of_torchvision_is_one_of_ones_own():
+    flip = own_augmentation("torchvision.transforms.v2:RandomHorizontalFlip")
+    image = torch.arange(4, dtype=torch.uint8).view(1, 1, 1, 4).repeat(40, 1, 1, 1)
+    images, _ = flip(image, torch.zeros(40), torch.arange(40), stream(0, "x"))
+    assert 8 < int((images[:, 0, 0, 0] == 3).sum()) < 32
+
+
+def test_a_method_is_a_function_to_phases():
+    config = Config.model_validate({"method": {"name": "theirs:two_steps", "first": 0.25}})
+    phases = recipe(config).phases
+    assert [phase.sparsity for phase in phases] == [0.25, 0.9]
+    assert len(phases[0].candidates) == config.candidates.count
+    with pytest.raises(ValueError, match="got an unexpected keyword argument 'frist'"):
+        recipe(Config.model_validate({"method": {"name": "theirs:two_steps", "frist": 0.25}}))
+    with pytest.raises(ValueError, match="theirs:no_method returned a str; return a Recipe"):
+        recipe(Config.model_validate({"method": {"name": "theirs:no_method"}}))
+
+
+def test_a_data_set_a_task_a_method_and_a_score_of_ones_own_in_a_run(tmp_path):
+    settings = {
+        "data": {"name": "theirs:Guesses", "batch_size": 8, "validation": 0.2},
+        "model": {"name": "theirs:linear"},
+        "pretrain": {"epochs": 8, "optimizer": "torch.optim:RMSprop", "learning_rate": 0.003},
+        "retrain": {"epochs": 2},
+        "method": {"name": "theirs:two_steps", "first": 0.3},
+        "pruning": {"goal_sparsity": 0.5},
+        "soup": {"rule": "greedy", "score": "theirs:cautious"},
+        "records": {"tensorboard": False},
+    }
+    (tmp_path / "theirs.yaml").write_text(yaml.safe_dump(settings))
+    words = ["--config", tmp_path / "theirs.yaml", "--run-dir", tmp_path / "run"]
+    with launched(MAIN, words, tmp_path) as launch:
+        finished = launch.end(200)
+    assert finished.status == 0, finished
+    phases = json.loads((tmp_path / "run" / "summary.json").read_text())["phases"]
+    assert [round(phase["sparsity"], 2) for phase in phases] == [0.3, 0.5]
+    assert phases[-1]["soup"]["test_accuracy"] > 0.9

@@ -75,6 +75,10 @@ def _search(folder: str) -> None:
 
 def _imported(name: str, module_name: str, field: str) -> ModuleType:
     _search(os.getcwd())
+    if module_name.partition(".")[0] == "torchvision":  # which not every torch can import by itself
+        from sms_dist.base.vision import torchvision
+
+        torchvision()
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:

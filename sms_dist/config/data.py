@@ -10,7 +10,7 @@ from sms_dist.config.section import Count, Fraction, Natural, Pair, Section, Siz
 class DataConfig(Section):
     name: str = "digits_distorted"
     """see [data sets](data.md); `card`: shards of your own, described by their card.yaml;
-    or the path of a card, a .yaml file"""
+    the path of a card, a .yaml file; `package.module:function`: your own data set"""
     path: str | None = None
     """folder of shards, or of the data set as it is downloaded; the digits are embedded and need
     none"""
@@ -22,8 +22,9 @@ class DataConfig(Section):
     """use only the first so many training samples (null: all)"""
     validation: Fraction = 0.1
     """fraction of the training samples kept for validation"""
-    augment: bool = True
-    """the data set's own augmentation while training (the digits have none)"""
+    augment: bool | str = True
+    """the data set's own augmentation while training (the digits have none), none at all, or
+    `package.module:function`"""
     size: Size | None = None
     """height and width to which images are scaled when they are read (null: the data set's)"""
     target: str | None = None

@@ -94,7 +94,7 @@ class MethodConfig(Section):
     model_config = ConfigDict(extra="allow")
 
     name: str = "sms"
-    """see [methods](#methods); the further keys are those of the method"""
+    """see [methods](#methods), or `package.module:function`; the further keys are the method's"""
 
     @property
     def keys(self) -> dict[str, Any]:
@@ -166,8 +166,8 @@ class SoupConfig(Section):
     """uniform, greedy, best (single), learned (coefficients by validation loss), distilled
     (coefficients by distillation from the dense model) or `package.module:function`"""
     score: str | None = None
-    """metric on validation samples by which rules compare, e.g. loss (null: that of the task:
-    accuracy, miou or bleu)"""
+    """metric on validation samples by which rules compare, e.g. loss, or `package.module:function`
+    (null: that of the task: accuracy, miou or bleu)"""
     steps: Count = 30
     """learned and distilled: gradient steps on the coefficients"""
     learning_rate: Above0 = 0.1

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sms_dist.base.lookup import lookup
+from sms_dist.base.lookup import is_own_name, lookup
 from sms_dist.config import DataConfig
 from sms_dist.data import card as cards
 from sms_dist.data.dataset import DatasetInfo
@@ -17,6 +17,7 @@ from sms_dist.data.digits import Digits
 from sms_dist.data.images import AttributeFiles, CifarFiles, ImageFiles
 from sms_dist.data.splits import split_sizes, with_subgroups
 from sms_dist.data.texts.sources import TextFiles
+from sms_dist.data.theirs import OwnDataset
 
 if TYPE_CHECKING:
     from sms_dist.data.loader import Dataset
@@ -59,6 +60,8 @@ READERS: dict[str, Callable[[Any], Source]] = {
 
 def source(config: DataConfig, field: str = "data.name") -> Source:
     """Return the data set that data.name says; ValueError that names `field` for an unknown one."""
+    if is_own_name(config.name):
+        return OwnDataset(config.name)
     path = cards.path_of(config.name, config.path, field)
     card = cards.read(path)
     return lookup(READERS, card.reader, f"{path}: reader")(card)

@@ -60,7 +60,7 @@ class DatasetInfo:
     input_shape: tuple[int, ...]  # C, H, W of images; of sentences the most tokens
     classes: tuple[str, ...]
     group: int = 1  # so many consecutive training samples show one original: never to be separated
-    task: TaskName = "classification"
+    task: str = "classification"  # a `TaskName`, or package.module:Class
     void: int | None = None  # of masks: the value of pixels that belong to no class
     subgroups: tuple[str, ...] = ()  # whose recall is measured
     vocabulary: int = 0  # of sentences: the number of tokens there are

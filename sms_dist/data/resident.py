@@ -21,6 +21,7 @@ from sms_dist.data.loader import Batch, Loader, Loaders
 from sms_dist.data.order import Step
 from sms_dist.data.pixels import Pixels
 from sms_dist.data.splits import divided, grouped
+from sms_dist.data.theirs import own_augmentation
 
 # Pixels of several steps are read and augmented at once: what an operation costs, however little
 # it does, is shared by them. On a CPU they stay in its cache.
@@ -67,6 +68,8 @@ def in_memory(
     """As configured: the first info.num_train training samples, some of them for validation."""
     train, test = (grouped(split, info, config.subgroups) for split in (train, test))
     train, validation = divided(train.first(info.num_train), info, config)
+    if isinstance(config.augment, str):
+        augment = own_augmentation(config.augment)
     augment = augment if config.augment else None
     return Images(info, train, validation, test, mean, std, augment)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sms_dist import data
-from sms_dist.base.lookup import lookup, lookup_open, own
+from sms_dist.base.lookup import is_own_name, lookup, lookup_open, own
 from sms_dist.config import Config
 from sms_dist.config.engine import EngineConfig
 from sms_dist.engines import ENGINES
@@ -195,8 +195,10 @@ def _check_pattern(config: Config, requested: tuple[Phase, ...]) -> None:
 def _check_measures(config: Config) -> None:
     """What is asked to be measured can be, for this task."""
     task = data.described(config.data).task
-    if config.soup.score is not None:
-        lookup(dict.fromkeys(COMPARABLE[task]), config.soup.score, "soup.score")
+    if is_own_name(config.soup.score):
+        own(str(config.soup.score), "soup.score")
+    elif config.soup.score is not None:
+        lookup(dict.fromkeys(COMPARABLE.get(task, ())), config.soup.score, "soup.score")
     if config.data.corruptions is not None and task != "classification":
         raise ValueError(
             f"data.corruptions measures classes of images, and data.name={config.data.name} is for "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, get_type_hints
 
 from pydantic import ValidationError, create_model
 
-from sms_dist.base.lookup import lookup, nearest
+from sms_dist.base.lookup import lookup_open, nearest
 from sms_dist.config import Config, MethodConfig
 from sms_dist.config.section import Section
 from sms_dist.methods.after_training import (
@@ -33,7 +34,8 @@ from sms_dist.methods.during_training import (
     gmp,
     gmp_sms,
 )
-from sms_dist.methods.phases import Recipe
+from sms_dist.methods.frame import after_training
+from sms_dist.methods.phases import Phase, Recipe
 from sms_dist.methods.single_training import StartKeys, dnw, dst, gsm, lc, str_
 from sms_dist.sparse_rules import rule_class
 
@@ -109,9 +111,34 @@ METHODS: dict[str, Method] = {
 
 def recipe(config: Config) -> Recipe:
     """The recipe of the configured method; ValueError where it cannot be."""
-    found = lookup(METHODS, config.method.name, "method.name")(config)
+    methods: Mapping[str, Callable[[Config], Recipe]] = METHODS
+    found = lookup_open(methods, config.method.name, "method.name", _own_method)(config)
     _check_from(config, found)
     return replace(found, kept_epoch=_kept_epoch(config, found))
+
+
+def _own_method(given: Callable[..., Any]) -> Callable[[Config], Recipe]:
+    """Return somebody's own method; it is called with the configuration and its own keys.
+
+    It returns a `Recipe`, or its phases, which then follow the whole of pretraining.
+    """
+
+    def method(config: Config) -> Recipe:
+        try:
+            inspect.signature(given).bind(config, **config.method.keys)
+        except TypeError as error:
+            raise ValueError(f"method.name={config.method.name}: {error}") from None
+        made = given(config, **config.method.keys)
+        if isinstance(made, Recipe):
+            return made
+        if not isinstance(made, Sequence) or not all(isinstance(each, Phase) for each in made):
+            raise ValueError(
+                f"method.name={config.method.name} returned a {type(made).__name__}; return a "
+                "Recipe, or a tuple of Phase"
+            )
+        return after_training(config, tuple(made))
+
+    return method
 
 
 def starts_from_dense(found: Recipe, config: Config) -> bool:

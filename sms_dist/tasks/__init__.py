@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from sms_dist.base.lookup import own
 
 if TYPE_CHECKING:  # the names of scores are looked up without paying for torch
     from sms_dist.config import DataConfig
@@ -18,7 +19,6 @@ TASKS = {
 
 
 def make_task(info: DatasetInfo, config: DataConfig) -> Task:
-    """Return the task of a data set."""
-    module, _, name = TASKS[info.task].partition(":")
-    task: Task = getattr(import_module(module), name)(info, config)
+    """Return the task of a data set: one of the table, or `package.module:Class`."""
+    task: Task = own(TASKS.get(info.task, info.task), "task")(info, config)
     return task

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sms_dist import data, models
+from sms_dist.base.lookup import is_own_name, own
 from sms_dist.config import Config, ModelConfig
 from sms_dist.data.dataset import DatasetInfo
 from sms_dist.data.loader import Loaders
@@ -64,7 +65,10 @@ class Workbench:
 
         0 where there are none; then nothing is compared.
         """
-        score = SCORES[self.config.soup.score or self.task.score]
+        wanted = self.config.soup.score
+        if is_own_name(wanted):
+            return _own_score(str(wanted), metrics)
+        score = SCORES[wanted or self.task.score]
         value: float = metrics.get(f"validation_{score.name}", 0.0)
         return value if score.larger_is_better else -value
 
@@ -100,6 +104,13 @@ def set_up(config: Config, at: Topology) -> Workbench:
         macs=macs(model, _example(dataset.info)),
         pretrain_ranks=together(lambda: _pretrain_ranks(config, at, loaders), at.world, at.device),
     )
+
+
+def _own_score(name: str, metrics: Mapping[str, Any]) -> float:
+    """Return what a function of somebody's own makes of the metrics of validation samples."""
+    prefix = "validation_"
+    known = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
+    return float(own(name, "soup.score")(known)) if known else 0.0
 
 
 def full_precision(state: State) -> State:

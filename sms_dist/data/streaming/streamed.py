@@ -20,6 +20,7 @@ from sms_dist.data.streaming.loader import Streaming
 from sms_dist.data.streaming.open_store import open_store
 from sms_dist.data.streaming.pool import Pool
 from sms_dist.data.streaming.reader import Part, Reader
+from sms_dist.data.theirs import own_augmentation
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,13 @@ class Streamed:
         )
 
     def _reader(self, splits: dict[str, Part]) -> Reader:
-        is_augmenting = self.config.augment
+        wanted = self.config.augment
+        augment = for_streaming(self.card) if wanted else None
         return Reader(
             splits,
             self.card,
-            for_streaming(self.card) if is_augmenting else None,
-            is_augmenting,
+            own_augmentation(wanted) if isinstance(wanted, str) else augment,
+            wanted is True,
             _class_subgroups(self.info, self.config),
             self.config.max_bad_samples,
         )
