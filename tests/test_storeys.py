@@ -138,3 +138,9 @@ def test_a_bad_import_is_found(module: str, source: str) -> None:
 )
 def test_a_good_import_passes(module: str, source: str) -> None:
     assert violations(source, module) == []
+
+
+def test_every_folder_is_a_package() -> None:
+    """Else a wheel lacks it, and a clone does not show it."""
+    folders = {path.parent for path in FILES if path.is_relative_to(REPOSITORY / "sms_dist")}
+    assert [str(folder) for folder in folders if not (folder / "__init__.py").is_file()] == []

@@ -110,7 +110,7 @@ def parse_yaml(content: str | bytes, source: str) -> Any:
     try:
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
         _check_events(text)
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  # a safe one
+        return _loaded(text)
     except yaml.reader.ReaderError as error:
         code = f"character {error.position} is U+{error.character:04X}, which is no text"
         raise ValueError(f"{source} is not YAML: {code}") from None
@@ -142,6 +142,14 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
                 raise _mistake(key, f"the key {key.value} is there twice")
             keys.add(key.value)
         return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
+
+
+def _loaded(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def _number(loader: Any, node: yaml.ScalarNode) -> int | float:

@@ -41,7 +41,8 @@ def read_mapping(path: Path, option: str) -> dict[str, Any]:
     """Return the mapping in a YAML file given as `option`, or in the shipped one of that name."""
     place = f"{option} {path}"
     if path.name == str(path) and not path.suffix and not is_file(path):
-        path = shipped("configs") / f"{path}.yaml"
+        named = shipped("slurm") / "clusters" if option == "--cluster" else shipped("configs")
+        path = named / f"{path}.yaml"
     values = parse_yaml(read(path, MAX_BYTES, "a configuration", place), place)
     if not isinstance(values, dict | None):
         raise ValueError(f"{place} is not a mapping of keys to values")

@@ -1,1 +1,1 @@
-"""The (candidate x data) mesh, its collectives and the engines that train on it."""
+"""The (candidate x data) mesh: its groups, its collectives, and who watches over its ranks."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sms_dist.base.lookup import lookup
+from sms_dist.base.lookup import lookup, own
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,8 +25,8 @@ RULES = {
 
 def rule_class(name: str) -> type[Rule]:
     """Return the class of a rule; ValueError for a name that is not in the table."""
-    module, _, attribute = lookup(RULES, name, "sparse training rule").partition(":")
-    found: type[Rule] = getattr(import_module(module), attribute)
+    field = "sparse training rule"
+    found: type[Rule] = own(lookup(RULES, name, field), field)
     return found
 
 

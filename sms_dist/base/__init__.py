@@ -1,0 +1,1 @@
+"""What every room uses: look-ups, randomness, limits of input, atomic files, tensor files."""

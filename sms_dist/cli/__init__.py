@@ -1,0 +1,1 @@
+"""The `sms-dist` command: its verbs, and what they show."""

@@ -1,0 +1,167 @@
+"""The package works wherever it is installed, beside packages of strangers with common names."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+QUICK = (
+    "pretrain.epochs=1", "retrain.epochs=1", "pruning.phases=1", "candidates.count=2",
+    "data.name=digits", "records.tensorboard=false",
+)  # fmt: skip
+SET = tuple(word for setting in QUICK for word in ("--set", setting))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the verbs are tried: how they are called, in which folder."""
+
+    python: str
+    verb: tuple[str, ...]  # of the `sms-dist` command
+    folder: Path
+    environment: dict[str, str]
+    code: Path  # the package that has to be used
+
+    def call(self, *words: object, status: int = 0) -> str:
+        return self.run([*self.verb, *map(str, words)], status)
+
+    def run(self, command: list[str], status: int = 0) -> str:
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == status, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done.stdout
+
+
+def environment(**more: str) -> dict[str, str]:
+    inherited = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return inherited | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"} | more
+
+
+def empty_environment(folder: Path) -> Path:
+    """A virtual environment without us: of other packages it sees those that are here already."""
+    command = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
+    subprocess.run(command, check=True, timeout=120)
+    (site,) = (folder / "lib").glob("python*/site-packages")
+    (site / "others.pth").write_text(sysconfig.get_path("purelib"))  # not its .pth files: not us
+    return folder / "bin"
+
+
+def pip(bin_: Path, *words: object) -> str:
+    command = [str(bin_ / "python"), "-m", "pip", "--disable-pip-version-check", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd="/")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def clone(to: Path) -> Path:
+    """The files that git knows, as they are now."""
+    listed = subprocess.run(
+        ["git", "-C", REPOSITORY, "ls-files", "-co", "--exclude-standard"],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    for name in listed.stdout.splitlines():
+        if (REPOSITORY / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(REPOSITORY / name, to / name)
+    return to
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    if not (REPOSITORY / ".git").exists():
+        pytest.skip("what belongs to a clone is known to git only")
+    return clone(tmp_path_factory.mktemp("clone"))
+
+
+@pytest.fixture(scope="module")
+def strangers(tmp_path_factory):
+    """A folder with packages called `data` and `launcher`, which nobody may import."""
+    folder = tmp_path_factory.mktemp("strangers")
+    for name in ("data", "launcher"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text("raise RuntimeError('a stranger')")
+    return folder
+
+
+@pytest.fixture(scope="module", params=["wheel", "editable", "clone"])
+def place(request, sources, strangers, tmp_path_factory):
+    if request.param == "clone":
+        python = sys.executable
+        code = sources / "sms_dist"
+        # A development environment has an editable install: the clone's own folder comes first.
+        return Place(python, (python, "-m", "sms_dist"), sources, environment(), code)
+    bin_ = empty_environment(tmp_path_factory.mktemp("environment") / request.param)
+    code = sources / "sms_dist"
+    if request.param == "wheel":
+        wheels = tmp_path_factory.mktemp("wheels")
+        pip(bin_, "wheel", "--no-deps", "--no-build-isolation", "-w", wheels, sources)
+        (wheel,) = wheels.glob("*.whl")
+        pip(bin_, "install", "--ignore-installed", "--no-deps", "--no-index", wheel)
+        (site,) = (bin_.parent / "lib").glob("python*/site-packages")
+        code = site / "sms_dist"
+    else:
+        pip(bin_, "install", "-I", "--no-deps", "--no-build-isolation", "-e", sources)
+    given = environment(PYTHONPATH=str(strangers), PATH=f"{bin_}:{os.environ['PATH']}")
+    return Place(str(bin_ / "python"), (str(bin_ / "sms-dist"),), strangers, given, code)
+
+
+def test_every_verb_works(place, tmp_path):
+    where = "import sms_dist; print(sms_dist.__file__)"
+    found = place.run([place.python, "-c", where]).strip()
+    assert Path(found).parent == place.code
+    assert "phase" in place.call("plan")
+    assert "ranks" in place.call("plan", "--config", "cifar10_resnet18")  # a shipped one
+    run = tmp_path / "run"
+    place.call("run", *SET, "--run-dir", run)
+    torchrun = [place.python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    two = tmp_path / "two"
+    place.run([*torchrun, "-m", "sms_dist.start", *SET, "--run-dir", str(two)])
+    assert (two / "phase_1" / "soup" / "weights.safetensors").is_file()
+    grid = place.call("sweep", *SET, "--set", "seed=0,1", "--to", tmp_path / "s", "--dry-run")
+    assert "seed=1" in grid
+    words = ("--cluster", "example_cpu", "--run-dir", tmp_path / "job", "--dry-run")
+    assert "$CODE/sms_dist/start/local_ranks.py" in place.call("submit", *words)
+    assert "SMS" in place.call("report", run)
+    place.call("export", run, "--to", tmp_path / "exported")
+    assert (tmp_path / "exported" / "weights.safetensors").is_file()
+    assert "torch" in place.call("doctor")
+    for label in ("cat", "dog"):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for number in range(4):
+            picture = Image.new("RGB", (8, 8), (50 * number, 20, 90 if label == "cat" else 10))
+            picture.save(tmp_path / "images" / label / f"{number}.png")
+    place.call("data", "prepare", "card", "--from", tmp_path / "images", "--to", tmp_path / "d")
+    assert "8 samples" in place.call("data", "check", tmp_path / "d", "--name", "card")
+
+
+def test_a_wheel_has_one_package_and_one_command(place):
+    if place.code.parent.name != "site-packages":
+        pytest.skip("not a wheel")
+    listed = pip(Path(place.python).parent, "show", "-f", "sms_dist")
+    files = [line.strip() for line in listed.partition("Files:")[2].splitlines() if line.strip()]
+    assert {file.split("/")[0] for file in files if not file.startswith("..")} == {
+        "sms_dist",
+        "sms_dist-0.1.0.dist-info",
+    }
+    assert [file for file in files if file.startswith("..")] == ["../../../bin/sms-dist"]
+    shipped = {file for file in files if file.startswith("sms_dist/share/")}
+    cards = {f"sms_dist/share/data/{path.name}" for path in (REPOSITORY / "data").glob("*.yaml")}
+    assert cards
+    assert cards < shipped
+    assert "sms_dist/share/slurm/template.sbatch" in shipped
+    assert not [file for file in files if "test" in file or file.endswith(".md")]
