@@ -46,7 +46,8 @@ def write(folder: Path, description: Description, state: Mapping[str, Tensor]) -
     """Make the folder, whole or not at all; ValueError where something is there already."""
     folder = folder.absolute()
     check_empty(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not folder.parent.exists():  # a file there is an error that names it better
+        folder.parent.mkdir(parents=True)
     with replacing(folder) as new:
         new.mkdir()
         _write_files(new, description, state)

@@ -288,7 +288,7 @@ def test_data_is_prepared_and_checked(tmp_path: Path) -> None:
 
 def test_data_refuses_what_it_cannot_do(tmp_path: Path) -> None:
     words = ("--from", tmp_path, "--to", tmp_path / "new")
-    assert "name=digits is not known" in refusal("data", "prepare", "digits", *words)
+    assert "name=digits is no set of images on disk" in refusal("data", "prepare", "digits", *words)
     assert "samples_per_shard=0" in refusal(
         "data", "prepare", "cifar10", *words, "--samples-per-shard", "0"
     )

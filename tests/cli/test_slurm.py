@@ -129,7 +129,7 @@ def test_fewer_nodes_will_do_where_that_is_said() -> None:
 
 def test_the_ranks_run_the_copy_with_its_configuration(tmp_path: Path) -> None:
     done = run(local(tmp_path, ClusterConfig(ranks_per_node=2)), tmp_path)
-    main, folder = REPOSITORY / "launcher" / "main.py", tmp_path / "run"
+    main, folder = REPOSITORY / "sms_dist" / "start" / "__main__.py", tmp_path / "run"
     assert (
         f"<--nproc-per-node=2><--max-restarts=3><{main}>"
         f"<--config><{folder}/snapshot/config.yaml><--run-dir><{folder}>"

@@ -17,11 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from run_at_work import DONE, SECONDS, STEPS, RunAtWork
-from sms_dist.cli.status.seen import LOCK
 
 from sms_dist.cli.amounts import about, span
 from sms_dist.cli.main import cli
-from sms_dist.cli.status.folder import clock, look
+from sms_dist.cli.status.folder import LOCK, clock, look
 from sms_dist.cli.status.judge import left
 from sms_dist.cli.status.report import status
 from sms_dist.cli.status.screen import one

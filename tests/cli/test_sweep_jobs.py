@@ -122,8 +122,6 @@ def test_mistakes_are_told_before_anything_is_submitted(
     slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = sweep(tmp_path / "to", "data.path=here,/there")
-    assert (result.exit_code, "data.path=here is relative" in result.stderr) == (2, True)
     result = sweep(tmp_path / "a b", "seed=0,1")
     assert (result.exit_code, "cannot stand in an #SBATCH line" in result.stderr) == (2, True)
     result = CliRunner().invoke(cli, ["sweep", "--at-most", "2"])

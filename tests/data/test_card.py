@@ -70,7 +70,7 @@ def test_the_facts_of_a_card_need_no_torch_and_no_shard(tmp_path):
     for shard in (tmp_path / "set").glob("*.tar"):
         shard.unlink()
     code = (
-        "import sys, data; from sms_dist.config import DataConfig;"
+        "import sys; from sms_dist import data; from sms_dist.config import DataConfig;"
         f"facts = data.info(DataConfig(name='card', path={str(tmp_path / 'set')!r}));"
         "assert facts.num_train == 6; sys.exit('torch' in sys.modules)"
     )

@@ -132,7 +132,7 @@ def test_keys_that_a_data_set_does_not_have_are_refused(change):
 def test_planning_imports_no_torch():
     code = (
         f"names = {[name for name in names() if name != OWN]};"
-        "import sys, data; from sms_dist.config import DataConfig;"
+        "import sys; from sms_dist import data; from sms_dist.config import DataConfig;"
         "[data.info(DataConfig(name=n)) for n in names];"
         "sys.exit('torch' in sys.modules)"
     )

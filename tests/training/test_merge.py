@@ -209,12 +209,12 @@ def test_what_is_measured_is_the_view_and_what_is_returned_is_not(bench, mask, c
 def test_soups_of_pairs_are_measured_and_compared_with_the_better_candidate(mask, candidates):
     bench, accuracies = workbench(pairs=True), {0: 0.1, 2: 0.3, 5: 0.2}
     soup = merged(bench, "uniform", SCORES, candidates, OWNERS, mask, test_scores=accuracies)
-    assert [pair["candidates"] for pair in soup.pairs] == [[0, 2], [0, 5], [2, 5]]
-    assert [pair["better_candidate"] for pair in soup.pairs] == [0.3, 0.2, 0.3]
+    assert [pair.candidates for pair in soup.pairs] == [(0, 2), (0, 5), (2, 5)]
+    assert [pair.better_candidate for pair in soup.pairs] == [0.3, 0.2, 0.3]
     for (i, j), pair in zip(combinations(INDICES, 2), soup.pairs, strict=True):
         _, metrics = measured(bench, mean([candidates[i], candidates[j]]), ALONE)
         for key in ("test_accuracy", "validation_accuracy", "test_loss"):
-            assert pair[key] == pytest.approx(metrics[key], abs=2e-3)
+            assert pair.metrics[key] == pytest.approx(metrics[key], abs=2e-3)
 
 
 def test_pairs_and_barrier_are_left_out_unless_asked_for(bench, mask, candidates):
