@@ -10,10 +10,11 @@ import torch
 import yaml
 
 from sms_dist import data
-from sms_dist.base.lookup import lookup_open, own, search_beside
+from sms_dist.base.lookup import lookup_open, own, own_files, search_beside
 from sms_dist.base.randomness import stream
 from sms_dist.config import Config, DataConfig
 from sms_dist.data.theirs import own_augmentation
+from sms_dist.engines.optimizer_state import optimizer_state, restore_optimizer_state_
 from sms_dist.engines.optimizers import optimizer_maker
 from sms_dist.methods import recipe
 from sms_dist.pruning.allocation import Ranking
@@ -29,6 +30,7 @@ from launching import MAIN, launched
 
 SOURCE = '''
 import torch
+from PIL import Image
 from torch import nn
 from sms_dist.methods.frame import several
 from sms_dist.methods.phases import Phase
@@ -163,6 +165,43 @@ def no_method(config):
 
 def cautious(metrics):
     return metrics["accuracy"] - metrics["ece"]
+
+def too_few(layers, num_kept):
+    return [Ranking([name], 1) for name in layers]
+
+def only_one(layers, num_kept):
+    return [Ranking([next(iter(layers))], num_kept)]
+
+def short(curve, epochs, steps):
+    return [1.0] * (epochs * steps - 1)
+
+def endless(phase, num):
+    return [float("inf")] * num
+
+class Counting(torch.optim.Optimizer):
+    def __init__(self, params, lr):
+        super().__init__(params, {"lr": lr, "k": 0})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["k"] += 1
+            for p in group["params"]:
+                new = torch.zeros_like(p, dtype=torch.bfloat16)
+                memory = self.state[p].setdefault("memory", new)
+                memory += p.grad
+                p -= group["lr"] * memory / group["k"]
+
+class Forgetful(Counting):
+    def step(self, closure=None):
+        super().step(closure)
+        for group in self.param_groups:
+            self.state[group["params"][0]]["last"] = 0.5
+
+class Drawn(Masks):
+    def __getitem__(self, i):
+        picture, mask = super().__getitem__(i)
+        return picture.numpy() / 255, Image.fromarray(mask.numpy())
 '''
 ORACLE = SimpleNamespace(score=lambda coefficients: 0.0)
 
@@ -382,3 +421,52 @@ def test_a_data_set_a_task_a_method_and_a_score_of_ones_own_in_a_run(tmp_path):
     phases = json.loads((tmp_path / "run" / "summary.json").read_text())["phases"]
     assert [round(phase["sparsity"], 2) for phase in phases] == [0.3, 0.5]
     assert phases[-1]["soup"]["test_accuracy"] > 0.9
+
+
+def test_an_allocation_or_a_schedule_that_does_not_add_up_is_refused():
+    weights = {"a": torch.arange(4.0), "b": torch.arange(4.0)}
+    full = full_mask(weights, weights)
+    with pytest.raises(ValueError, match="keeps 2 weights in 2 layers, and 4 have to stay in 2"):
+        tighten(weights, full, 0.5, allocation="theirs:too_few")
+    with pytest.raises(ValueError, match="keeps 4 weights in 1 layers, and 4 have to stay in 2"):
+        tighten(weights, full, 0.5, allocation="theirs:only_one")
+    with pytest.raises(ValueError, match="theirs:short gives 3 rates for 4 steps, or some that"):
+        pretraining_rates(Curve("theirs:short", 2, 1.0), 2)
+    with pytest.raises(ValueError, match=r"retrain.schedule=theirs:endless gives 3 rates for 3"):
+        retraining_rates("theirs:endless", Retraining(History((1.0,), 1), 1), 3, 0.0)
+
+
+def test_the_state_of_an_optimizer_comes_back_with_its_bits():
+    """Also what it keeps in a group, and in other types than the weights'."""
+    config = Config().pretrain.model_copy(update={"optimizer": "theirs:Counting"})
+    first, second = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    one, other = (optimizer_maker("theirs:Counting")([p], config, True) for p in (first, second))
+    for _ in range(3):
+        first.grad = torch.full((3,), 0.3)
+        one.step()
+    restore_optimizer_state_(optimizer_state(one, [first]), other, [second])
+    assert other.param_groups[0]["k"] == 3
+    memory, again = one.state[first]["memory"], other.state[second]["memory"]
+    assert memory.dtype == again.dtype == torch.bfloat16
+    assert torch.equal(memory, again)
+    with pytest.raises(ValueError, match=r"theirs:Forgetful remembers last as a float, and only"):
+        optimizer_maker("theirs:Forgetful")([first], config, True)
+    with pytest.raises(ValueError, match=r"LBFGS cannot take a step: .*closure"):
+        optimizer_maker("torch.optim:LBFGS")([first], config, True)
+
+
+def test_masks_may_be_images_and_inputs_arrays():
+    assert batch_of("Drawn").targets.unique().tolist() == [0, 1]
+    assert batch_of("Drawn").inputs[0].dtype == torch.float32
+
+
+def test_own_files_are_all_that_lies_together_and_nothing_that_is_installed(tmp_path):
+    (tmp_path / "entry.py").write_text("from helper_of_mine import f\nfrom plain.deep import g")
+    (tmp_path / "helper_of_mine.py").write_text("def f(): ...")
+    (tmp_path / "plain").mkdir()  # a package without __init__.py
+    (tmp_path / "plain" / "deep.py").write_text("def g(): ...")
+    (tmp_path / "unused.py").write_text("")
+    own("entry:f", "x")
+    values = {"a": ["entry:f", "torch.optim:SGD"], "b": {"c": "yaml:safe_load", "d": 3}}
+    assert [*own_files(values)] == ["entry.py", "helper_of_mine.py", "plain/deep.py"]
+    assert own_files({"a": "plain.deep:g"}).keys() == {"plain/deep.py", *own_files(values)}

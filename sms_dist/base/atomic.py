@@ -13,12 +13,13 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path, in_folder: bool = False) -> Iterator[Path]:
+def replacing(path: Path, *, in_folder: bool = False, swaps: bool = False) -> Iterator[Path]:
     """Yield where to make the file or folder that replaces `path` when the block ends.
 
     A crash leaves the old or the new one, an error the old one. A folder replaces only an empty
-    one. What a crash leaves behind is called `.<name>.<random>.<pid>.tmp`; `in_folder`: that is a
-    folder around the new file, for libraries that make files of their own beside it.
+    one, unless it `swaps`: then there is none between two renames. What a crash leaves behind is
+    called `.<name>.<random>.<pid>.tmp`; `in_folder`: that is a folder around the new file, for
+    libraries that make files of their own beside it.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.{os.getpid()}.tmp")
     new = temporary / path.name if in_folder else temporary
@@ -28,7 +29,13 @@ def replacing(path: Path, in_folder: bool = False) -> Iterator[Path]:
         yield new
         for each in (new, *new.rglob("*")):
             sync(each)
-        os.replace(new, path)
+        if swaps and path.is_dir():
+            old = temporary.with_name(f".{path.name}.{secrets.token_hex(4)}.{os.getpid()}.tmp")
+            os.replace(path, old)
+            os.replace(new, path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(new, path)
     finally:  # after an error it would eat the space that is left
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)

@@ -7,7 +7,7 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -60,6 +60,44 @@ def own(name: str, field: str) -> Any:
 def is_own_name(value: object) -> bool:
     """Return whether a value of the configuration is a `package.module:name`."""
     return isinstance(value, str) and OWN_NAME.fullmatch(value) is not None
+
+
+def own_files(values: object) -> dict[str, Path]:
+    """Return the source files of people's own code that nested values name, by relative path.
+
+    Those of the modules named and of all that has been imported from the same folder so far, so
+    call it when the names have been looked up. What is installed is left out.
+    """
+    files: dict[str, Path] = {}
+    for name in sorted(set(_own_names(values))):
+        top = name.partition(":")[0].partition(".")[0]
+        module = sys.modules.get(top)
+        places = [] if module is None else [*getattr(module, "__path__", ()), module.__file__]
+        root = next((Path(place).resolve() for place in places if place), None)
+        if root is None or _is_installed(root):
+            continue
+        loaded = [each.__file__ for each in [*sys.modules.values()] if hasattr(each, "__file__")]
+        sources = [Path(file).resolve() for file in loaded if file and file.endswith(".py")]
+        sources += root.rglob("*.py") if root.is_dir() else []
+        for source in sources:
+            if source.is_relative_to(root.parent) and not _is_installed(source):
+                files[source.relative_to(root.parent).as_posix()] = source
+    return dict(sorted(files.items()))
+
+
+def _own_names(values: object) -> Iterator[str]:
+    if is_own_name(values):
+        yield str(values)
+    elif isinstance(values, Mapping | list | tuple):
+        for value in values.values() if isinstance(values, Mapping) else values:
+            yield from _own_names(value)
+
+
+def _is_installed(path: Path) -> bool:
+    """Return whether a file is a library's, Python's or ours."""
+    is_ours = path.is_relative_to(Path(__file__).resolve().parents[1])
+    is_python = path.is_relative_to(Path(os.__file__).resolve().parent)
+    return is_ours or is_python or bool({"site-packages", "dist-packages"} & {*path.parts})
 
 
 def search_beside(config_file: Path) -> None:

@@ -158,14 +158,28 @@ def _input(given: Any, name: str) -> Tensor:
 
     if not isinstance(given, torch.Tensor):
         pixels = np.array(given)
+        if pixels.dtype.kind == "f":
+            return torch.from_numpy(pixels).to(torch.float32)
         if pixels.ndim not in (2, 3) or pixels.dtype != np.uint8:
             raise ValueError(
-                f"data.name={name} has a {type(given).__name__} as input; valid are PIL images of "
-                "8 bits, and tensors"
+                f"data.name={name} has a {type(given).__name__} of {pixels.dtype} as input; give "
+                "images of 8 bits, or arrays or tensors of floats"
             )
         given = torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
     tensor: Tensor = given if given.dtype == torch.uint8 else given.to(torch.float32)
     return tensor
+
+
+def _target(given: Any, place: str) -> Tensor:
+    import numpy as np
+    import torch
+
+    try:
+        return torch.as_tensor(given if isinstance(given, torch.Tensor) else np.array(given))
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(
+            f"{place} has a {type(given).__name__} as target; give a number, a tensor, or an image"
+        ) from None
 
 
 def _gathered(dataset: Any, count: int, info: DatasetInfo, place: str) -> Split:
@@ -183,7 +197,7 @@ def _gathered(dataset: Any, count: int, info: DatasetInfo, place: str) -> Split:
                 f"{inputs.dtype} {tuple(inputs.shape[1:])}; all must be alike"
             )
         inputs[i] = row
-        targets.append(torch.as_tensor(target))
+        targets.append(_target(target, f"{place}: sample {i}"))
     assert inputs is not None
     wanted = torch.stack(targets)
     if info.task not in TASKS:

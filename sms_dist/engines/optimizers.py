@@ -51,17 +51,29 @@ def optimizer_maker(name: str) -> Make:
 
 def _own_optimizer(name: str, function: Callable[..., Any]) -> Make:
     def make(trained: Sequence[Tensor], config: PretrainConfig, allows_nesterov: bool) -> Optimizer:
+        import torch
+        from torch.nn import Parameter
         from torch.optim import Optimizer
+
+        from sms_dist.engines.optimizer_state import check_storable
 
         given = {"momentum": config.momentum, "weight_decay": config.weight_decay}
         taken = inspect.signature(function).parameters
         chosen = {key: value for key, value in given.items() if key in taken}
-        optimizer = function(list(trained), lr=config.learning_rate, **chosen)
-        if not isinstance(optimizer, Optimizer):
+        weight = Parameter(torch.ones(2, 2))
+        weight.grad = torch.ones(2, 2)
+        tried = function([weight], lr=config.learning_rate, **chosen)
+        if not isinstance(tried, Optimizer):
             raise ValueError(
-                f"pretrain.optimizer={name} returned a {type(optimizer).__name__}, not a "
+                f"pretrain.optimizer={name} returned a {type(tried).__name__}, not a "
                 "torch.optim.Optimizer"
             )
+        try:
+            tried.step()
+        except TypeError as error:  # one that wants a closure
+            raise ValueError(f"pretrain.optimizer={name} cannot take a step: {error}") from None
+        check_storable(tried, name)
+        optimizer: Optimizer = function(list(trained), lr=config.learning_rate, **chosen)
         return optimizer
 
     return make

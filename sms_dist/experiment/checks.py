@@ -60,6 +60,11 @@ def _check_names(config: Config, requested: tuple[Phase, ...]) -> None:
     optimizer_maker(config.pretrain.optimizer)
     if config.pretrain.loss is not None:
         own(config.pretrain.loss, "pretrain.loss")
+        if config.pretrain.label_smoothing:
+            raise ValueError(
+                f"pretrain.label_smoothing={config.pretrain.label_smoothing} is for the task's own "
+                f"loss, not for pretrain.loss={config.pretrain.loss}; set it to 0.0"
+            )
 
 
 def _check_history(config: Config, requested: tuple[Phase, ...]) -> None:

@@ -16,6 +16,7 @@ import numpy
 import torch
 
 import sms_dist
+from sms_dist.base.lookup import own_files
 from sms_dist.base.shipped import package_files
 from sms_dist.config import Config, DataConfig
 from sms_dist.config.compare import flatten
@@ -32,7 +33,7 @@ def facts(config: Config) -> dict[str, str]:
     keys = flatten(config.model_dump(mode="json", by_alias=True))
     return {
         **_versions(config),
-        **{f"code {name}": _hash_of(path) for name, path in package_files().items()},
+        **{f"code {name}": _hash_of(path) for name, path in _code(config).items()},
         **{f"key {k}": json.dumps(value) for k, value in keys.items() if k not in OF_A_HOST},
         **_data(config.data),
     }
@@ -57,6 +58,12 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _code(config: Config) -> dict[str, Path]:
+    """Return each file that may decide what comes out, so that the one that differs is named."""
+    deciding = {n: p for n, p in package_files().items() if n.endswith(".py") or "/data/" in n}
+    return {**deciding, **own_files(config.model_dump(mode="json", by_alias=True))}
 
 
 def _data(config: DataConfig) -> dict[str, str]:

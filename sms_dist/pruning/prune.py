@@ -22,7 +22,15 @@ def prune(tensors: Tensors, mask: Mask, num_kept: int, allocate: Allocation) -> 
             f"{alive} are there; choose it so that at least one weight stays"
         )
     found: Mask = {}
-    for ranking in allocate(layers, num_kept):
+    rankings = allocate(layers, num_kept)
+    named = sorted(name for ranking in rankings for name in ranking.names)
+    total = sum(ranking.num_kept for ranking in rankings)
+    if named != sorted(layers) or total != num_kept:
+        raise ValueError(
+            f"pruning.allocation keeps {total} weights in {len(named)} layers, and {num_kept} have "
+            f"to stay in {len(layers)}; return rankings that name every layer once and add up"
+        )
+    for ranking in rankings:
         kept = keep_largest([layers[name] for name in ranking.names], ranking.num_kept)
         found |= zip(ranking.names, kept, strict=True)
     return {name: found[name] for name in mask}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sms_dist.base.lookup import lookup_open
@@ -67,4 +67,16 @@ def pretraining_rates(curve: Curve, steps_per_epoch: int) -> list[float]:
         )
     num_warmup = curve.warmup_epochs * steps_per_epoch
     warmup = [curve.learning_rate * i / num_warmup for i in range(num_warmup)]
-    return warmup + body(curve, curve.epochs - curve.warmup_epochs, steps_per_epoch)
+    num_epochs = curve.epochs - curve.warmup_epochs
+    rates = body(curve, num_epochs, steps_per_epoch)
+    check_rates(rates, num_epochs * steps_per_epoch, f"pretrain.schedule={curve.schedule}")
+    return warmup + rates
+
+
+def check_rates(rates: Sequence[float], num_steps: int, field: str) -> None:
+    """Raise ValueError unless there is a finite rate, not negative, for every step."""
+    if len(rates) != num_steps or not all(0 <= rate < math.inf for rate in rates):
+        raise ValueError(
+            f"{field} gives {len(rates)} rates for {num_steps} steps, or some that are negative or "
+            "not finite; return a rate for every step"
+        )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sms_dist.base.lookup import lookup_open
+from sms_dist.schedules.pretraining import check_rates
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def retraining_rates(name: str, phase: Retraining, num_steps: int, warmup: float
     body = lookup_open(RETRAINING, name, "retrain.schedule")
     num_warmup = 0 if name in WITHOUT_WARMUP else int(warmup * num_steps)
     rates = body(phase, num_steps - num_warmup)
+    check_rates(rates, num_steps - num_warmup, f"retrain.schedule={name}")
     rise = [rates[0] * (1 - math.cos(math.pi * i / num_warmup)) / 2 for i in range(num_warmup)]
     return rise + rates
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sms_dist.base.lookup import is_own_name
+from sms_dist.mesh.collectives import agree
 from sms_dist.run.schema import PairMetrics
 from sms_dist.soups.diversity import distances
 from sms_dist.soups.packing import Packing
@@ -59,6 +61,8 @@ def merge(
     coefficients = chosen.choose(
         list(scores.values()), oracle, Descent(config.steps, config.learning_rate)
     )
+    if is_own_name(rule_name):  # nobody knows what it goes by
+        agree({"soup coefficients": str(coefficients)}, bench.at.world, bench.at.device)
     found = distances(mixer.gram())
     pairs: list[PairMetrics] = []
     if config.loss_barrier and num > 1:

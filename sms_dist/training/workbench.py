@@ -13,7 +13,7 @@ from sms_dist import data, models
 from sms_dist.base.lookup import is_own_name, own
 from sms_dist.config import Config, ModelConfig
 from sms_dist.data.dataset import DatasetInfo
-from sms_dist.data.loader import Loaders
+from sms_dist.data.loader import Dataset, Loaders
 from sms_dist.mesh.collectives import together
 from sms_dist.mesh.topology import Topology
 from sms_dist.methods import recipe
@@ -88,7 +88,7 @@ def set_up(config: Config, at: Topology) -> Workbench:
     """Read the data on every rank, where a mistake of one is a mistake of all. All must call."""
     if config.engine.precision == "fp16" and at.device.type == "cpu":
         raise ValueError("engine.precision=fp16 needs CUDA; on a CPU use bf16 or fp32")
-    dataset = together(lambda: data.load(config.data), at.world, at.device)
+    dataset = together(lambda: _loaded(config, at), at.world, at.device)
     model = together(lambda: _on_meta(config, dataset.info), at.world, at.device)
     loaders = dataset.loaders(config.data.batch_size, at.device)
     together(lambda: _check_share(config, loaders, at.data.size), at.world, at.device)
@@ -104,6 +104,14 @@ def set_up(config: Config, at: Topology) -> Workbench:
         macs=macs(model, _example(dataset.info)),
         pretrain_ranks=together(lambda: _pretrain_ranks(config, at, loaders), at.world, at.device),
     )
+
+
+def _loaded(config: Config, at: Topology) -> Dataset:
+    """Return the data set, once all ranks have it: a slow host may take hours longer."""
+    try:
+        return data.load(config.data)
+    finally:
+        at.control.meet()
 
 
 def _own_score(name: str, metrics: Mapping[str, Any]) -> float:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sysconfig
 from datetime import datetime, timezone
-from importlib.util import find_spec
 from pathlib import Path
 
 import sms_dist
 from sms_dist.base.atomic import replacing
 from sms_dist.base.files import json_text
-from sms_dist.base.lookup import is_own_name
+from sms_dist.base.lookup import own_files
 from sms_dist.base.shipped import PACKAGE, package_files
 from sms_dist.config import Config
 from sms_dist.config import file as config_file
-from sms_dist.config.compare import all_differences, differences, flatten
+from sms_dist.config.compare import all_differences, differences
 from sms_dist.run.paths import RunPaths
 from sms_dist.run.run_folder import SNAPSHOT_ORIGIN, commit_of
 
-INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 CONFIG = "config.yaml"
 
 
@@ -53,13 +49,8 @@ def take(folder: Path, config: Config | None, *, has_code: bool, is_fresh: bool)
     try:
         if not folder.parent.exists():  # a file there is an error that names it better
             folder.parent.mkdir(parents=True)
-        with replacing(folder) as new:
+        with replacing(folder, swaps=True) as new:
             _write(new, config, has_code)
-            if folder.is_dir():
-                old = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-                shutil.rmtree(old, ignore_errors=True)
-                os.replace(folder, old)
-                shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise ValueError(
             f"the run folder {folder.parent} cannot be used: {error.strerror or error}; name "
@@ -73,29 +64,12 @@ def _write(folder: Path, config: Config | None, has_code: bool) -> None:
     if config is not None:
         (folder / CONFIG).write_text(config_file.dump(config), encoding="utf-8")
     if has_code:
-        for name, path in {**package_files(), **_own_modules(config)}.items():
+        own = {} if config is None else own_files(config.model_dump(mode="json", by_alias=True))
+        for name, path in {**package_files(), **own}.items():
             copy = folder / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
         (folder / SNAPSHOT_ORIGIN).write_text(json_text(_origin()))
-
-
-def _own_modules(config: Config | None) -> dict[str, Path]:
-    """Return the files of modules that the configuration names, unless they are installed."""
-    values = {} if config is None else flatten(config.model_dump(mode="json", by_alias=True))
-    names = {v.partition(":")[0].partition(".")[0] for v in values.values() if is_own_name(v)}
-    files: dict[str, Path] = {}
-    for name in sorted(names):
-        spec = find_spec(name)
-        if spec is None or spec.origin is None or spec.origin.startswith(INSTALLED):
-            continue
-        path = Path(spec.origin)
-        if spec.submodule_search_locations is None:
-            files[path.name] = path
-        else:
-            root = path.parent
-            files |= {f"{name}/{p.relative_to(root)}": p for p in sorted(root.rglob("*.py"))}
-    return files
 
 
 def _origin() -> dict[str, str | None]:
