@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.extend(str(Path(__file__).resolve().parent / name) for name in ("distributed", "records"))
+sys.path.extend(str(Path(__file__).resolve().parent / name) for name in ("distributed", "run"))
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from disk_trap import Operation
 from forking import Runs

@@ -13,8 +13,8 @@ def test_the_folder_beside_the_package_is_found_in_a_clone() -> None:
 
 
 def test_the_folder_in_the_package_comes_first(tmp_path: Path) -> None:
-    copy = tmp_path / "sms_dist" / "shipped.py"
-    copy.parent.mkdir()
+    copy = tmp_path / "sms_dist" / "base" / "shipped.py"
+    copy.parent.mkdir(parents=True)
     copy.write_text(Path(module.__file__).read_text())
     spec = importlib.util.spec_from_file_location("installed", copy)
     assert spec is not None

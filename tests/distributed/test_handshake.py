@@ -15,6 +15,7 @@ import torch.distributed as dist
 from launching import PROGRAMS, ROOT, free_ports, launch_forked, read_json
 
 from sms_dist.config import Config
+from sms_dist.experiment.checks import check
 from sms_dist.experiment.facts import facts
 from sms_dist.mesh.disagreement import MAX_LINES, differences, ranks_text
 from sms_dist.mesh.handshake import compare
@@ -149,7 +150,10 @@ def test_the_facts_tell_versions_code_settings_and_what_describes_the_data(tmp_p
     known = facts(config)
     assert known["torch"] == torch.__version__
     assert len(known["code sms_dist/experiment/facts.py"]) == 16
-    assert {"code launcher/main.py", "code sms_dist/data/card.py", "key seed"} <= known.keys()
+    cards = {"code sms_dist/share/data/digits.yaml", "code sms_dist/start/rank.py", "key seed"}
+    assert cards <= known.keys()
+    # What is only shown, or is somebody's on one host only, decides nothing.
+    assert not [name for name in known if "share/configs" in name or "template" in name]
     assert "data index" not in facts(Config())
     card = tmp_path / "mine.yaml"
     card.write_text("name: mine")
@@ -172,3 +176,13 @@ def _digest_posted_by(store, mine, size):
     with pytest.raises(ValueError, match="rank 0 has not compared"):
         compare(mine, store, 1, size, timedelta(seconds=0.01))
     return store.get("rank 1").decode()
+
+
+def test_the_facts_tell_code_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.path", [*sys.path, str(tmp_path)])
+    (tmp_path / "rules_of_theirs.py").write_text("def best(scores, score_of): ...")
+    config = Config.model_validate({"soup": {"rule": "rules_of_theirs:best"}})
+    check(config)
+    before = facts(config)["code rules_of_theirs.py"]
+    (tmp_path / "rules_of_theirs.py").write_text("def best(scores, score_of): return 1")
+    assert facts(config)["code rules_of_theirs.py"] != before

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "records"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "run"))
 # What every run needs, and what torch and the digits import only when they are used.
 import torch._dynamo  # noqa: F401
 from disk_trap import CRASHED, REAL_OPEN, Operation, Trap

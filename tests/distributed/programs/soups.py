@@ -94,7 +94,10 @@ def findings(bench: Workbench) -> dict[str, object]:
         found[name] = [list(soup.coefficients.values()), bits(soup.state)]
     asked, accuracies = dataclasses.replace(bench, config=MEASURED), dict.fromkeys(INDICES, 0.1)
     soup = merge(asked, "uniform", *arguments, test_scores=accuracies)
-    return found | {"pairs": soup.pairs, "barrier": soup.distances["loss_barrier_max"]}
+    return found | {
+        "pairs": [pair.as_json() for pair in soup.pairs],
+        "barrier": soup.distances["loss_barrier_max"],
+    }
 
 
 whole = set_up(CONFIG, at)
