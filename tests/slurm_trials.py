@@ -82,7 +82,7 @@ def killed_at_the_limit(trials: Trials) -> None:
     """Ranks that do not stop in time are killed by Slurm at the limit, and the job comes back."""
     run = trials.start("killed_at_the_limit")
     run.wait_for("dense", "manifest.json")
-    for pid in pids_of(run.folder, "launcher/main.py"):
+    for pid in pids_of(run.folder, "start/__main__.py"):
         os.kill(pid, signal.SIGSTOP)
     trials.cluster.call("scontrol", "update", f"JobId={run.job}", "TimeLimit=1")
     wait_for(lambda: trials.cluster.job(run.job).restarts == 1, 240)
@@ -128,7 +128,7 @@ def crashed_rank(trials: Trials) -> None:
     """A rank is killed: torchrun starts all ranks again within the job."""
     run = trials.start("crashed_rank")
     run.wait_for("dense", "manifest.json")
-    os.kill(pids_of(run.folder, "launcher/main.py")[-1], signal.SIGKILL)
+    os.kill(pids_of(run.folder, "start/__main__.py")[-1], signal.SIGKILL)
     trials.check(run, restarts=0)
     assert len(run.events("start")) > 1, str(run)
 

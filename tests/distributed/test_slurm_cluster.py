@@ -44,5 +44,7 @@ def test_jobs_make_the_bits_of_a_plain_run_whether_or_not_they_are_requeued(
     kinds = [line.kind for line in jobs.recorded(RunPaths(asked.folder))]
     assert kinds == ["submit", "requeue"]
     starts = read_json(asked.folder / "environment.json")["starts"]
-    assert all(f"{asked.folder}/snapshot/launcher/main.py" in s["command"] for s in starts)
+    assert all(
+        f"{asked.folder}/snapshot/sms_dist/start/__main__.py" in s["command"] for s in starts
+    )
     assert not (asked.folder / "stop").exists()

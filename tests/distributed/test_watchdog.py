@@ -94,6 +94,11 @@ def test_no_process_outlives_a_killed_torchrun(tmp_path) -> None:
         wait_for(lambda: not marked(running._mark))
 
 
+def _step_of(file):
+    text = file.read_text() if file.is_file() else ""
+    return int(text or 0)  # empty while it is written
+
+
 @pytest.mark.parametrize(
     ("rank", "said"), [(1, r"not heard of for \d+ s"), (0, "the process is stopped")]
 )
@@ -103,7 +108,8 @@ def test_a_stopped_rank_is_named_and_ended_by_its_launcher(
     monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")  # rank 0 holds the store
     words = WATCHED, [tmp_path], tmp_path / "logs", 3, ["--shutdown-timeout=1"]
     with launched(*words) as running:
-        wait_for(lambda: len(list(tmp_path.glob("torchrun.[012]"))) == 3)
+        # Not before all have heard of each other: steps take 20 ms, beats come every second.
+        wait_for(lambda: all(_step_of(tmp_path / f"torchrun.{i}") > 200 for i in range(3)))
         os.kill(running.worker(rank), signal.SIGSTOP)
         status = running.process.wait(timeout=120)
         assert not marked(running._mark)
