@@ -120,6 +120,7 @@ def place(request, sources, strangers, tmp_path_factory):
     return Place(str(bin_ / "python"), (str(bin_ / "sms-dist"),), strangers, given, code)
 
 
+@pytest.mark.timeout(600)  # some thirty processes, most of which import torch
 def test_every_verb_works(place, tmp_path):
     where = "import sms_dist; print(sms_dist.__file__)"
     found = place.run([place.python, "-c", where]).strip()

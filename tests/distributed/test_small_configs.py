@@ -20,7 +20,7 @@ from sms_dist.cli.main import cli
 from sms_dist.config.file import load
 from sms_dist.experiment.sizes import num_parameters, survivors
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(700)
 
 CONFIGS = {path.stem: path for path in sorted((ROOT / "configs").glob("*_small.yaml"))}
 NEEDS_TEXT = [name for name in CONFIGS if "_t5_" in name and find_spec("transformers") is None]
@@ -106,7 +106,7 @@ def runs(settings, tmp_path_factory):
             program = launched(PROGRAMS / "configured_runs.py", [task], folder)
             started.append(stack.enter_context(program))
         for running in started:
-            finished = running.end(timeout=380)
+            finished = running.end(timeout=680)
             assert finished.status == 0, finished
     yield folder
     shutil.rmtree(folder)  # a gigabyte of weights
