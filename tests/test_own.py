@@ -16,6 +16,7 @@ from sms_dist.config import Config, DataConfig
 from sms_dist.data.theirs import own_augmentation
 from sms_dist.engines.optimizer_state import optimizer_state, restore_optimizer_state_
 from sms_dist.engines.optimizers import optimizer_maker
+from sms_dist.experiment.checks import check
 from sms_dist.methods import recipe
 from sms_dist.pruning.allocation import Ranking
 from sms_dist.pruning.mask import full_mask
@@ -470,3 +471,22 @@ def test_own_files_are_all_that_lies_together_and_nothing_that_is_installed(tmp_
     values = {"a": ["entry:f", "torch.optim:SGD"], "b": {"c": "yaml:safe_load", "d": 3}}
     assert [*own_files(values)] == ["entry.py", "helper_of_mine.py", "plain/deep.py"]
     assert own_files({"a": "plain.deep:g"}).keys() == {"plain/deep.py", *own_files(values)}
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("data", "augment", "theirs:nois", "data.augment=theirs:nois: .* did you mean noise"),
+        ("data", "augment", "flip", "data.augment=flip is no package.module:function"),
+        ("soup", "rule", "gredy", "soup.rule=gredy .*greedy.*, or package.module:function$"),
+        ("pretrain", "optimizer", "adan", "=adan .*adamw.*, or package.module:function$"),
+        ("pruning", "score", "size", "pruning.score=size .*, or package.module:function$"),
+        ("pretrain", "loss", "theirs:ORACLES", "has no function ORACLES$"),
+        ("method", "name", "math:pi", "has no function pi$"),
+    ],
+)
+def test_a_plan_refuses_names_of_nothing_with_a_way_out(section, key, value, message):
+    config = Config.model_validate({section: {key: value}})
+    with pytest.raises(ValueError, match=message) as caught:
+        check(config)
+    assert "\n" not in str(caught.value)

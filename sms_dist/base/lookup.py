@@ -32,8 +32,13 @@ def lookup_open(
     `wrap` makes an entry of the table of what is imported, where these are more than functions.
     Errors as `lookup` and `own` raise them.
     """
-    if name in table or ":" not in name:
-        return lookup(table, name, field)
+    if name in table:
+        return table[name]
+    if ":" not in name:
+        try:
+            return lookup(table, name, field)
+        except ValueError as error:
+            raise ValueError(f"{error}, or package.module:function") from None
     function = own(name, field)
     return function if wrap is None else wrap(function)
 
@@ -50,9 +55,10 @@ def own(name: str, field: str) -> Any:
     module = _imported(name, module_name, field)
     function = getattr(module, function_name, None)
     if not callable(function):
+        others = [key for key, each in vars(module).items() if callable(each)]
         raise ValueError(
             f"{field}={name}: {module.__file__} has no function {function_name}"
-            f"{nearest(function_name, vars(module))}"
+            f"{nearest(function_name, others)}"
         )
     return function
 

@@ -58,6 +58,8 @@ def _check_names(config: Config, requested: tuple[Phase, ...]) -> None:
     lookup_open(ALLOCATIONS, config.pruning.allocation, "pruning.allocation")
     lookup_open({DEFAULT_SCORE: None}, config.pruning.score, "pruning.score")
     optimizer_maker(config.pretrain.optimizer)
+    if isinstance(config.data.augment, str):
+        own(config.data.augment, "data.augment")
     if config.pretrain.loss is not None:
         own(config.pretrain.loss, "pretrain.loss")
         if config.pretrain.label_smoothing:
