@@ -200,6 +200,12 @@ def test_the_signal_before_the_end_asks_the_ranks_and_requeues(
     assert (str(done.returncode), is_requeued(done)) == (status, requeued)
 
 
+def test_a_signal_while_the_ranks_are_started_is_no_later_than_any_other(tmp_path: Path) -> None:
+    text = local(tmp_path).replace("\nranks=$!", "\nsleep 1; ranks=$!")
+    done = run(text, tmp_path, SIGNAL="USR1", RESULT="75")
+    assert (done.returncode, is_requeued(done)) == (75, True)
+
+
 def test_ranks_that_slurm_has_stopped_itself_go_on_later(tmp_path: Path) -> None:
     assert is_requeued(run(local(tmp_path), tmp_path, RESULT="75"))
 
