@@ -49,25 +49,25 @@ def statistics(model: torch.nn.Module) -> Tensor:
     )
 
 
-def measured(at: Topology, model_name: str, num_images: int, turns: int) -> dict[str, object]:
+def measured(mesh: Topology, model_name: str, num_images: int, turns: int) -> dict[str, object]:
     """Seconds of both ways, and whether the statistics are the same. Every rank must call."""
     model = models.build(
         ModelConfig(name=model_name), (3, 32, 32), 10, seed=0, data_name="images"
-    ).to(at.device)
-    pixels = Pixels(CARD.mean, CARD.std, at.device)
-    loader = Resident(images(num_images), BATCH_SIZE, pixels, None, at.device)
+    ).to(mesh.device)
+    pixels = Pixels(CARD.mean, CARD.std, mesh.device)
+    loader = Resident(images(num_images), BATCH_SIZE, pixels, None, mesh.device)
     found: dict[str, Tensor] = {}
 
     def recompute(way: str, axis: Axis | None) -> None:
         if axis is not None:
-            recompute_(model, loader, axis, at.device)
+            recompute_(model, loader, axis, mesh.device)
             found[way] = statistics(model)
 
     ways = {
-        "together": partial(recompute, "together", at.world),
-        "alone": partial(recompute, "alone", ALONE if at.world.is_first else None),
+        "together": partial(recompute, "together", mesh.world),
+        "alone": partial(recompute, "alone", ALONE if mesh.world.is_first else None),
     }
-    meet = partial(sum_, torch.zeros(1, device=at.device), at.world)
+    meet = partial(sum_, torch.zeros(1, device=mesh.device), mesh.world)
     seconds = in_turn(ways, turns, before=meet).seconds
     is_same = torch.equal(found["together"], found.get("alone", found["together"]))
     return {"seconds": seconds, "is_same": is_same}
@@ -98,11 +98,11 @@ def main(
     ranks: int, model: str, num_images: int, turns: int, worker: bool, file: Path | None
 ) -> None:
     if worker:
-        at = topology.start()
-        found = measured(at, model, num_images, turns)
-        if at.world.is_first:
+        mesh = topology.start()
+        found = measured(mesh, model, num_images, turns)
+        if mesh.world.is_first:
             print(json.dumps(found))
-        topology.stop(at)
+        topology.stop(mesh)
         return
     options = ["--model", model, "--images", num_images, "--turns", turns]
     found = on_ranks(ranks, "batch_norm.py", "--worker", *options)

@@ -49,10 +49,10 @@ CASES = (
 
 
 def measured(
-    case: Case, modes: tuple[str, ...], precision: str, turns: int, at: Topology
+    case: Case, modes: tuple[str, ...], precision: str, turns: int, mesh: Topology
 ) -> list[Row]:
     masked.SHAPE = case.shape
-    setting = Setting(case.model, case.batch, 0.9, case.steps, at)
+    setting = Setting(case.model, case.batch, 0.9, case.steps, mesh)
     ways: dict[str, Callable[[], object]] = {
         EAGER: by_us(setting, engine_of(setting, precision=precision)[1])
     }
@@ -77,14 +77,14 @@ def measured(
 def _first_step(setting: Setting, mode: str, precision: str) -> float:
     """Seconds of a new candidate until its first step is done."""
     start = time.perf_counter()
-    one = Setting(setting.model, setting.batch, setting.sparsity, 1, setting.at)
+    one = Setting(setting.model, setting.batch, setting.sparsity, 1, setting.mesh)
     by_us(one, engine_of(one, precision=precision, compile=mode)[1])()
     return time.perf_counter() - start
 
 
 def _check(setting: Setting, mode: str, precision: str) -> None:
     """One step eagerly and one compiled are the same, but for rounding."""
-    one = Setting(setting.model, setting.batch, setting.sparsity, 1, setting.at)
+    one = Setting(setting.model, setting.batch, setting.sparsity, 1, setting.mesh)
     models = []
     for compile_ in ("eager", mode):
         model, engine = engine_of(one, precision=precision, compile=compile_)
@@ -109,11 +109,11 @@ def _check(setting: Setting, mode: str, precision: str) -> None:
 def main(
     modes: tuple[str, ...], precision: str, threads: int, turns: int, file: Path | None
 ) -> None:
-    at = topology.start(threads=threads)
+    mesh = topology.start(threads=threads)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
-        report([r for case in CASES for r in measured(case, modes, precision, turns, at)], file)
-    topology.stop(at)
+        report([r for case in CASES for r in measured(case, modes, precision, turns, mesh)], file)
+    topology.stop(mesh)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ WAYS = {"kept": ENVIRONMENT, "default": DEFAULT}
 
 def worker(model: str, batch: int, steps: int) -> None:
     """Seconds and page faults of a step."""
-    at = topology.start()
-    _, run = by_hand(Setting(model, batch, 0.9, steps, at))
+    mesh = topology.start()
+    _, run = by_hand(Setting(model, batch, 0.9, steps, mesh))
     run()
     before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     run()
@@ -36,7 +36,7 @@ def worker(model: str, batch: int, steps: int) -> None:
     faults = after.ru_minflt - before.ru_minflt
     found = {"seconds": seconds / steps, "faults": faults / steps, "peak": after.ru_maxrss / 1024}
     print(json.dumps(found), flush=True)
-    topology.stop(at)
+    topology.stop(mesh)
 
 
 def measured(way: str, *arguments: object) -> dict[str, float]:

@@ -37,9 +37,9 @@ from sms_dist.mesh.collectives import gather_json, sum_
 from sms_dist.models.state import bare_state
 from sms_dist.run.logbook import GroupWatcher
 from sms_dist.run.recovery import RecoveryPoints
+from sms_dist.training.context import Context, State
 from sms_dist.training.recovery import Keeper
 from sms_dist.training.retrain import Start, retrain
-from sms_dist.training.workbench import State, Workbench
 
 NUM = 2  # candidates, groups, ranks
 START = ROOT / "sms_dist" / "start"
@@ -53,36 +53,36 @@ PHASE = (  # on digits_distorted
 RECORDS = RecordsConfig(every_seconds=None)
 
 
-def trained(bench: Workbench, start: Start, index: int) -> State:
+def trained(context: Context, start: Start, index: int) -> State:
     """A candidate of the phase, on this group alone."""
-    at, candidate = bench.at, start.phase.candidates[index]
+    mesh, candidate = context.mesh, start.phase.candidates[index]
     with tempfile.TemporaryDirectory() as folder:
-        points = RecoveryPoints(Path(folder), at.data.rank, {})
-        keeper = Keeper(points, at.data, at.control, RECORDS, at.device)
-        steps = bench.loaders.train.num_steps
+        points = RecoveryPoints(Path(folder), mesh.data.rank, {})
+        keeper = Keeper(points, mesh.data, mesh.control, RECORDS, mesh.device)
+        steps = context.loaders.train.num_steps
         watcher = GroupWatcher(None, None, candidate.retrain.epochs, steps)
-        return retrain(bench, start, candidate, watcher, keeper).state
+        return retrain(context, start, candidate, watcher, keeper).state
 
 
 def measured(epochs: int, turns: int) -> dict[str, object]:
     """Seconds of both ways, and whether the candidates are the same. Every rank must call."""
-    bench, start = started(load(None, [*PHASE, f"retrain.epochs={epochs}"]))
-    at, word = bench.at, torch.zeros(1, device=bench.at.device)
+    context, start = started(load(None, [*PHASE, f"retrain.epochs={epochs}"]))
+    mesh, word = context.mesh, torch.zeros(1, device=context.mesh.device)
     found: dict[str, list[str]] = {}
-    meet = partial(sum_, word, at.world)
+    meet = partial(sum_, word, mesh.world)
 
     def train_all(way: str, indices: list[int]) -> None:
-        found[way] = [state_digest(trained(bench, start, index)) for index in indices]
+        found[way] = [state_digest(trained(context, start, index)) for index in indices]
         meet()  # until the last of them is done
 
-    both = list(range(NUM)) if at.world.is_first else []
-    ways = {"groups": [at.group], "alone": both}
+    both = list(range(NUM)) if mesh.world.is_first else []
+    ways = {"groups": [mesh.group], "alone": both}
     calls = {way: partial(train_all, way, indices) for way, indices in ways.items()}
     seconds = in_turn(calls, turns, before=meet).seconds
-    everyone = gather_json(found["groups"], at.world, at.device)
-    topology.stop(at)
+    everyone = gather_json(found["groups"], mesh.world, mesh.device)
+    topology.stop(mesh)
     is_same = found["alone"] == [digest for (digest,) in everyone]
-    return {"seconds": seconds, "is_same": is_same} if at.world.is_first else {}
+    return {"seconds": seconds, "is_same": is_same} if mesh.world.is_first else {}
 
 
 def whole_run(dense: Path, epochs: int, num_ranks: int) -> float:

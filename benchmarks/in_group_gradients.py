@@ -32,8 +32,8 @@ MODEL, OPTIONS = "resnet18", {"stem": "large"}
 
 def worker(batch: int, sparsity: float, steps: int, turns: int) -> None:
     """Seconds and bytes of each way, and how many bits of gradients and weights differ."""
-    at = topology.start(ranks_per_candidate=2, device="cpu")
-    setting = Setting(MODEL, batch, sparsity, steps, at, OPTIONS)
+    mesh = topology.start(ranks_per_candidate=2, device="cpu")
+    setting = Setting(MODEL, batch, sparsity, steps, mesh, OPTIONS)
     made = {way: engine_of(setting, device="cpu", gradients=way) for way in WAYS}
     sent: dict[str, list[int]] = {way: [] for way in WAYS}
 
@@ -55,7 +55,7 @@ def worker(batch: int, sparsity: float, steps: int, turns: int) -> None:
         "values": sum(p.numel() for p in made["dense"][0].parameters()),
     }
     print(json.dumps(answer))
-    topology.stop(at)
+    topology.stop(mesh)
     sys.stdout.flush()
     os._exit(0)  # as launcher/main.py: the interpreter's teardown may abort
 

@@ -54,7 +54,7 @@ class Setting:
     batch: int  # of all ranks together
     sparsity: float
     steps: int  # of one call of what `by_hand` and `by_us` give
-    at: Topology
+    mesh: Topology
     options: dict[str, Any] = field(default_factory=dict)
 
     def new(self) -> tuple[nn.Module, Mask]:
@@ -64,16 +64,16 @@ class Setting:
         parameters, drawn = dict(model.named_parameters()), torch.Generator().manual_seed(2)
         shapes = {name: parameters[name].shape for name in prunable_names(model)}
         mask = {n: torch.rand(s, generator=drawn) >= self.sparsity for n, s in shapes.items()}
-        device = self.at.device
+        device = self.mesh.device
         return model.to(device), {name: kept.to(device) for name, kept in mask.items()}
 
     def share(self) -> tuple[Tensor, Tensor]:
         """My part of the batch."""
-        axis, drawn = self.at.data, torch.Generator().manual_seed(3)
+        axis, drawn = self.mesh.data, torch.Generator().manual_seed(3)
         images = torch.randn(self.batch, *SHAPE, generator=drawn)
         targets = torch.randint(NUM_CLASSES, (self.batch,), generator=drawn)
         both = (t.tensor_split(axis.size)[axis.rank] for t in (images, targets))
-        images, targets = (tensor.to(self.at.device) for tensor in both)
+        images, targets = (tensor.to(self.mesh.device) for tensor in both)
         return images, targets
 
 
@@ -100,7 +100,7 @@ def by_hand(setting: Setting) -> tuple[nn.Module, Callable[[], None]]:
     wrapped, (images, targets) = model, setting.share()
     for parameter, ones in kept:
         parameter.data.mul_(ones)
-    if setting.at.data.size > 1:
+    if setting.mesh.data.size > 1:
         warnings.simplefilter("ignore", FutureWarning)  # not every torch has the newer name
         wrapped = DistributedDataParallel(
             model, broadcast_buffers=False, gradient_as_bucket_view=True
@@ -123,13 +123,13 @@ def by_hand(setting: Setting) -> tuple[nn.Module, Callable[[], None]]:
 
 def engine_of(setting: Setting, **engine: Any) -> tuple[nn.Module, Engine]:
     model, mask = setting.new()
-    at, config = setting.at, EngineConfig(**engine)
-    return model, make_engine(Job(model, mask, at.data, at, config, SGD, setting.batch))
+    mesh, config = setting.mesh, EngineConfig(**engine)
+    return model, make_engine(Job(model, mask, mesh.data, mesh, config, SGD, setting.batch))
 
 
 def by_us(setting: Setting, engine: Engine) -> Callable[[], None]:
     """An epoch in the training loop, with everything that is there in a run."""
-    at, steps, config = setting.at, setting.steps, DataConfig(name="digits")
+    mesh, steps, config = setting.mesh, setting.steps, DataConfig(name="digits")
     training = Training(
         loader=InMemory(setting),
         rates=(RATE,) * steps,
@@ -138,17 +138,17 @@ def by_us(setting: Setting, engine: Engine) -> Callable[[], None]:
         phase=1,
         label_smoothing=0.0,
         task=Classification(data.info(config), config),
-        device=at.device,
+        device=mesh.device,
     )
 
     def run() -> None:
         folder = Path(tempfile.mkdtemp())  # a new one: else it would go on from its end
-        points = RecoveryPoints(folder / "points", at.data.rank, {})
-        keeper = Keeper(points, at.data, at.control, RecordsConfig(), at.device)
-        progress = ProgressWriter(folder, 0) if at.is_leader else None
+        points = RecoveryPoints(folder / "points", mesh.data.rank, {})
+        keeper = Keeper(points, mesh.data, mesh.control, RecordsConfig(), mesh.device)
+        progress = ProgressWriter(folder, 0) if mesh.is_leader else None
         watcher = GroupWatcher(progress, None, 1, steps)
         follower = Average(RetrainConfig(), engine.weights)
-        train(Run(engine, training, at.data, watcher, keeper, follower))
+        train(Run(engine, training, mesh.data, watcher, keeper, follower))
         finish(setting)
         shutil.rmtree(folder)
 
@@ -157,5 +157,5 @@ def by_us(setting: Setting, engine: Engine) -> Callable[[], None]:
 
 def finish(setting: Setting) -> None:
     """Wait for the device."""
-    if setting.at.device.type == "cuda":
+    if setting.mesh.device.type == "cuda":
         torch.cuda.synchronize()

@@ -81,15 +81,15 @@ class Nobody:
 class Bench:
     """The candidates of a case, made anew for every training."""
 
-    def __init__(self, case: Case, at: Topology, engine: EngineConfig) -> None:
-        self._case, self._at, self._engine = case, at, engine
+    def __init__(self, case: Case, mesh: Topology, engine: EngineConfig) -> None:
+        self._case, self._mesh, self._engine = case, mesh, engine
         self._alone = Axis(None, 0, 1)
         num = case.batch_size * case.steps
         pixels = torch.randint(0, 256, (num, *case.shape), dtype=torch.uint8)
         split = Split(pixels, torch.randint(0, CLASSES, (num,)))
         channels = case.shape[0]
-        normal = Pixels((0.5,) * channels, (0.3,) * channels, at.device)
-        self._loader = Resident(split, case.batch_size, normal, None, at.device)
+        normal = Pixels((0.5,) * channels, (0.3,) * channels, mesh.device)
+        self._loader = Resident(split, case.batch_size, normal, None, mesh.device)
         self._task = Classification(data.info(DataConfig()), DataConfig())
 
     def one_by_one(self) -> None:
@@ -107,22 +107,22 @@ class Bench:
         return try_packing([(self.job(p), self.training(p)) for p in range(self._case.count)])
 
     def job(self, place: int) -> Job:
-        case, at = self._case, self._at
+        case, mesh = self._case, self._mesh
         config = ModelConfig(name=case.model)
         built = models.build(config, case.shape, CLASSES, seed=place, data_name="random images")
-        model = built.to(at.device)
+        model = built.to(mesh.device)
         full = full_mask(dict(model.named_parameters()), prunable_names(model))
         address = stream(0, "benchmark mask").generator()
         mask = {
-            name: (torch.rand(kept.shape, generator=address) > SPARSITY).to(at.device)
+            name: (torch.rand(kept.shape, generator=address) > SPARSITY).to(mesh.device)
             for name, kept in full.items()
         }
         axis, optimizer = self._alone, PretrainConfig()
-        return Job(model, mask, axis, at, self._engine, optimizer, case.batch_size)
+        return Job(model, mask, axis, mesh, self._engine, optimizer, case.batch_size)
 
     def training(self, place: int) -> Training:
         rates = [0.01] * self._case.steps
-        device = self._at.device
+        device = self._mesh.device
         return Training(self._loader, rates, place, "retrain", 1, 0.0, self._task, device)
 
     def _run(self, engine, place: int) -> Run:  # type: ignore[no-untyped-def, type-arg]
@@ -130,15 +130,15 @@ class Bench:
         return Run(engine, self.training(place), self._alone, nobody, nobody, nobody)
 
 
-def measured(case: Case, at: Topology, engine: EngineConfig, turns: int) -> list[Row]:
-    bench = Bench(case, at, engine)
+def measured(case: Case, mesh: Topology, engine: EngineConfig, turns: int) -> list[Row]:
+    context = Bench(case, mesh, engine)
     begin = time.perf_counter()
-    trial = bench.trial()
+    trial = context.trial()
     seconds = time.perf_counter() - begin
     ways: dict[str, Callable[[], object]] = {
-        BASELINE: bench.one_by_one,
-        "loop": bench.one_by_one,
-        "vmap": bench.together,
+        BASELINE: context.one_by_one,
+        "loop": context.one_by_one,
+        "vmap": context.together,
     }
     found = in_turn(ways, turns)
     chosen = "vmap" if trial.is_worth_it else "loop"
@@ -160,8 +160,8 @@ def _row(
 @click.option("--json", "file", type=Path, help="Keep the rows in this file.")
 def main(turns: int, precision: str, threads: int, file: Path | None) -> None:
     engine = EngineConfig(name="packed", precision=precision, threads=threads)
-    at = by_itself(engine.device, engine.threads)
-    report([row for case in CASES for row in measured(case, at, engine, turns)], file)
+    mesh = by_itself(engine.device, engine.threads)
+    report([row for case in CASES for row in measured(case, mesh, engine, turns)], file)
 
 
 if __name__ == "__main__":

@@ -35,9 +35,9 @@ from sms_dist.pruning.mask import full_mask
 from sms_dist.run.logbook import GroupWatcher
 from sms_dist.run.recovery import RecoveryPoints
 from sms_dist.schedules.retraining import History
+from sms_dist.training.context import Context, set_up
 from sms_dist.training.recovery import Keeper, Saved
 from sms_dist.training.retrain import Start, retrain
-from sms_dist.training.workbench import Workbench, set_up
 
 STEPS = 10
 NONE = RecordsConfig(every_seconds=None)
@@ -99,30 +99,30 @@ class TimedKeeper(Keeper):
         self.cost.taking.append(time.perf_counter() - start)
 
 
-def trained(bench: Workbench, start: Start, records: RecordsConfig, folder: Path) -> Cost:
+def trained(context: Context, start: Start, records: RecordsConfig, folder: Path) -> Cost:
     """One training with recovery points as `records` wants them. Every rank must call."""
-    cost, at, (candidate,) = Cost(), bench.at, start.phase.candidates
-    points = TimedPoints(folder, at.data.rank, cost)
-    keeper = TimedKeeper(points, at.data, at.control, records, at.device)
+    cost, mesh, (candidate,) = Cost(), context.mesh, start.phase.candidates
+    points = TimedPoints(folder, mesh.data.rank, cost)
+    keeper = TimedKeeper(points, mesh.data, mesh.control, records, mesh.device)
     keeper.cost = cost
-    num_steps = bench.loaders.train.num_steps
+    num_steps = context.loaders.train.num_steps
     watcher = GroupWatcher(None, None, candidate.retrain.epochs, num_steps)
     begin = time.perf_counter()
-    retrain(bench, start, candidate, watcher, keeper)
+    retrain(context, start, candidate, watcher, keeper)
     cost.training = time.perf_counter() - begin
     cost.num_bytes = sum(path.stat().st_size for path in folder.glob("a/*"))
-    if at.is_leader:
+    if mesh.is_leader:
         shutil.rmtree(folder, ignore_errors=True)
     return cost
 
 
-def started(config: Config) -> tuple[Workbench, Start]:
+def started(config: Config) -> tuple[Context, Start]:
     """A model that is pruned and not trained: its speed is that of any other."""
-    bench = set_up(config, topology.start(config.engine.ranks_per_candidate))
-    state = {name: tensor.clone() for name, tensor in bare_state(bench.new_model()).items()}
+    context = set_up(config, topology.start(config.engine.ranks_per_candidate))
+    state = {name: tensor.clone() for name, tensor in bare_state(context.new_model()).items()}
     dense = DenseModel(state, History((0.1,), 1), {})  # any rate will do
-    standing = Standing(state, full_mask(state, bench.prunable))
-    return bench, common_start(bench, bench.recipe.phases[0], standing, dense)
+    standing = Standing(state, full_mask(state, context.prunable))
+    return context, common_start(context, context.recipe.phases[0], standing, dense)
 
 
 def new_folder(parent: Path | None) -> str:
@@ -179,25 +179,25 @@ def main(data: str, path: str | None, model: str, samples: int, epochs: int, rep
     chosen += [f"data.path={path}"] if path else []
     chosen += [f"retrain.epochs={epochs}", f"engine.ranks_per_candidate={topology.world_size()}"]
     config = load(None, [*FIXED, *chosen, *settings])
-    bench, start = started(config)
-    steps = bench.loaders.train.num_steps * epochs
+    context, start = started(config)
+    steps = context.loaders.train.num_steps * epochs
     if steps < STEPS:
         raise click.UsageError(
             f"{steps} steps are too few for a point every {STEPS}; raise --epochs"
         )
     costs: dict[str, list[Cost]] = {way: [] for way in WAYS}
-    root = Path(from_first(lambda: new_folder(folder), bench.at.world, bench.at.device))
+    root = Path(from_first(lambda: new_folder(folder), context.mesh.world, context.mesh.device))
     for turn in range(repeats + 1):
         for way, records in WAYS.items():
-            cost = trained(bench, start, records, root / f"{turn}_{way}")
+            cost = trained(context, start, records, root / f"{turn}_{way}")
             if turn:  # the first one warms up
                 costs[way].append(cost)
-    if bench.at.world.is_first:
-        click.echo(f"{steps} steps, {bench.at.world.size} ranks, torch {torch.__version__}")
+    if context.mesh.world.is_first:
+        click.echo(f"{steps} steps, {context.mesh.world.size} ranks, torch {torch.__version__}")
         print_ratios(costs)
         print_one_point(costs[PER_POINT])
         shutil.rmtree(root)
-    topology.stop(bench.at)
+    topology.stop(context.mesh)
 
 
 if __name__ == "__main__":

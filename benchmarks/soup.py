@@ -80,8 +80,8 @@ def masked(state: dict[str, Tensor], sparsity: float) -> Mask:
 
 
 def worker(turns: int, sparsity: float) -> None:
-    at = topology.start(device="cpu")
-    world, num = at.world, at.num_groups
+    mesh = topology.start(device="cpu")
+    world, num = mesh.world, mesh.num_groups
     like = resnet50.parameters(1)
     mask, state = masked(like, sparsity), resnet50.parameters(2 + world.rank)
     apply_(state, mask)
@@ -93,7 +93,7 @@ def worker(turns: int, sparsity: float) -> None:
         return Packing(like, list(like), mask)
 
     def mixer(where: Packing) -> Mixer:
-        return Mixer(at, where, {world.rank: state}, owners)
+        return Mixer(mesh, where, {world.rank: state}, owners)
 
     def by_tensor() -> None:
         for tensor in tensors.values():
@@ -136,7 +136,7 @@ def worker(turns: int, sparsity: float) -> None:
     }
     if world.is_first:
         print(json.dumps(found))
-    topology.stop(at)
+    topology.stop(mesh)
 
 
 def together() -> None:

@@ -29,9 +29,9 @@ UPKEEPS = 20  # that are timed together
 def worker(model: str, batch: int, sparsity: float, steps: int, turns: int) -> None:
     """Seconds of every way in every turn, of rank 0."""
     num_ranks = topology.world_size()
-    at = topology.start(ranks_per_candidate=num_ranks)
-    setting = Setting(model, batch, sparsity, steps, at)
-    _check(Setting(model, batch, sparsity, 1, at))
+    mesh = topology.start(ranks_per_candidate=num_ranks)
+    setting = Setting(model, batch, sparsity, steps, mesh)
+    _check(Setting(model, batch, sparsity, 1, mesh))
     trained, bare = by_hand(setting)
     upkeep = GradientMask(trained, setting.new()[1])
 
@@ -46,9 +46,9 @@ def worker(model: str, batch: int, sparsity: float, steps: int, turns: int) -> N
         "upkeep": keep,
     }
     seconds = in_turn(ways, turns).seconds
-    if at.world.is_first:
+    if mesh.world.is_first:
         print(json.dumps(seconds))
-    topology.stop(at)
+    topology.stop(mesh)
     sys.stdout.flush()
     os._exit(0)  # as launcher/main.py: the interpreter's teardown may abort
 

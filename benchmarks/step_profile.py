@@ -65,20 +65,22 @@ def print_python(run: Callable[[], None], steps: int, most: int) -> None:
 @click.option("--most", default=20, show_default=True, help="Lines of each table.")
 @click.option("--engine", default="ddp", show_default=True)
 def main(model: str, batch: int, sparsity: float, steps: int, most: int, engine: str) -> None:
-    at = topology.start(ranks_per_candidate=topology.world_size())
-    setting = Setting(model, batch, sparsity, steps, at)
+    mesh = topology.start(ranks_per_candidate=topology.world_size())
+    setting = Setting(model, batch, sparsity, steps, mesh)
     run = by_us(setting, engine_of(setting, name=engine)[1])
     run()  # warms up
-    is_cuda = at.device.type == "cuda"
-    if at.world.is_first:
-        click.echo(f"{model}, batch {batch}, {at.world.size} ranks, {steps} steps, a step each:\n")
+    is_cuda = mesh.device.type == "cuda"
+    if mesh.world.is_first:
+        click.echo(
+            f"{model}, batch {batch}, {mesh.world.size} ranks, {steps} steps, a step each:\n"
+        )
         print_operations(run, steps, most, is_cuda)
         print_python(run, steps, most)
     else:
         run()
         run()
     sys.stdout.flush()
-    topology.stop(at)
+    topology.stop(mesh)
 
 
 if __name__ == "__main__":

@@ -116,8 +116,8 @@ def sharded(num_ranks: int) -> Row:
 
 def worker() -> None:
     """This rank's part of the ranking, compared with that of all weights."""
-    at = topology.start(device="cpu")
-    world, handed = at.world, [0]
+    mesh = topology.start(device="cpu")
+    world, handed = mesh.world, [0]
 
     def total(counts: Tensor) -> Tensor:
         handed[0] += counts.numel() * counts.element_size()
@@ -129,12 +129,12 @@ def worker() -> None:
     (kept,) = keep_largest([mine], num, Parts(total, world.rank, world.size))
     (whole,) = keep_largest([Layer(flat)], num)
     is_same = torch.equal(kept, whole.tensor_split(world.size)[world.rank])
-    everyone = gather_json(is_same, world, at.device)
+    everyone = gather_json(is_same, world, mesh.device)
     sent = 2 * (world.size - 1) / world.size * handed[0] / MIB
     note = f"{handed[0] / 1024:.0f} KiB summed in all; a ring sends 2 (n - 1) / n of that"
     if world.is_first:
         print(json.dumps({"is_same": all(everyone), "sent": sent, "note": note}))
-    topology.stop(at)
+    topology.stop(mesh)
 
 
 @click.command()

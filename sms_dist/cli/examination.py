@@ -115,15 +115,15 @@ def all_reduce() -> Finding:
     from sms_dist.mesh.collectives import sum_
 
     try:
-        at = topology.start()
-        total = sum_(torch.ones(1, device=at.device), at.world).item()
+        mesh = topology.start()
+        total = sum_(torch.ones(1, device=mesh.device), mesh.world).item()
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         way_out = "try GLOO_SOCKET_IFNAME=lo, or NCCL_DEBUG=INFO for its reasons"
         return Finding(False, f"all-reduce: {reason}; {way_out}")
     finally:
         topology.stop()
-    return Finding(total == 1, f"all-reduce of one rank on {at.device.type}: {total:g}")
+    return Finding(total == 1, f"all-reduce of one rank on {mesh.device.type}: {total:g}")
 
 
 def _importable(package: str, load: Callable[[], object], way_out: str) -> Finding:

@@ -15,8 +15,8 @@ from sms_dist.run import store
 from sms_dist.run.find import DENSE, check_run, finished
 from sms_dist.run.paths import METRICS, WEIGHTS, RunPaths
 from sms_dist.run.schema import DenseMetrics, PhaseMetrics
+from sms_dist.training.context import Context, set_up
 from sms_dist.training.predictions import fitted
-from sms_dist.training.workbench import Workbench, set_up
 
 # The run may have had other devices and more ranks, and trained in another precision.
 HERE = (
@@ -30,7 +30,7 @@ HERE = (
 
 @dataclass(frozen=True)
 class OpenedRun:
-    bench: Workbench
+    context: Context
     names: list[str]  # of the models
     facts: list[str]  # a line about the run, and one about each model
     models: list[nn.Module]
@@ -45,15 +45,15 @@ def open_run(run: Path, phase: int | None, settings: Sequence[str]) -> OpenedRun
     check_run(paths)
     folders = _folders(paths, phase)
     config = config_file.load(paths.config, [*HERE, *settings])
-    bench = set_up(config, topology.by_itself(config.engine.device, config.engine.threads))
+    context = set_up(config, topology.by_itself(config.engine.device, config.engine.threads))
     names = {place: "dense" if place == DENSE else f"phase {place}" for place in folders}
     title = f"{config.name}: {config.method.name} on {config.data.name}"
-    facts = [_facts(folder, names[k], bench.task.score) for k, folder in folders.items()]
+    facts = [_facts(folder, names[k], context.task.score) for k, folder in folders.items()]
     return OpenedRun(
-        bench,
+        context,
         list(names.values()),
         [f"{title}; measured on all test samples", *facts],
-        [_model(bench, folder) for folder in folders.values()],
+        [_model(context, folder) for folder in folders.values()],
     )
 
 
@@ -72,9 +72,9 @@ def _folders(paths: RunPaths, phase: int | None) -> dict[int, Path]:
     return {k: f for k, f in found.items() if k in (DENSE, phase)}
 
 
-def _model(bench: Workbench, folder: Path) -> nn.Module:
+def _model(context: Context, folder: Path) -> nn.Module:
     state = store.load_tensors(folder, WEIGHTS)
-    return fitted(bench, bench.on_device(state), str(folder / WEIGHTS))
+    return fitted(context, context.on_device(state), str(folder / WEIGHTS))
 
 
 def _facts(folder: Path, name: str, score: str) -> str:

@@ -31,7 +31,7 @@ class Job:
     model: nn.Module
     mask: Mask
     axis: Axis
-    at: Topology
+    mesh: Topology
     engine: EngineConfig
     optimizer: PretrainConfig  # its optimizer keys; retraining replaces some of them
     batch_size: int

@@ -90,7 +90,7 @@ class DdpEngine:
         )
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        together(lambda: self._check(state), self._job.axis, self._job.at.device)
+        together(lambda: self._check(state), self._job.axis, self._job.mesh.device)
         copy_(self._model_state(), part(state, "model"))
         restore_optimizer_state_(part(state, "optimizer"), self._optimizer, self._trained())
         restore_torch_scaler_(part(state, "scaler"), self._scaler)
@@ -121,7 +121,7 @@ class DdpEngine:
         self._missed_first_backward = False
         if not isinstance(self._model, DistributedDataParallel):
             return
-        device, buffers = self._job.at.device, dict(self._job.model.named_buffers())
+        device, buffers = self._job.mesh.device, dict(self._job.model.named_buffers())
         before = {name: buffer.clone() for name, buffer in buffers.items()}
         *_, (piece, _, _) = micro_batches(inputs, targets, self._job.engine.accumulation)
         with torch.random.fork_rng([device] if device.type == "cuda" else []), self._autocast():
@@ -134,7 +134,7 @@ class DdpEngine:
         job = self._job
         bare = job.model
         if self._is_compiled:
-            bare = compiled(bare, job.engine, job.at.device)
+            bare = compiled(bare, job.engine, job.mesh.device)
         if job.axis.size == 1:
             return bare
         with warnings.catch_warnings():
@@ -171,7 +171,7 @@ class DdpEngine:
         dtype = self._job.dtype
         if dtype is torch.float32:
             return nullcontext()
-        return torch.autocast(self._job.at.device.type, dtype=dtype)
+        return torch.autocast(self._job.mesh.device.type, dtype=dtype)
 
     def _silent_unless(self, is_last: bool) -> AbstractContextManager[None]:
         """Gradients travel with the last micro-batch only."""

@@ -56,7 +56,7 @@ class GroupUnit:
     """
 
     def __init__(self, job: Job) -> None:
-        self._axis, self._alone = job.axis, job.at.alone
+        self._axis, self._alone = job.axis, job.mesh.alone
 
     def get_data_parallel_group(self) -> dist.ProcessGroup | None:
         return self._axis.group
@@ -139,7 +139,7 @@ class DeepSpeedEngine:
         def check() -> None:
             check_restorable(state, self.state(), engine.basic_optimizer, held)
 
-        together(check, self._job.axis, self._job.at.device)
+        together(check, self._job.axis, self._job.mesh.device)
         copy_(self._model_state(held), part(state, "model"))
         restore_optimizer_state_(part(state, "optimizer"), engine.basic_optimizer, held)
         restore_deepspeed_scaler_(part(state, "scaler"), scaler(engine.optimizer))

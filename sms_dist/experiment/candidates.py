@@ -16,8 +16,8 @@ from sms_dist.run import store
 from sms_dist.run.logbook import Logbook
 from sms_dist.run.paths import LATENT, MASK, METRICS, WEIGHTS
 from sms_dist.run.schema import CandidateMetrics
+from sms_dist.training.context import Context, State
 from sms_dist.training.retrain import Retrained, StartOf
-from sms_dist.training.workbench import State, Workbench
 
 
 @dataclass(frozen=True)
@@ -47,37 +47,37 @@ class Candidates:
         return {i: self.held[i] for i in self.finite if i in self.held}
 
 
-def retrained(bench: Workbench, book: Logbook, phase: Phase, start_of: StartOf) -> Candidates:
+def retrained(context: Context, log: Logbook, phase: Phase, start_of: StartOf) -> Candidates:
     """Every candidate of the phase. Every rank must call; inside, groups go their own ways."""
-    at, everyone, k = bench.at, phase.candidates, phase.index
-    failed = failures(bench, book, phase)
+    mesh, everyone, k = context.mesh, phase.candidates, phase.index
+    failed = failures(context, log, phase)
     done = from_first(
-        lambda: [c.index for c in everyone if store.is_complete(book.paths.candidate(k, c.index))],
-        at.world,
-        at.device,
+        lambda: [c.index for c in everyone if store.is_complete(log.paths.candidate(k, c.index))],
+        mesh.world,
+        mesh.device,
     )
     ready = [c for c in everyone if c.index in done]
     todo = [c for c in everyone if c.index not in done]
     mine: dict[int, Made] = {}
-    for candidate in deal(ready, at.num_groups, at.group):
-        mine[candidate.index] = _stored(bench, book, phase, candidate, start_of)
-    owners = _owners([Turn((candidate,)) for candidate in ready], at.num_groups)
-    making = Making(bench, book, phase, start_of)
-    size = size_of_packs(bench, book, phase, start_of) if todo else 1
+    for candidate in deal(ready, mesh.num_groups, mesh.group):
+        mine[candidate.index] = _stored(context, log, phase, candidate, start_of)
+    owners = _owners([Turn((candidate,)) for candidate in ready], mesh.num_groups)
+    making = Making(context, log, phase, start_of)
+    size = size_of_packs(context, log, phase, start_of) if todo else 1
     while True:
         dealt = turns(phase, todo, failed.keys(), size)
         mine |= _in_waves(making, dealt, failed)
-        owners |= _owners(dealt, at.num_groups)
-        book.at("waiting", phase=k, candidate=None)
-        at.control.meet()
-        shared = _shared(bench, {i: record for i, (_, record) in mine.items()})
-        records = judged(bench.config.candidates, shared)
-        failed = reject_far(bench, book, phase, records)
+        owners |= _owners(dealt, mesh.num_groups)
+        log.set_stage("waiting", phase=k, candidate=None)
+        mesh.control.meet()
+        shared = _shared(context, {i: record for i, (_, record) in mine.items()})
+        records = judged(context.config.candidates, shared)
+        failed = reject_far(context, log, phase, records)
         if not failed:
             break
         todo = [c for c in everyone if c.index in failed]
         mine = {i: made for i, made in mine.items() if i not in failed}
-    conclude(bench, book, phase, records)
+    conclude(context, log, phase, records)
     held = {i: result for i, (result, _) in mine.items()}
     return Candidates(held, dict(sorted(owners.items())), records)
 
@@ -86,27 +86,27 @@ def _in_waves(
     making: Making, dealt: Sequence[Turn], failed: Mapping[int, Attempts]
 ) -> dict[int, Made]:
     """Those that fall to my group, turn by turn. Every rank of the group must call."""
-    at = making.bench.at
+    mesh = making.context.mesh
     mine: dict[int, Made] = {}
-    for wave, turn in enumerate(deal(dealt, at.num_groups, at.group), 1):
+    for wave, turn in enumerate(deal(dealt, mesh.num_groups, mesh.group), 1):
         mine |= making.turn(turn, wave, failed)
     return mine
 
 
 def _stored(
-    bench: Workbench, book: Logbook, phase: Phase, candidate: Candidate, start_of: StartOf
+    context: Context, log: Logbook, phase: Phase, candidate: Candidate, start_of: StartOf
 ) -> Made:
-    folder = book.paths.candidate(phase.index, candidate.index)
+    folder = log.paths.candidate(phase.index, candidate.index)
     record = store.load_record(folder, METRICS, CandidateMetrics)
     if record.diverged:
         return DIVERGED, record
 
     def tensors(file: str) -> State:
-        return bench.on_device(store.load_tensors(folder, file))
+        return context.on_device(store.load_tensors(folder, file))
 
     if phase.has_own_masks:
         read = tensors(MASK)
-        mask = {name: read[name] for name in bench.prunable}
+        mask = {name: read[name] for name in context.prunable}
     else:
         start = start_of(candidate)
         assert start is not None
@@ -115,10 +115,10 @@ def _stored(
     return Retrained(tensors(WEIGHTS), mask, [], is_finite=True, latent=latent), record
 
 
-def _shared(bench: Workbench, mine: dict[int, CandidateMetrics]) -> dict[int, CandidateMetrics]:
+def _shared(context: Context, mine: dict[int, CandidateMetrics]) -> dict[int, CandidateMetrics]:
     """Return the records of all groups, in candidate order. Every rank must call."""
-    own = [record.as_json() for record in mine.values()] if bench.at.is_leader else []
-    parts = gather_json(own, bench.at.world, bench.at.device)
+    own = [record.as_json() for record in mine.values()] if context.mesh.is_leader else []
+    parts = gather_json(own, context.mesh.world, context.mesh.device)
     records = [CandidateMetrics.model_validate(each) for part in parts for each in part]
     return {record.index: record for record in sorted(records, key=lambda each: each.index)}
 

@@ -17,35 +17,35 @@ from sms_dist.run.events import OodEvent
 from sms_dist.run.logbook import Logbook
 from sms_dist.run.paths import WEIGHTS
 from sms_dist.run.schema import CorruptionFile, OodMetrics, parsed
+from sms_dist.training.context import Context
 from sms_dist.training.robustness import corrupted_scores
-from sms_dist.training.workbench import Workbench
 
 IMAGES_SEED = 0  # the test images are the same whatever the seed of the run
 Accuracies = dict[str, list[float]]  # of each model, by its place in the run folder: by severity
 
 
-def measure_corrupted(bench: Workbench, book: Logbook) -> dict[str, OodMetrics] | None:
+def measure_corrupted(context: Context, log: Logbook) -> dict[str, OodMetrics] | None:
     """Return what data.corruptions asks for of a finished run, by the folder of each model.
 
     Every rank must call. The unit of recovery is one corruption in all its severities.
     """
-    source, at = bench.config.data.corruptions, bench.at
+    source, mesh = context.config.data.corruptions, context.mesh
     if source is None:
         return None
-    book.at("corruptions", phase=0, candidate=None)
-    sets = together(lambda: _sets(bench, source), at.world, at.device)
-    places = from_first(lambda: _places(bench, book), at.world, at.device)
-    samples = bench.config.data.corruption_samples
-    known = from_first(lambda: _known(book, source, samples), at.world, at.device)
+    log.set_stage("corruptions", phase=0, candidate=None)
+    sets = together(lambda: _sets(context, source), mesh.world, mesh.device)
+    places = from_first(lambda: _places(context, log), mesh.world, mesh.device)
+    samples = context.config.data.corruption_samples
+    known = from_first(lambda: _known(log, source, samples), mesh.world, mesh.device)
     names = list(dict.fromkeys(each.corruption for each in sets))
     todo = [name for name in names if known.get(name, {}).keys() != set(places)]
-    models = _models(bench, book, places) if todo else []
+    models = _models(context, log, places) if todo else []
     for name in todo:
-        at.control.meet()
+        mesh.control.meet()
         some = [each for each in sets if each.corruption == name]
-        known[name] = dict(zip(places, _measured(bench, models, some), strict=True))
-        if book.is_main:
-            path = book.paths.corruption(name)
+        known[name] = dict(zip(places, _measured(context, models, some), strict=True))
+        if log.is_main:
+            path = log.paths.corruption(name)
             path.parent.mkdir(exist_ok=True)
             accuracies = {place: tuple(each) for place, each in known[name].items()}
             record = CorruptionFile(corruptions=source, samples=samples, accuracies=accuracies)
@@ -53,29 +53,29 @@ def measure_corrupted(bench: Workbench, book: Logbook) -> dict[str, OodMetrics] 
     label = _label(source, samples)
     records = {place: _record(label, names, known, place) for place in places}
     for place, found in records.items():  # again too: a start may have died before it did
-        book.event(OodEvent(where=place, metrics=found))
+        log.event(OodEvent(where=place, metrics=found))
     return records
 
 
-def _sets(bench: Workbench, source: str) -> list[CorruptedSet]:
-    clean = bench.loaders.stored_test
+def _sets(context: Context, source: str) -> list[CorruptedSet]:
+    clean = context.loaders.stored_test
     assert clean is not None, "checked before anything starts"
-    return corrupted_sets(source, bench.info, clean, IMAGES_SEED)
+    return corrupted_sets(source, context.info, clean, IMAGES_SEED)
 
 
-def _places(bench: Workbench, book: Logbook) -> list[str]:
+def _places(context: Context, log: Logbook) -> list[str]:
     """The folders of the models to measure, those that hold weights."""
-    paths, found = book.paths, [book.paths.dense]
-    for phase in bench.recipe.phases:
+    paths, found = log.paths, [log.paths.dense]
+    for phase in context.recipe.phases:
         found.append(paths.soup(phase.index))
-        if bench.config.data.corrupt_candidates:
+        if context.config.data.corrupt_candidates:
             found += [paths.candidate(phase.index, c.index) for c in phase.candidates]
     return [str(f.relative_to(paths.root)) for f in found if (f / WEIGHTS).is_file()]
 
 
-def _known(book: Logbook, source: str, samples: int | None) -> dict[str, Accuracies]:
+def _known(log: Logbook, source: str, samples: int | None) -> dict[str, Accuracies]:
     """Corruption -> what an earlier start measured on the same images."""
-    folder = book.paths.corruption("any").parent
+    folder = log.paths.corruption("any").parent
     records = {path.stem: _record_at(path) for path in sorted(folder.glob("*.json"))}
     return {
         name: {place: list(each) for place, each in record.accuracies.items()}
@@ -91,16 +91,16 @@ def _record_at(path: Path) -> CorruptionFile:
         raise ValueError(f"{path} is damaged; remove it, it will be measured again") from None
 
 
-def _models(bench: Workbench, book: Logbook, places: Sequence[str]) -> list[nn.Module]:
-    folders = [book.paths.root / place for place in places]
-    return [bench.load(bench.on_device(store.load_tensors(f, WEIGHTS))) for f in folders]
+def _models(context: Context, log: Logbook, places: Sequence[str]) -> list[nn.Module]:
+    folders = [log.paths.root / place for place in places]
+    return [context.load(context.on_device(store.load_tensors(f, WEIGHTS))) for f in folders]
 
 
 def _measured(
-    bench: Workbench, models: Sequence[nn.Module], sets: Sequence[CorruptedSet]
+    context: Context, models: Sequence[nn.Module], sets: Sequence[CorruptedSet]
 ) -> list[list[float]]:
     """Of each model: its accuracies by severity. Every rank must call."""
-    found = [corrupted_scores(bench, models, each) for each in sets]
+    found = [corrupted_scores(context, models, each) for each in sets]
     return [list(accuracies) for accuracies in zip(*found, strict=True)]
 
 

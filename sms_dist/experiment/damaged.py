@@ -5,12 +5,12 @@ from __future__ import annotations
 from sms_dist.mesh.collectives import gather_json
 from sms_dist.run.events import DamagedSamplesEvent
 from sms_dist.run.logbook import Logbook
-from sms_dist.training.workbench import Workbench
+from sms_dist.training.context import Context
 
 
-def tell_damaged(bench: Workbench, book: Logbook, place: str) -> None:
+def tell_damaged(context: Context, log: Logbook, place: str) -> None:
     """What all ranks have come upon up to now. Every rank must call."""
-    mine = list(bench.loaders.damaged())
-    everyone = gather_json(mine, bench.at.world, bench.at.device)
+    mine = list(context.loaders.damaged())
+    everyone = gather_json(mine, context.mesh.world, context.mesh.device)
     if found := sorted({name for names in everyone for name in names}):
-        book.event(DamagedSamplesEvent(where=place, samples=tuple(found)))
+        log.event(DamagedSamplesEvent(where=place, samples=tuple(found)))

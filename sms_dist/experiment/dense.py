@@ -17,10 +17,10 @@ from sms_dist.run.paths import HISTORY, KEPT, METRICS, WEIGHTS
 from sms_dist.run.recovery import forget
 from sms_dist.run.schema import DenseMetrics
 from sms_dist.schedules.retraining import History
+from sms_dist.training.context import Context, State
 from sms_dist.training.dense_file import load_dense
 from sms_dist.training.evaluation import measured
 from sms_dist.training.pretrain import pretrain
-from sms_dist.training.workbench import State, Workbench
 
 
 @dataclass(frozen=True)
@@ -31,50 +31,52 @@ class DenseModel:
     kept: State | None = None  # the weights of an earlier epoch
 
 
-def dense_model(bench: Workbench, book: Logbook) -> DenseModel:
+def dense_model(context: Context, log: Logbook) -> DenseModel:
     """The dense model, the same bits on all ranks. Every rank must call."""
-    folder = book.paths.dense
-    is_stored = from_first(lambda: store.is_complete(folder), bench.at.world, bench.at.device)
-    dense = _stored(bench, book) if is_stored else _made_and_stored(bench, book)
-    score = dense.metrics.test(bench.task.score)
-    if book.board and dense.metrics.is_trained and score is not None:
-        book.board.dense(score)
+    folder = log.paths.dense
+    is_stored = from_first(
+        lambda: store.is_complete(folder), context.mesh.world, context.mesh.device
+    )
+    dense = _stored(context, log) if is_stored else _made_and_stored(context, log)
+    score = dense.metrics.test(context.task.score)
+    if log.board and dense.metrics.is_trained and score is not None:
+        log.board.dense(score)
     return dense
 
 
-def _made_and_stored(bench: Workbench, book: Logbook) -> DenseModel:
-    made = _made(bench, book)
+def _made_and_stored(context: Context, log: Logbook) -> DenseModel:
+    made = _made(context, log)
     documents = {METRICS: made.metrics.as_json()}
     if made.history is not None:
-        documents[HISTORY] = asdict(made.history) | {"kept_epoch": bench.recipe.kept_epoch}
+        documents[HISTORY] = asdict(made.history) | {"kept_epoch": context.recipe.kept_epoch}
     tensors = {WEIGHTS: made.state} | ({} if made.kept is None else {KEPT: made.kept})
-    if book.is_main:
-        store.save(book.paths.dense, tensors, documents)
-        forget(book.paths.recovery(DENSE))
-    book.event(DenseEvent(metrics=made.metrics))
-    tell_damaged(bench, book, "pretraining")
+    if log.is_main:
+        store.save(log.paths.dense, tensors, documents)
+        forget(log.paths.recovery(DENSE))
+    log.event(DenseEvent(metrics=made.metrics))
+    tell_damaged(context, log, "pretraining")
     return made
 
 
-def _made(bench: Workbench, book: Logbook) -> DenseModel:
-    recipe, at = bench.recipe, bench.at
+def _made(context: Context, log: Logbook) -> DenseModel:
+    recipe, mesh = context.recipe, context.mesh
     watcher: GroupWatcher | None
-    book.at("pretrain")
-    bench.at.control.at("pretraining")
+    log.set_stage("pretrain")
+    context.mesh.control.set_place("pretraining")
     if recipe.pretrain.from_ is None:
-        num_steps = bench.loaders.train.num_steps
-        watcher = book.watcher("dense", recipe.dense_epochs, num_steps, speaks=book.is_main)
-        dense = pretrain(bench, watcher, partial(keeper, bench, book.paths, DENSE))
+        num_steps = context.loaders.train.num_steps
+        watcher = log.watcher("dense", recipe.dense_epochs, num_steps, speaks=log.is_main)
+        dense = pretrain(context, watcher, partial(keeper, context, log.paths, DENSE))
         watcher.close()
     else:
         watcher = None
-        dense = together(lambda: load_dense(bench), at.world, at.device)
+        dense = together(lambda: load_dense(context), mesh.world, mesh.device)
     if not all(bool(torch.isfinite(t).all()) for t in dense.state.values()):
         raise ValueError(
             "the dense weights are not finite: pretraining diverged; lower pretrain.learning_rate "
             "or set pretrain.clip_norm"
         )
-    state, metrics = measured(bench, dense.state, at.world, book.at)
+    state, metrics = measured(context, dense.state, mesh.world, log.set_stage)
     record = DenseMetrics(
         metrics=dict(metrics),
         epochs_trained=recipe.dense_epochs,
@@ -86,13 +88,13 @@ def _made(bench: Workbench, book: Logbook) -> DenseModel:
     return DenseModel(state, dense.history, record, dense.kept)
 
 
-def _stored(bench: Workbench, book: Logbook) -> DenseModel:
-    folder, history = book.paths.dense, None
+def _stored(context: Context, log: Logbook) -> DenseModel:
+    folder, history = log.paths.dense, None
     if (folder / HISTORY).is_file():
         document = store.load_document(folder, HISTORY)
         history = History(tuple(document["rates"]), document["epochs"])
-    state = bench.on_device(store.load_tensors(folder, WEIGHTS))
+    state = context.on_device(store.load_tensors(folder, WEIGHTS))
     kept = None
-    if bench.recipe.kept_epoch is not None:
-        kept = bench.on_device(store.load_tensors(folder, KEPT))
+    if context.recipe.kept_epoch is not None:
+        kept = context.on_device(store.load_tensors(folder, KEPT))
     return DenseModel(state, history, store.load_record(folder, METRICS, DenseMetrics), kept)

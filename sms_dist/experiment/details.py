@@ -14,20 +14,20 @@ from sms_dist.run.paths import MASK
 from sms_dist.run.schema import ModelMetrics
 from sms_dist.soups.diversity import mask_overlap
 from sms_dist.tasks.speedup import theoretical_speedup
+from sms_dist.training.context import Context
 from sms_dist.training.ensemble import ensemble
 from sms_dist.training.merge import Soup
-from sms_dist.training.workbench import Workbench
 
 
-def details(bench: Workbench, merged: Soup, mask: Mask) -> dict[str, Any]:
+def details(context: Context, merged: Soup, mask: Mask) -> dict[str, Any]:
     """Return fields of `PhaseMetrics` that every soup has; `mask` is its own."""
-    num_parameters = sum(merged.state[name].numel() for name in bench.parameters)
+    num_parameters = sum(merged.state[name].numel() for name in context.parameters)
     removed = num_weights(mask) - num_surviving(mask)
     return {
         "surviving_weights": num_surviving(mask),
         "global_sparsity": removed / num_parameters,  # over all parameters, not the prunable only
         "layer_sparsities": {name: sparsity({name: kept}) for name, kept in mask.items()},
-        "theoretical_speedup": theoretical_speedup(bench.macs, mask),
+        "theoretical_speedup": theoretical_speedup(context.macs, mask),
         "coefficients": {str(i): value for i, value in merged.coefficients.items()},
         "distances": merged.distances,
         "pairs": tuple(merged.pairs) or None,
@@ -36,7 +36,7 @@ def details(bench: Workbench, merged: Soup, mask: Mask) -> dict[str, Any]:
 
 
 def comparisons(
-    bench: Workbench, book: Logbook, phase: Phase, candidates: Candidates
+    context: Context, log: Logbook, phase: Phase, candidates: Candidates
 ) -> dict[str, Any]:
     """Return fields of `PhaseMetrics` of several candidates: their ensemble, overlap of masks.
 
@@ -44,20 +44,20 @@ def comparisons(
     """
     found: dict[str, Any] = {}
     several = len(candidates.finite) > 1
-    if several and bench.config.soup.ensemble and bench.task.has_probabilities:
+    if several and context.config.soup.ensemble and context.task.has_probabilities:
         own = {i: held.state for i, held in candidates.own.items()}
-        metrics = ensemble(bench, own, candidates.finite_owners)
+        metrics = ensemble(context, own, candidates.finite_owners)
         found["ensemble"] = ModelMetrics(metrics=dict(metrics))
     if several and phase.has_own_masks:
         found["mask_overlap"] = from_first(
-            lambda: _overlap(book, phase, candidates), bench.at.world, bench.at.device
+            lambda: _overlap(log, phase, candidates), context.mesh.world, context.mesh.device
         )
     return found
 
 
-def _overlap(book: Logbook, phase: Phase, candidates: Candidates) -> dict[str, float]:
+def _overlap(log: Logbook, phase: Phase, candidates: Candidates) -> dict[str, float]:
     """How alike the candidates' masks are, and the sparsity that their average has lost."""
-    folders = [book.paths.candidate(phase.index, i) for i in candidates.finite]
+    folders = [log.paths.candidate(phase.index, i) for i in candidates.finite]
     masks = [store.load_tensors(folder, MASK) for folder in folders]
     overlap = dict(mask_overlap(masks))
     if phase.sparsity is not None:

@@ -21,8 +21,8 @@ from sms_dist.run.logbook import Logbook
 from sms_dist.run.paths import METRICS, RunPaths
 from sms_dist.run.schema import Attempt, CandidateMetrics, Divergence, Rejected
 from sms_dist.soups.outliers import far
+from sms_dist.training.context import Context
 from sms_dist.training.retrain import Retrained, Start
-from sms_dist.training.workbench import Workbench
 
 Attempts = Sequence[Attempt]  # of a candidate, those that were rejected
 
@@ -82,13 +82,13 @@ def _retrained_alike(records: Mapping[int, CandidateMetrics]) -> Iterable[list[i
     return groups.values()
 
 
-def failures(bench: Workbench, book: Logbook, phase: Phase) -> dict[int, Attempts]:
+def failures(context: Context, log: Logbook, phase: Phase) -> dict[int, Attempts]:
     """The attempts that earlier starts rejected, by candidate; these make place for others.
 
     Every rank must call.
     """
-    at, policy = bench.at, bench.config.candidates
-    found = from_first(lambda: _rejected(policy, book.paths, phase), at.world, at.device)
+    mesh, policy = context.mesh, context.config.candidates
+    found = from_first(lambda: _rejected(policy, log.paths, phase), mesh.world, mesh.device)
     return {int(i): tuple(map(Attempt.model_validate, each)) for i, each in found.items()}
 
 
@@ -120,17 +120,17 @@ def _recorded(folder: Path) -> dict[int, Attempts]:
 
 
 def reject_far(
-    bench: Workbench, book: Logbook, phase: Phase, records: Mapping[int, CandidateMetrics]
+    context: Context, log: Logbook, phase: Phase, records: Mapping[int, CandidateMetrics]
 ) -> dict[int, Attempts]:
     """Reject those that diverged and may be tried again: their attempts up to now.
 
     Every rank must call, with the records of all candidates.
     """
-    again = [each for each in records.values() if is_rejected(bench.config.candidates, each)]
+    again = [each for each in records.values() if is_rejected(context.config.candidates, each)]
     if not again:
         return {}
-    at, k = bench.at, phase.index
-    from_first(lambda: reject(book.paths, k, again), at.world, at.device)
+    mesh, k = context.mesh, phase.index
+    from_first(lambda: reject(log.paths, k, again), mesh.world, mesh.device)
     return {record.index: attempts_with(record) for record in again}
 
 
@@ -146,16 +146,16 @@ def reject(paths: RunPaths, phase: int, records: Sequence[CandidateMetrics]) -> 
 
 
 def conclude(
-    bench: Workbench, book: Logbook, phase: Phase, records: Mapping[int, CandidateMetrics]
+    context: Context, log: Logbook, phase: Phase, records: Mapping[int, CandidateMetrics]
 ) -> None:
     """Write to the journal who diverged, and stop where that is the policy: a ValueError."""
-    is_stopping = bench.config.candidates.on_divergence == "stop"
+    is_stopping = context.config.candidates.on_divergence == "stop"
     final = [record for record in records.values() if _is_new(record)]
     for i, record in records.items():
         attempts = record.attempts or ()
         for n, attempt in enumerate(attempts_with(record) if _is_new(record) else attempts):
             last: Literal["stopped", "dropped"] = "stopped" if is_stopping else "dropped"
-            book.event(
+            log.event(
                 DivergenceEvent(
                     phase=phase.index,
                     candidate=i,

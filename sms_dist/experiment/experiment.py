@@ -19,51 +19,51 @@ from sms_dist.run.events import DoneEvent
 from sms_dist.run.logbook import Logbook
 from sms_dist.run.recovery import forget
 from sms_dist.run.schema import DenseMetrics, FinalMetrics, PhaseMetrics, Summary
+from sms_dist.training.context import Context
 from sms_dist.training.retrain import Start
-from sms_dist.training.workbench import Workbench
 
 
-def run(bench: Workbench, book: Logbook) -> Summary:
+def run(context: Context, log: Logbook) -> Summary:
     """Run the experiment, or what is left of it after earlier starts; its summary.
 
     Every rank must call. Between two soups the groups do not wait for each other.
     """
-    bench = choose_compiling(bench, book)
-    dense = dense_model(bench, book)
-    standing = Standing(dense.state, full_mask(dense.state, bench.prunable))
+    context = choose_compiling(context, log)
+    dense = dense_model(context, log)
+    standing = Standing(dense.state, full_mask(dense.state, context.prunable))
     done: list[PhaseMetrics] = []
-    for phase in bench.recipe.phases:
-        standing, record = _phase(bench, book, phase, standing, dense, done)
+    for phase in context.recipe.phases:
+        standing, record = _phase(context, log, phase, standing, dense, done)
         done.append(record)
-    return _finish(bench, book, _summary(bench, book, dense.metrics.brief(), done))
+    return _finish(context, log, _summary(context, log, dense.metrics.brief(), done))
 
 
 def _phase(
-    bench: Workbench,
-    book: Logbook,
+    context: Context,
+    log: Logbook,
     phase: Phase,
     standing: Standing,
     dense: DenseModel,
     earlier: list[PhaseMetrics],
 ) -> tuple[Standing, PhaseMetrics]:
-    common = common_start(bench, phase, standing, dense)
-    if is_stored(bench, book, phase):
-        return stored_soup(bench, book, phase, common.mask)
+    common = common_start(context, phase, standing, dense)
+    if is_stored(context, log, phase):
+        return stored_soup(context, log, phase, common.mask)
 
     def start_of(candidate: Candidate) -> Start | None:
         if phase.begin == "own":
-            return own_start(bench, book, phase, candidate, dense)
+            return own_start(context, log, phase, candidate, dense)
         return common
 
-    candidates = retrained(bench, book, phase, start_of)
-    return soup(bench, book, common, candidates, dense, earlier)
+    candidates = retrained(context, log, phase, start_of)
+    return soup(context, log, common, candidates, dense, earlier)
 
 
 def _summary(
-    bench: Workbench, book: Logbook, dense: DenseMetrics, phases: list[PhaseMetrics]
+    context: Context, log: Logbook, dense: DenseMetrics, phases: list[PhaseMetrics]
 ) -> Summary:
     """Return the record of the whole run; `final` is the dense model where nothing was pruned."""
-    config = bench.config
+    config = context.config
     if phases:
         final = FinalMetrics(sparsity=phases[-1].sparsity, metrics=phases[-1].soup.metrics)
     else:
@@ -76,24 +76,24 @@ def _summary(
         name=config.name,
         method=config.method.name,
         seed=config.seed,
-        score=bench.task.score,
+        score=context.task.score,
         goal_sparsity=config.pruning.goal_sparsity,
         dense=dense,
         phases=tuple(phases),
         final=final,
-        ood=measure_corrupted(bench, book),
+        ood=measure_corrupted(context, log),
     )
 
 
-def _finish(bench: Workbench, book: Logbook, summary: Summary) -> Summary:
-    if book.is_main:
-        write_text(book.paths.summary, json_text(summary.as_json()))
-        forget(book.paths.recoveries)  # what a crash between a save and its tidying left
-    book.event(DoneEvent(metrics=summary.final))
-    if book.board:
-        config = flatten(bench.config.model_dump(mode="json", by_alias=True))
+def _finish(context: Context, log: Logbook, summary: Summary) -> Summary:
+    if log.is_main:
+        write_text(log.paths.summary, json_text(summary.as_json()))
+        forget(log.paths.recoveries)  # what a crash between a save and its tidying left
+    log.event(DoneEvent(metrics=summary.final))
+    if log.board:
+        config = flatten(context.config.model_dump(mode="json", by_alias=True))
         simple = {k: v for k, v in config.items() if isinstance(v, bool | str | float | int)}
         final = summary.final.as_json()
-        book.board.hparams(simple, {k: v for k, v in final.items() if v is not None})
-    book.close()
+        log.board.hparams(simple, {k: v for k, v in final.items() if v is not None})
+    log.close()
     return summary

@@ -9,8 +9,8 @@ from sms_dist.config.compare import fingerprint
 from sms_dist.mesh.topology import Axis
 from sms_dist.run.paths import RunPaths
 from sms_dist.run.recovery import RecoveryPoints
+from sms_dist.training.context import Context, State
 from sms_dist.training.recovery import Keeper
-from sms_dist.training.workbench import State, Workbench
 
 DENSE = "dense"
 
@@ -20,13 +20,13 @@ def candidate_name(phase: int, index: int) -> str:
     return f"phase_{phase}_candidate_{index}"
 
 
-def keeper(bench: Workbench, paths: RunPaths, training: str, axis: Axis, **facts: Any) -> Keeper:
+def keeper(context: Context, paths: RunPaths, training: str, axis: Axis, **facts: Any) -> Keeper:
     """On this rank, of a training by the ranks of the axis; `facts` have to be those of the point
     that it goes on from."""
-    identity = {"configuration": fingerprint(bench.config), **facts}
+    identity = {"configuration": fingerprint(context.config), **facts}
     points = RecoveryPoints(paths.recovery(training), axis.rank, identity)
-    at = bench.at
-    return Keeper(points, axis, at.control, bench.config.records, at.device)
+    mesh = context.mesh
+    return Keeper(points, axis, mesh.control, context.config.records, mesh.device)
 
 
 def state_digest(state: State) -> str:

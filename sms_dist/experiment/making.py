@@ -27,6 +27,7 @@ from sms_dist.run.paths import LATENT, MASK, METRICS, WEIGHTS
 from sms_dist.run.recovery import forget
 from sms_dist.run.schema import CandidateMetrics
 from sms_dist.tasks.base import Metrics
+from sms_dist.training.context import Context
 from sms_dist.training.evaluation import measured
 from sms_dist.training.recovery import Keeper
 from sms_dist.training.retrain import (
@@ -39,7 +40,6 @@ from sms_dist.training.retrain import (
     retrain,
     retrain_together,
 )
-from sms_dist.training.workbench import Workbench
 
 Made = tuple[Retrained, CandidateMetrics]
 DIVERGED = Retrained({}, {}, [], is_finite=False)
@@ -59,8 +59,8 @@ class Attempt:
 class Making:
     """The candidates of a phase. Every rank of my group must call; no other takes part."""
 
-    bench: Workbench
-    book: Logbook
+    context: Context
+    log: Logbook
     phase: Phase
     start_of: StartOf
 
@@ -72,7 +72,7 @@ class Making:
         made = self._together(turn, wave)
         for candidate in turn.candidates:
             record = made[candidate.index][1]
-            if is_rejected(self.bench.config.candidates, record):
+            if is_rejected(self.context.config.candidates, record):
                 made[candidate.index] = self._alone(candidate, wave, attempts_with(record))
         return made
 
@@ -85,9 +85,9 @@ class Making:
             result = DIVERGED
             if start is not None:
                 points = self._keeper(start, attempt.candidate)
-                result = retrain(self.bench, start, attempt.candidate, attempt.watcher, points)
+                result = retrain(self.context, start, attempt.candidate, attempt.watcher, points)
             made = self._concluded(attempt, result)
-            if not is_rejected(self.bench.config.candidates, made[1]):
+            if not is_rejected(self.context.config.candidates, made[1]):
                 return made
             attempts = attempts_with(made[1])
 
@@ -101,10 +101,10 @@ class Making:
         engine, pack = self._packed(turn.pack, going)
         self._tell([attempt.candidate for attempt in going.values()], wave)
         _speak_for_all([attempt.watcher for attempt in going.values()])
-        for place, result in retrain_together(engine, self.bench, pack):
+        for place, result in retrain_together(engine, self.context, pack):
             attempt = going.pop(turn.pack[place].index)
             i = attempt.candidate.index
-            self.book.at("batch norm", phase=self.phase.index, candidate=i, together=())
+            self.log.set_stage("batch norm", phase=self.phase.index, candidate=i, together=())
             made[i] = self._concluded(attempt, result)
             if going:
                 self._tell([attempt.candidate for attempt in going.values()], wave)
@@ -115,12 +115,12 @@ class Making:
         self, pack: Sequence[Candidate], going: Mapping[int, Attempt]
     ) -> tuple[PackedEngine, dict[int, Retraining[PackedPlace]]]:
         """The engine of a pack, and those that train in it by their places."""
-        lengths = [c.retrain.epochs * self.bench.loaders.train.num_steps for c in pack]
+        lengths = [c.retrain.epochs * self.context.loaders.train.num_steps for c in pack]
         ready = {}
         for place, candidate in enumerate(pack):
             attempt = going.get(candidate.index)
             if attempt is not None and attempt.start is not None:
-                ready[place] = prepare(self.bench, attempt.start, candidate)
+                ready[place] = prepare(self.context, attempt.start, candidate)
         jobs = [ready[place].job if place in ready else None for place in range(len(pack))]
         engine = PackedEngine(jobs, lengths)
         begun = {}
@@ -132,23 +132,23 @@ class Making:
 
     def _attempt(self, candidate: Candidate, start: Start | None, earlier: Attempts) -> Attempt:
         name = f"phase_{self.phase.index}/candidate_{candidate.index}"
-        num_epochs, num_steps = candidate.retrain.epochs, self.bench.loaders.train.num_steps
-        watcher = self.book.watcher(name, num_epochs, num_steps, speaks=self.book.is_leader)
+        num_epochs, num_steps = candidate.retrain.epochs, self.context.loaders.train.num_steps
+        watcher = self.log.watcher(name, num_epochs, num_steps, speaks=self.log.is_leader)
         return Attempt(candidate, start, watcher, earlier)
 
     def _concluded(self, attempt: Attempt, result: Retrained) -> Made:
         """Measure and store what has become of a candidate, or tell that it is rejected."""
-        bench, k, i = self.bench, self.phase.index, attempt.candidate.index
+        context, k, i = self.context, self.phase.index, attempt.candidate.index
         metrics = Metrics()
         if result.is_finite:
-            state, metrics = measured(bench, result.state, bench.at.data, self.book.at)
+            state, metrics = measured(context, result.state, context.mesh.data, self.log.set_stage)
             result = replace(result, state=state)
         if result.is_finite and self.phase.has_own_masks:
             metrics = {"sparsity": sparsity(result.mask), **metrics}
         record = self._record(attempt, result, metrics)
-        if bench.at.is_leader:
-            paths = self.book.paths
-            if is_rejected(bench.config.candidates, record):
+        if context.mesh.is_leader:
+            paths = self.log.paths
+            if is_rejected(context.config.candidates, record):
                 reject(paths, k, [record])
             else:
                 tensors = _tensors(self.phase, result)
@@ -164,7 +164,7 @@ class Making:
             seed=candidate.seed,
             retrain=candidate.retrain,
             diverged=not result.is_finite,
-            metrics={f"test_{self.bench.task.score}": None, **metrics},
+            metrics={f"test_{self.context.task.score}": None, **metrics},
             epochs=tuple(result.epochs),
             seconds=watcher.seconds,
             resumed_at=tuple(watcher.resumed_at) or None,
@@ -175,7 +175,7 @@ class Making:
     def _tell(self, candidates: Sequence[Candidate], wave: int) -> None:
         """Where my group is now."""
         k, indices = self.phase.index, [candidate.index for candidate in candidates]
-        self.book.at(
+        self.log.set_stage(
             "retrain",
             phase=k,
             candidate=indices[0],
@@ -184,13 +184,13 @@ class Making:
             wave=wave,
         )
         word = "candidates" if len(indices) > 1 else "candidate"
-        self.bench.at.control.at(f"phase {k}, {word} {', '.join(map(str, indices))}")
+        self.context.mesh.control.set_place(f"phase {k}, {word} {', '.join(map(str, indices))}")
 
     def _keeper(self, start: Start, candidate: Candidate, **facts: Any) -> Keeper:
-        bench, name = self.bench, candidate_name(start.phase.index, candidate.index)
+        context, name = self.context, candidate_name(start.phase.index, candidate.index)
         facts |= {"seed": candidate.seed, "mask": digest(start.held)}
         facts |= {"start": state_digest(start.state)}
-        return keeper(bench, self.book.paths, name, bench.at.data, **facts)
+        return keeper(context, self.log.paths, name, context.mesh.data, **facts)
 
 
 def _tensors(phase: Phase, result: Retrained) -> dict[str, dict[str, Tensor]]:

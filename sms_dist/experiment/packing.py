@@ -13,60 +13,60 @@ from sms_dist.methods.phases import Phase
 from sms_dist.run.events import PackingEvent
 from sms_dist.run.logbook import Logbook
 from sms_dist.run.schema import PackingFile
+from sms_dist.training.context import Context
 from sms_dist.training.packing_trial import Trial, try_packing
 from sms_dist.training.retrain import StartOf, prepare
-from sms_dist.training.workbench import Workbench
 
 Packing = Literal["vmap", "loop"]
 VMAP: Packing = "vmap"
 LOOP: Packing = "loop"
 
 
-def size_of_packs(bench: Workbench, book: Logbook, phase: Phase, start_of: StartOf) -> int:
+def size_of_packs(context: Context, log: Logbook, phase: Phase, start_of: StartOf) -> int:
     """Candidates of the phase that a group trains at once; 1: one after another.
 
     Every rank must call, before the first candidate of the phase is trained.
     """
-    engine, at = bench.config.engine, bench.at
+    engine, mesh = context.config.engine, context.mesh
     if engine.name != "packed":
         return 1
-    path = book.paths.packing
-    known = from_first(lambda: decided_before(path, PackingFile), at.world, at.device)
+    path = log.paths.packing
+    known = from_first(lambda: decided_before(path, PackingFile), mesh.world, mesh.device)
     # With other groups than at the first start the packs would be others, and so would the bits.
-    decided = PackingFile(**(known or {"num_groups": at.num_groups}))
+    decided = PackingFile(**(known or {"num_groups": mesh.num_groups}))
     size = pack_size(engine.pack_size, len(phase.candidates), decided.num_groups)
     can_pack = size > 1 and obstacle(engine, phase) is None
     if can_pack and decided.packing is None:
-        chosen = _chosen(bench, book, phase, start_of, size)
+        chosen = _chosen(context, log, phase, start_of, size)
         decided = decided.model_copy(update={"packing": chosen})
-    if decided.model_dump() != known and book.is_main:
+    if decided.model_dump() != known and log.is_main:
         write_text(path, json_text(decided.model_dump()))
     return size if can_pack and decided.packing == VMAP else 1
 
 
 def _chosen(
-    bench: Workbench, book: Logbook, phase: Phase, start_of: StartOf, size: int
+    context: Context, log: Logbook, phase: Phase, start_of: StartOf, size: int
 ) -> Packing | None:
     """vmap or loop, the same on all ranks; None where no candidate is left to try it with."""
-    wanted, at = bench.config.engine.packing, bench.at
+    wanted, mesh = context.config.engine.packing, context.mesh
     if wanted == LOOP:
         return LOOP
     starts = [(start_of(candidate), candidate) for candidate in phase.candidates[:size]]
     known = [(start, candidate) for start, candidate in starts if start is not None]
     if not known:
         return None
-    at.control.at("trying steps of a pack")
-    members = [prepare(bench, *known[i % len(known)]) for i in range(size)]
+    mesh.control.set_place("trying steps of a pack")
+    members = [prepare(context, *known[i % len(known)]) for i in range(size)]
     own = try_packing([(each.job, each.training) for each in members])
     # All ranks try, as all will train; what the first one has measured holds.
-    trial = Trial(**from_first(lambda: asdict(own), at.world, at.device))
+    trial = Trial(**from_first(lambda: asdict(own), mesh.world, mesh.device))
     if wanted == VMAP and trial.together is None:
         raise ValueError(
-            f"engine.packing=vmap: model.name={bench.config.model.name} cannot take the steps of "
+            f"engine.packing=vmap: model.name={context.config.model.name} cannot take the steps of "
             f"several candidates together ({trial.reason}); use auto, or engine.name=ddp"
         )
     packing: Packing = VMAP if wanted == VMAP or trial.is_worth_it else LOOP
-    book.event(
+    log.event(
         PackingEvent(
             packing=packing,
             candidates=size,

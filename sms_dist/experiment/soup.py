@@ -20,39 +20,39 @@ from sms_dist.run.paths import LATENT, MASK, METRICS, WEIGHTS
 from sms_dist.run.schema import ModelMetrics, PhaseMetrics
 from sms_dist.soups.alarm import warnings
 from sms_dist.soups.packing import Packing
+from sms_dist.training.context import Context, State
 from sms_dist.training.evaluation import measured
 from sms_dist.training.merge import Soup, merge
 from sms_dist.training.mixer import packing_of
 from sms_dist.training.retrain import Start, assert_masked
 from sms_dist.training.settle import keeps_latent, settled, union
-from sms_dist.training.workbench import State, Workbench
 
 
-def is_stored(bench: Workbench, book: Logbook, phase: Phase) -> bool:
+def is_stored(context: Context, log: Logbook, phase: Phase) -> bool:
     """Was the soup of this phase finished by an earlier start? Every rank must call."""
-    folder = book.paths.soup(phase.index)
-    return from_first(lambda: store.is_complete(folder), bench.at.world, bench.at.device)
+    folder = log.paths.soup(phase.index)
+    return from_first(lambda: store.is_complete(folder), context.mesh.world, context.mesh.device)
 
 
 def stored_soup(
-    bench: Workbench, book: Logbook, phase: Phase, mask: Mask
+    context: Context, log: Logbook, phase: Phase, mask: Mask
 ) -> tuple[Standing, PhaseMetrics]:
     """The soup on disk. `mask` is that of the candidates' start; ValueError where it differs."""
-    folder = book.paths.soup(phase.index)
+    folder = log.paths.soup(phase.index)
     record = store.load_record(folder, METRICS, PhaseMetrics)
-    read = bench.on_device(store.load_tensors(folder, MASK))
-    found = {name: read[name] for name in bench.prunable}
+    read = context.on_device(store.load_tensors(folder, MASK))
+    found = {name: read[name] for name in context.prunable}
     if digest(found) != record.mask_sha256 or (
         not phase.has_own_masks and digest(found) != digest(mask)
     ):
         raise ValueError(f"{folder} has another mask than its dense weights lead to; remove it")
     file = LATENT if keeps_latent(phase) else WEIGHTS
-    return Standing(bench.on_device(store.load_tensors(folder, file)), found), record
+    return Standing(context.on_device(store.load_tensors(folder, file)), found), record
 
 
 def soup(
-    bench: Workbench,
-    book: Logbook,
+    context: Context,
+    log: Logbook,
     start: Start,
     candidates: Candidates,
     dense: DenseModel,
@@ -62,21 +62,21 @@ def soup(
 
     Every rank must call.
     """
-    at, phase, k = bench.at, start.phase, start.phase.index
-    book.at("soup", phase=k, candidate=None)
-    bench.at.control.at(f"phase {k}, soup")
+    mesh, phase, k = context.mesh, start.phase, start.phase.index
+    log.set_stage("soup", phase=k, candidate=None)
+    context.mesh.control.set_place(f"phase {k}, soup")
     _check_any_finite(phase, candidates)
-    facts = {"configuration": fingerprint(bench.config), "mask": digest(start.mask)}
-    agree(facts, at.world, at.device)
+    facts = {"configuration": fingerprint(context.config), "mask": digest(start.mask)}
+    agree(facts, mesh.world, mesh.device)
     everything = start.mask
     if phase.has_own_masks:
-        everything = union(bench, phase, [held.mask for held in candidates.own.values()])
-    packing = start.packing or packing_of(bench, everything)
-    merged = _merged(bench, phase, candidates, packing, everything, dense)
-    weights, mask = settled(bench, phase, merged.state, everything)
-    state, metrics = measured(bench, weights, at.world, book.at)
+        everything = union(context, phase, [held.mask for held in candidates.own.values()])
+    packing = start.packing or packing_of(context, everything)
+    merged = _merged(context, phase, candidates, packing, everything, dense)
+    weights, mask = settled(context, phase, merged.state, everything)
+    state, metrics = measured(context, weights, mesh.world, log.set_stage)
     assert_masked(state, mask)
-    score = bench.task.score
+    score = context.task.score
     scores = candidates.test_scores(score).values()
     record = PhaseMetrics(
         phase=k,
@@ -86,8 +86,8 @@ def soup(
         candidates=tuple(each.brief() for each in candidates.records.values()),
         best_candidate=max(scores),
         mean_candidate=sum(scores) / len(scores),
-        **details(bench, merged, mask),
-        **comparisons(bench, book, phase, candidates),
+        **details(context, merged, mask),
+        **comparisons(context, log, phase, candidates),
     )
     record = record.model_copy(update={"warnings": warnings_of(record, earlier)})
     standing = Standing(state, mask)
@@ -95,10 +95,10 @@ def soup(
     if keeps_latent(phase):
         standing = Standing(state | merged.state, mask)
         tensors[LATENT] = standing.state
-    if book.is_main:
-        store.save(book.paths.soup(k), tensors, {METRICS: record.as_json()})
-    _write(book, mask, state, record, candidates)
-    tell_damaged(bench, book, f"phase {k}")
+    if log.is_main:
+        store.save(log.paths.soup(k), tensors, {METRICS: record.as_json()})
+    _write(log, mask, state, record, candidates)
+    tell_damaged(context, log, f"phase {k}")
     return standing, record
 
 
@@ -129,7 +129,7 @@ def _check_any_finite(phase: Phase, candidates: Candidates) -> None:
 
 
 def _merged(
-    bench: Workbench,
+    context: Context,
     phase: Phase,
     candidates: Candidates,
     packing: Packing,
@@ -138,34 +138,34 @@ def _merged(
 ) -> Soup:
     records = candidates.records
     return merge(
-        bench,
+        context,
         phase.rule,
-        scores={i: bench.comparable(records[i].metrics) for i in candidates.finite},
+        scores={i: context.comparable(records[i].metrics) for i in candidates.finite},
         own={i: held.trained for i, held in candidates.own.items()},
         owners=candidates.finite_owners,
         packing=packing,
-        view=lambda state: settled(bench, phase, state, everything)[0],
+        view=lambda state: settled(context, phase, state, everything)[0],
         teacher=dense.state,
-        test_scores=candidates.test_scores(bench.task.score),
+        test_scores=candidates.test_scores(context.task.score),
     )
 
 
 def _write(
-    book: Logbook, mask: Mask, state: State, record: PhaseMetrics, candidates: Candidates
+    log: Logbook, mask: Mask, state: State, record: PhaseMetrics, candidates: Candidates
 ) -> None:
     """Write the journal's events and the curves of a phase."""
     for candidate in candidates.records.values():
-        book.event(CandidateEvent(phase=record.phase, metrics=candidate))
-    book.event(SoupEvent(metrics=record))
+        log.event(CandidateEvent(phase=record.phase, metrics=candidate))
+    log.event(SoupEvent(metrics=record))
     for warning in record.warnings or ():
-        book.event(WarningEvent(phase=record.phase, message=warning))
-    if book.board:
+        log.event(WarningEvent(phase=record.phase, message=warning))
+    if log.board:
         scores = {
             "soup": record.soup_score,
             "best_candidate": record.best_candidate,
             "mean_candidate": record.mean_candidate,
         }
-        book.board.phase(
+        log.board.phase(
             record.phase,
             scores,
             record.sparsity,

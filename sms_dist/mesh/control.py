@@ -48,7 +48,7 @@ class Control:
         if self.watchdog is not None:
             self.watchdog.tick(step)
 
-    def at(self, place: str) -> None:
+    def set_place(self, place: str) -> None:
         """What this rank is at, for whoever hears that it is lost; it need not move yet."""
         if self.watchdog is not None:
             self.watchdog.rest()
@@ -80,7 +80,7 @@ class Control:
         Every rank must call, the same number of times.
         """
         self._num_meetings += 1
-        self.at("waiting for the other groups")
+        self.set_place("waiting for the other groups")
         outcome = GO
         if self.requested is not None and self._store is None:
             outcome = STOP

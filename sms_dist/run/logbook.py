@@ -52,7 +52,7 @@ class Logbook:
         if self._journal:
             self._journal.write(event)
 
-    def at(self, stage: Stage, **position: Any) -> None:
+    def set_stage(self, stage: Stage, **position: Any) -> None:
         """Where this group is now, by its leader."""
         if self._progress:
             self._progress.update(force=True, stage=stage, num_phases=self._num_phases, **position)
@@ -66,7 +66,7 @@ class Logbook:
         return GroupWatcher(self._progress if speaks else None, folder, num_epochs, num_steps)
 
     def close(self) -> None:
-        self.at("done")
+        self.set_stage("done")
         if self.board:
             self.board.close()
 

@@ -54,9 +54,9 @@ def main(
     try:
         session.run()
     except Stopped as stopped:
-        _stop(stopped, session.bench.at.control)
+        _stop(stopped, session.context.mesh.control)
     except ValueError as error:
-        _fail(error, session.bench.at.control)
+        _fail(error, session.context.mesh.control)
     _leave(DONE)
 
 

@@ -34,31 +34,31 @@ from sms_dist.run.schema import PlanFile
 from sms_dist.run.store import is_complete
 from sms_dist.start.rank_process import report_exceptions, stop_on_signals
 from sms_dist.start.screen import Screen
+from sms_dist.training.context import Context, set_up
 from sms_dist.training.dense_file import load_dense
 from sms_dist.training.rates import known_history
-from sms_dist.training.workbench import Workbench, set_up
 
 
-def _check_dense(bench: Workbench, paths: RunPaths) -> None:
+def _check_dense(context: Context, paths: RunPaths) -> None:
     """Weights from elsewhere, to begin pretraining with or to end it, fit the model; and the
     schedules can be made from their history.
 
     Not when the run folder has its own copy already. Every rank must call.
     """
-    at, source = bench.at, bench.config.pretrain.from_
-    is_here = from_first(lambda: is_complete(paths.dense), at.world, at.device)
+    mesh, source = context.mesh, context.config.pretrain.from_
+    is_here = from_first(lambda: is_complete(paths.dense), mesh.world, mesh.device)
     if is_here:
         return
-    if bench.config.model.weights is not None:
-        together(bench.new_model, at.world, at.device)
+    if context.config.model.weights is not None:
+        together(context.new_model, mesh.world, mesh.device)
     if source is None:
         return
-    dense = together(lambda: load_dense(bench), at.world, at.device)
-    if bench.recipe.phases:
-        known_history(dense.history, bench.config.retrain.schedule)
+    dense = together(lambda: load_dense(context), mesh.world, mesh.device)
+    if context.recipe.phases:
+        known_history(dense.history, context.config.retrain.schedule)
 
 
-def _entered(paths: RunPaths, config: Config, at: Topology) -> tuple[Lock | None, bool]:
+def _entered(paths: RunPaths, config: Config, mesh: Topology) -> tuple[Lock | None, bool]:
     """The run folder is ours: the first rank's lock, and whether the run was begun before.
 
     Every rank must call.
@@ -66,11 +66,11 @@ def _entered(paths: RunPaths, config: Config, at: Topology) -> tuple[Lock | None
     locks: list[Lock] = []
 
     def enter() -> bool:
-        lock, is_resumed = run_folder.enter(paths, config, environment(), at.control.lose)
+        lock, is_resumed = run_folder.enter(paths, config, environment(), mesh.control.lose)
         locks.append(lock)
         return is_resumed
 
-    is_resumed = from_first(enter, at.world, at.device)
+    is_resumed = from_first(enter, mesh.world, mesh.device)
     return (locks[0] if locks else None), is_resumed
 
 
@@ -83,14 +83,14 @@ def _take_back_stop(paths: RunPaths) -> None:
         paths.stop.unlink(missing_ok=True)
 
 
-def _record_fault(book: Logbook, fault: str) -> None:
+def _record_fault(log: Logbook, fault: str) -> None:
     with suppress(ValueError):  # the fault may be that the run folder is gone
-        book.event(FaultEvent(message=fault))
+        log.event(FaultEvent(message=fault))
 
 
 @dataclass(frozen=True)
 class Session:
-    bench: Workbench
+    context: Context
     paths: RunPaths
     plan: Plan
     is_resumed: bool
@@ -104,7 +104,7 @@ class Session:
         """
         recipe = check(config)
         engine = config.engine
-        at = topology.start(
+        mesh = topology.start(
             engine.ranks_per_candidate,
             engine.device,
             threads=engine.threads,
@@ -113,81 +113,83 @@ class Session:
             hang_seconds=engine.hang_seconds,
             facts=facts(config),
         )
-        report_exceptions(at.control)
+        report_exceptions(mesh.control)
         try:
-            return cls._opened(config, folder, recipe, at)
+            return cls._opened(config, folder, recipe, mesh)
         except ValueError as error:
-            at.control.fail(str(error))
+            mesh.control.fail(str(error))
             raise
 
     @classmethod
-    def _opened(cls, config: Config, folder: Path, recipe: Recipe, at: Topology) -> Session:
-        together(lambda: check_compiler(config.engine.compile, at.device), at.world, at.device)
-        bench = set_up(config, at)
-        count = survivors(config, bench.info)
-        plan = make_plan(recipe, at.num_groups, sizes(config, bench.info), count)
+    def _opened(cls, config: Config, folder: Path, recipe: Recipe, mesh: Topology) -> Session:
+        together(
+            lambda: check_compiler(config.engine.compile, mesh.device), mesh.world, mesh.device
+        )
+        context = set_up(config, mesh)
+        count = survivors(config, context.info)
+        plan = make_plan(recipe, mesh.num_groups, sizes(config, context.info), count)
         paths = RunPaths(folder)
-        _check_dense(bench, paths)
-        lock, is_resumed = _entered(paths, config, at)
-        if at.world.is_first:
+        _check_dense(context, paths)
+        lock, is_resumed = _entered(paths, config, mesh)
+        if mesh.world.is_first:
             write_text(paths.plan, json_text(PlanFile.model_validate(plan.as_json()).as_json()))
             _take_back_stop(paths)
-        return cls(bench, paths, plan, is_resumed, lock)
+        return cls(context, paths, plan, is_resumed, lock)
 
     def run(self) -> None:
         """Run to the end; rank 0 shows how it goes."""
-        at = self.bench.at
-        book = Logbook(
+        mesh = self.context.mesh
+        log = Logbook(
             self.paths,
-            is_main=at.world.is_first,
-            group=at.group,
-            is_leader=at.is_leader,
+            is_main=mesh.world.is_first,
+            group=mesh.group,
+            is_leader=mesh.is_leader,
             num_phases=len(self.plan.phases),
-            tensorboard=self.bench.config.records.tensorboard,
-            score=self.bench.task.score,
+            tensorboard=self.context.config.records.tensorboard,
+            score=self.context.task.score,
         )
         console = Console()
         with ExitStack() as stack:
             if self.lock:
                 stack.callback(self.lock.release)
-            if at.world.is_first:  # the others print nothing
-                screen = stack.enter_context(Screen(self.paths.progress, console, at.num_groups))
+            if mesh.world.is_first:  # the others print nothing
+                screen = stack.enter_context(Screen(self.paths.progress, console, mesh.num_groups))
                 screen.headline(self._headline())
-            self._tell_start(book)
-            at.control.on_loss = partial(_record_fault, book)
-            at.control.listen(self.paths.stop)
-            stop_on_signals(at.control)
+            self._tell_start(log)
+            mesh.control.on_loss = partial(_record_fault, log)
+            mesh.control.listen(self.paths.stop)
+            stop_on_signals(mesh.control)
             try:
-                summary = experiment.run(self.bench, book)
+                summary = experiment.run(self.context, log)
             except Stopped:
-                reason = at.control.leave()
-                if at.control.lost is None:
-                    book.event(StoppedEvent(reason=reason))
+                reason = mesh.control.leave()
+                if mesh.control.lost is None:
+                    log.event(StoppedEvent(reason=reason))
                 raise Stopped(reason) from None
-        if at.world.is_first:
+        if mesh.world.is_first:
             console.print(run_table(summary))
             console.print(self._product(), soft_wrap=True, highlight=False)
-        topology.stop(at)
+        topology.stop(mesh)
 
-    def _tell_start(self, book: Logbook) -> None:
-        at, task = self.bench.at, self.bench.task
-        book.event(
+    def _tell_start(self, log: Logbook) -> None:
+        mesh, task = self.context.mesh, self.context.task
+        log.event(
             StartEvent(
-                ranks=at.world.size,
-                groups=at.num_groups,
+                ranks=mesh.world.size,
+                groups=mesh.num_groups,
                 resumed=self.is_resumed,
-                task=self.bench.info.task,
+                task=self.context.info.task,
                 score=task.score,
-                facts={**task.facts(), **self.bench.loaders.facts},
+                facts={**task.facts(), **self.context.loaders.facts},
             )
         )
 
     def _headline(self) -> str:
-        config, at = self.bench.config, self.bench.at
+        config, mesh = self.context.config, self.context.mesh
         verb = "goes on" if self.is_resumed else "starts"
         return (
             f"{config.name} {verb}: {config.method.name} on {config.data.name}, "
-            f"{at.world.size} ranks in {at.num_groups} groups, {at.device.type}"
+            f"{mesh.world.size} ranks in {mesh.num_groups} groups, {mesh.device.type}"
         )
 
     def _product(self) -> str:

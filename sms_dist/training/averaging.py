@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sms_dist.config import RetrainConfig
 from sms_dist.engines.named_tensors import check_fit, copy_, joined, number, part
-from sms_dist.training.workbench import State
+from sms_dist.training.context import State
 
 
 class Average:

@@ -11,9 +11,9 @@ from sms_dist.config.engine import EngineConfig
 from sms_dist.engines import make_engine
 from sms_dist.engines.base import Job
 from sms_dist.mesh.topology import Axis
+from sms_dist.training.context import Context
 from sms_dist.training.meter import Meter, own_loss
 from sms_dist.training.trial import WORTH, first_batch, seconds_of, seconds_once
-from sms_dist.training.workbench import Workbench
 
 EAGER = "eager"
 
@@ -54,16 +54,16 @@ class Trial:
         return "; ".join([f"a step takes {', '.join(known)}" if known else "not tried", *failed])
 
 
-def try_compiling(bench: Workbench, modes: Sequence[str]) -> Trial:
+def try_compiling(context: Context, modes: Sequence[str]) -> Trial:
     """Take some steps of the dense model at rate 0, my share of a batch each. In no collective.
 
     Afterwards the process is as if it had compiled nothing: what is made later must not depend on
     whether this start is the one that tried.
     """
-    device, steps, first = bench.at.device, {}, {}
+    device, steps, first = context.mesh.device, {}, {}
     reasons: dict[str, str] = {}
     for mode in (EAGER, *modes):
-        step = _step_of(bench, bench.config.engine.model_copy(update={"compile": mode}))
+        step = _step_of(context, context.config.engine.model_copy(update={"compile": mode}))
         try:
             first[mode] = seconds_once(step, device)
         except ValueError as error:
@@ -75,14 +75,14 @@ def try_compiling(bench: Workbench, modes: Sequence[str]) -> Trial:
     return Trial({mode: min(own) for mode, own in zip(steps, taken, strict=True)}, first, reasons)
 
 
-def _step_of(bench: Workbench, config: EngineConfig) -> Callable[[], None]:
-    at, optimizer, size = bench.at, bench.recipe.pretrain, bench.config.data.batch_size
-    job = Job(bench.new_model(), {}, Axis(None, 0, 1), at, config, optimizer, size)
+def _step_of(context: Context, config: EngineConfig) -> Callable[[], None]:
+    mesh, optimizer, size = context.mesh, context.recipe.pretrain, context.config.data.batch_size
+    job = Job(context.new_model(), {}, Axis(None, 0, 1), mesh, config, optimizer, size)
     meter = Meter(
-        bench.task, optimizer.label_smoothing, at.device, own_loss(bench.config.pretrain.loss)
+        context.task, optimizer.label_smoothing, mesh.device, own_loss(context.config.pretrain.loss)
     )
     engine = make_engine(job)
-    batch = first_batch(bench.loaders.train, bench.config.seed, 0, at.data)
+    batch = first_batch(context.loaders.train, context.config.seed, 0, mesh.data)
 
     def step() -> None:
         engine.step(batch.inputs, batch.targets, batch.weight, 0.0, meter.loss)

@@ -12,22 +12,22 @@ from sms_dist.models.weights import check_fits, read_safetensors
 from sms_dist.run.paths import HISTORY, KEPT, WEIGHTS
 from sms_dist.schedules.pretraining import pretraining_rates
 from sms_dist.schedules.retraining import History
+from sms_dist.training.context import Context, State, full_precision
 from sms_dist.training.pretrain import Dense
-from sms_dist.training.workbench import State, Workbench, full_precision
 
 MAX_HISTORY = 1 << 25  # bytes: a rate for each of millions of steps
 
 
-def load_dense(bench: Workbench) -> Dense:
+def load_dense(context: Context) -> Dense:
     """The weights that `pretrain.from` names; ValueError where they are not this model's."""
-    source = bench.config.pretrain.from_
+    source = context.config.pretrain.from_
     assert source is not None
     file = _weights_file(source)
-    loaded = read_safetensors(file, f"pretrain.from={file}", str(bench.at.device))
-    state = bare_state(bench.new_model())
-    check_fits(f"pretrain.from={file}", loaded, state, bench.config.model.name)
-    history = _history(bench, file.parent / HISTORY)
-    return Dense(full_precision(state | loaded), history, [], _kept(bench, file.parent))
+    loaded = read_safetensors(file, f"pretrain.from={file}", str(context.mesh.device))
+    state = bare_state(context.new_model())
+    check_fits(f"pretrain.from={file}", loaded, state, context.config.model.name)
+    history = _history(context, file.parent / HISTORY)
+    return Dense(full_precision(state | loaded), history, [], _kept(context, file.parent))
 
 
 def _weights_file(source: str) -> Path:
@@ -41,33 +41,33 @@ def _weights_file(source: str) -> Path:
     )
 
 
-def _kept(bench: Workbench, folder: Path) -> State | None:
+def _kept(context: Context, folder: Path) -> State | None:
     """The weights of the epoch that the recipe rewinds to; ValueError where they were not kept."""
-    wanted = bench.recipe.kept_epoch
+    wanted = context.recipe.kept_epoch
     if wanted is None:
         return None
     document = _document(folder / HISTORY)
     if (found := (document or {}).get("kept_epoch")) != wanted:
         has = "none" if found is None else f"those of epoch {found}"
         raise ValueError(
-            f"pretrain.from={folder}: method.name={bench.config.method.name} rewinds to the "
+            f"pretrain.from={folder}: method.name={context.config.method.name} rewinds to the "
             f"weights of epoch {wanted}, and it kept {has}; pretrain it with pretrain.keep_epoch="
             f"{wanted}"
         )
     place = f"pretrain.from={folder / KEPT}"
-    kept = read_safetensors(folder / KEPT, place, str(bench.at.device))
-    check_fits(place, kept, bare_state(bench.new_model()), bench.config.model.name)
+    kept = read_safetensors(folder / KEPT, place, str(context.mesh.device))
+    check_fits(place, kept, bare_state(context.new_model()), context.config.model.name)
     return full_precision(kept)
 
 
-def _history(bench: Workbench, file: Path) -> History | None:
-    config = bench.config.pretrain
+def _history(context: Context, file: Path) -> History | None:
+    config = context.config.pretrain
     document = _document(file)
     if document is not None:
         return History(tuple(document["rates"]), document["epochs"])
     if config.history == "recorded":
         return None
-    rates = pretraining_rates(config.curve, bench.loaders.train.num_steps)
+    rates = pretraining_rates(config.curve, context.loaders.train.num_steps)
     if not rates:
         raise ValueError("pretrain.history=config needs pretrain.epochs above 0")
     return History(tuple(rates), config.epochs)

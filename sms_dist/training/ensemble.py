@@ -14,27 +14,27 @@ from sms_dist.mesh.topology import Axis
 from sms_dist.soups.candidate_shards import CandidateShards
 from sms_dist.soups.rules import average
 from sms_dist.tasks.base import Metrics
-from sms_dist.training.workbench import State, Workbench
+from sms_dist.training.context import Context, State
 
 # Of a class that no candidate believes in: the logarithm of 0 is no number for a report.
 LEAST = torch.finfo(torch.float32).tiny
 
 
-def ensemble(bench: Workbench, own: Mapping[int, State], owners: Mapping[int, int]) -> Metrics:
+def ensemble(context: Context, own: Mapping[int, State], owners: Mapping[int, int]) -> Metrics:
     """Test accuracy, and test loss (the negative log-likelihood), of the mean probabilities.
 
     `own` are the states, batch norm recomputed, of the candidates that my group holds; `owners` the
     group of each, in index order. Every rank must call, also where the group holds none. The
     probabilities are averaged as weights are, so that the bits do not depend on the topology.
     """
-    at, loader, num_classes = bench.at, bench.loaders.test, bench.info.num_classes
+    mesh, loader, num_classes = context.mesh, context.loaders.test, context.info.num_classes
     held = {
-        i: probabilities(bench.load(own[i]), loader, num_classes, at.data).flatten()
+        i: probabilities(context.load(own[i]), loader, num_classes, mesh.data).flatten()
         for i, group in owners.items()
-        if group == at.group
+        if group == mesh.group
     }
     targets = torch.cat([batch.targets for batch in loader.part(0, 1)])  # no damaged ones
-    shards = CandidateShards(held, owners, len(targets) * num_classes, at)
+    shards = CandidateShards(held, owners, len(targets) * num_classes, mesh)
     mean = shards.mix(average(range(len(owners)), len(owners))).view(-1, num_classes)
     likelihood = mean.gather(1, targets[:, None]).double().clamp_min(LEAST)
     return {

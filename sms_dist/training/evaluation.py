@@ -15,13 +15,13 @@ from sms_dist.mesh.topology import Axis
 from sms_dist.models.state import bare_state
 from sms_dist.tasks.base import Metrics, Task
 from sms_dist.training.batch_norm import recompute_
-from sms_dist.training.workbench import State, Workbench
+from sms_dist.training.context import Context, State
 
 Tell = Callable[[Literal["batch norm", "evaluate"]], None]
 
 
 def measured(
-    bench: Workbench, state: State, axis: Axis, tell: Tell = lambda stage: None
+    context: Context, state: State, axis: Axis, tell: Tell = lambda stage: None
 ) -> tuple[State, Metrics]:
     """The state with recomputed batch norm, and its validation and test metrics.
 
@@ -29,25 +29,25 @@ def measured(
     rank of the axis must call, with the same state; the bits do not depend on their number.
     """
     tell("batch norm")
-    model = with_batch_norm(bench, state, axis)
+    model = with_batch_norm(context, state, axis)
     tell("evaluate")
-    found = evaluate(bench.task, model, bench.loaders.test, axis)
+    found = evaluate(context.task, model, context.loaders.test, axis)
     metrics = {f"test_{name}": value for name, value in found.items()}
-    if bench.loaders.validation.num_samples:
-        metrics |= validated(bench, model, axis)
+    if context.loaders.validation.num_samples:
+        metrics |= validated(context, model, axis)
     return {name: tensor.clone() for name, tensor in bare_state(model).items()}, metrics
 
 
-def with_batch_norm(bench: Workbench, state: State, axis: Axis) -> nn.Module:
+def with_batch_norm(context: Context, state: State, axis: Axis) -> nn.Module:
     """The model of a state, its batch norm recomputed. Every rank of the axis must call."""
-    model = bench.load(state)
-    recompute_(model, bench.loaders.train, axis, bench.at.device)
+    model = context.load(state)
+    recompute_(model, context.loaders.train, axis, context.mesh.device)
     return model
 
 
-def validated(bench: Workbench, model: nn.Module, axis: Axis) -> Metrics:
+def validated(context: Context, model: nn.Module, axis: Axis) -> Metrics:
     """Validation metrics of a model as it is. Every rank of the axis must call."""
-    result = evaluate(bench.task, model, bench.loaders.validation, axis)
+    result = evaluate(context.task, model, context.loaders.validation, axis)
     return {f"validation_{k}": v for k, v in result.items()}
 
 

@@ -11,10 +11,10 @@ from sms_dist.run.schema import PairMetrics
 from sms_dist.soups.diversity import distances
 from sms_dist.soups.packing import Packing
 from sms_dist.soups.rules import Descent, rule
+from sms_dist.training.context import Context, State
 from sms_dist.training.diagnostics import loss_barrier, pair_soups
 from sms_dist.training.mixer import Mixer
 from sms_dist.training.oracle import SoupOracle, View
-from sms_dist.training.workbench import State, Workbench
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def as_mixed(state: State) -> State:
 
 
 def merge(
-    bench: Workbench,
+    context: Context,
     rule_name: str,
     scores: Mapping[int, float],
     own: Mapping[int, State],
@@ -52,17 +52,17 @@ def merge(
     `teacher` is the dense model, `test_scores` those of the candidates: for rules and
     diagnostics that need them.
     """
-    chosen, config, num = rule(rule_name), bench.config.soup, len(scores)
+    chosen, config, num = rule(rule_name), context.config.soup, len(scores)
     assert list(scores) == list(owners), (scores, owners)
     assert teacher is not None or not chosen.needs_teacher, rule_name
-    mixer = Mixer(bench.at, packing, own, owners)
+    mixer = Mixer(context.mesh, packing, own, owners)
     needs_teacher = chosen.needs_teacher and num > 1
-    oracle = SoupOracle(bench, mixer, view, teacher if needs_teacher else None)
+    oracle = SoupOracle(context, mixer, view, teacher if needs_teacher else None)
     coefficients = chosen.choose(
         list(scores.values()), oracle, Descent(config.steps, config.learning_rate)
     )
     if is_own_name(rule_name):  # nobody knows what it goes by
-        agree({"soup coefficients": str(coefficients)}, bench.at.world, bench.at.device)
+        agree({"soup coefficients": str(coefficients)}, context.mesh.world, context.mesh.device)
     found = distances(mixer.gram())
     pairs: list[PairMetrics] = []
     if config.loss_barrier and num > 1:

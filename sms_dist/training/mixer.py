@@ -13,14 +13,14 @@ from sms_dist.mesh.topology import Topology
 from sms_dist.pruning.mask import Mask
 from sms_dist.soups.candidate_shards import CandidateShards
 from sms_dist.soups.packing import Packing
-from sms_dist.training.workbench import State, Workbench
+from sms_dist.training.context import Context, State
 
 
-def template(bench: Workbench) -> State:
+def template(context: Context) -> State:
     """The parameters' names, shapes and types, without memory."""
-    info = bench.info
+    info = context.info
     model = models.build_on_meta(
-        bench.config.model,
+        context.config.model,
         info.input_shape,
         info.num_classes,
         data_name=info.name,
@@ -29,9 +29,9 @@ def template(bench: Workbench) -> State:
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
-def packing_of(bench: Workbench, mask: Mask) -> Packing:
+def packing_of(context: Context, mask: Mask) -> Packing:
     """Where the parameters lie that travel when candidates with this mask are merged."""
-    like = template(bench)
+    like = template(context)
     return Packing(like, list(like), mask)
 
 
@@ -40,7 +40,7 @@ class Mixer:
 
     def __init__(
         self,
-        at: Topology,
+        mesh: Topology,
         packing: Packing,
         own: Mapping[int, State],
         owners: Mapping[int, int],
@@ -48,9 +48,9 @@ class Mixer:
         """`packing` says what is mixed, `own` are the states of the candidates that my group holds,
         `owners` the group of each, in index order. Every rank must call."""
         self._packing = packing
-        ranks = at.world.size
+        ranks = mesh.world.size
         packed = {i: packing.pack(state, ranks) for i, state in own.items() if i in owners}
-        self._shards = CandidateShards(packed, owners, packing.num_values, at)
+        self._shards = CandidateShards(packed, owners, packing.num_values, mesh)
         self.num = len(owners)
 
     def mixed(self, coefficients: Sequence[float]) -> State:

@@ -12,9 +12,9 @@ from sms_dist.mesh.division import NUM_PARTS
 from sms_dist.mesh.parts import sum_over_parts
 from sms_dist.tasks.base import Metrics
 from sms_dist.training.batch_norm_gradient import follow_statistics_
+from sms_dist.training.context import Context, State
 from sms_dist.training.evaluation import measured, validated, with_batch_norm
 from sms_dist.training.mixer import Mixer
-from sms_dist.training.workbench import State, Workbench
 
 View = Callable[[State], State]
 # Of the batches of a part: weight and summed loss of each.
@@ -29,14 +29,16 @@ class SoupOracle:
     """
 
     def __init__(
-        self, bench: Workbench, mixer: Mixer, view: View, teacher: State | None = None
+        self, context: Context, mixer: Mixer, view: View, teacher: State | None = None
     ) -> None:
-        self._bench, self._mixer, self._view = bench, mixer, view
-        self._losses = _cross_entropies(bench) if teacher is None else _divergences(bench, teacher)
+        self._context, self._mixer, self._view = context, mixer, view
+        self._losses = (
+            _cross_entropies(context) if teacher is None else _divergences(context, teacher)
+        )
 
     def score(self, coefficients: Sequence[float]) -> float:
         """On validation samples: the larger the better."""
-        return self._bench.comparable(self._validated(coefficients))
+        return self._context.comparable(self._validated(coefficients))
 
     def loss(self, coefficients: Sequence[float]) -> float:
         """On validation samples."""
@@ -45,36 +47,36 @@ class SoupOracle:
     def metrics(self, coefficients: Sequence[float]) -> Metrics:
         """On validation and test samples."""
         state = self._view(self._mixer.mixed(coefficients))
-        return measured(self._bench, state, self._bench.at.world)[1]
+        return measured(self._context, state, self._context.mesh.world)[1]
 
     def objective(self, coefficients: Sequence[float]) -> tuple[float, list[float]]:
         """The mean over validation samples, and its derivative by each coefficient.
 
         The derivative takes what a view chooses for given.
         """
-        bench, mixer = self._bench, self._mixer
+        context, mixer = self._context, self._mixer
         mixed = mixer.mixed(coefficients)
         viewed = self._view(mixed)
         kept = {name: viewed[name] == tensor for name, tensor in mixed.items()}
-        model = with_batch_norm(bench, viewed, bench.at.world)
+        model = with_batch_norm(context, viewed, context.mesh.world)
         follow_statistics_(model)
         mixer.gather()
 
         def part(index: int) -> Tensor:
             found = _descend(model, self._losses(model, index))
             if found is None:
-                return torch.zeros(2 + mixer.num, dtype=torch.float64, device=bench.at.device)
+                return torch.zeros(2 + mixer.num, dtype=torch.float64, device=context.mesh.device)
             gradient = {name: _gradient(p) * kept[name] for name, p in model.named_parameters()}
             return torch.cat([found, mixer.products(gradient)])
 
-        total = sum_over_parts(part, 2 + mixer.num, bench.at.world, bench.at.device)
+        total = sum_over_parts(part, 2 + mixer.num, context.mesh.world, context.mesh.device)
         weight, value, *derivative = (total / total[0]).tolist()
         assert weight == 1, weight
         return value, derivative
 
     def _validated(self, coefficients: Sequence[float]) -> Metrics:
-        state, world = self._view(self._mixer.mixed(coefficients)), self._bench.at.world
-        return validated(self._bench, with_batch_norm(self._bench, state, world), world)
+        state, world = self._view(self._mixer.mixed(coefficients)), self._context.mesh.world
+        return validated(self._context, with_batch_norm(self._context, state, world), world)
 
 
 def _descend(model: nn.Module, losses: Iterator[tuple[float, Tensor]]) -> Tensor | None:
@@ -93,28 +95,28 @@ def _gradient(parameter: Tensor) -> Tensor:
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
-def _cross_entropies(bench: Workbench) -> Losses:
+def _cross_entropies(context: Context) -> Losses:
     def losses(model: nn.Module, index: int) -> Iterator[tuple[float, Tensor]]:
-        for batch in bench.loaders.validation.part(index, NUM_PARTS):
-            yield batch.weight, bench.task.loss(model(*batch.inputs), batch.targets)
+        for batch in context.loaders.validation.part(index, NUM_PARTS):
+            yield batch.weight, context.task.loss(model(*batch.inputs), batch.targets)
 
     return losses
 
 
-def _divergences(bench: Workbench, teacher: State) -> Losses:
+def _divergences(context: Context, teacher: State) -> Losses:
     """KL(teacher || model) at temperature 1. Every rank must call."""
-    expert = with_batch_norm(bench, teacher, bench.at.world)
+    expert = with_batch_norm(context, teacher, context.mesh.world)
 
     @cache  # the teacher looks at each batch once
     def wanted(index: int) -> list[Tensor]:
         with torch.no_grad():
-            batches = bench.loaders.validation.part(index, NUM_PARTS)
+            batches = context.loaders.validation.part(index, NUM_PARTS)
             return [expert(*batch.inputs) for batch in batches]
 
     def losses(model: nn.Module, index: int) -> Iterator[tuple[float, Tensor]]:
-        batches = bench.loaders.validation.part(index, NUM_PARTS)
+        batches = context.loaders.validation.part(index, NUM_PARTS)
         for batch, target in zip(batches, wanted(index), strict=True):
             outputs = model(*batch.inputs)
-            yield batch.weight, bench.task.divergence(outputs, target, batch.targets)
+            yield batch.weight, context.task.divergence(outputs, target, batch.targets)
 
     return losses

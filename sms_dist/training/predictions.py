@@ -15,50 +15,50 @@ from sms_dist.tasks import segmentation
 from sms_dist.tasks.base import main_output
 from sms_dist.tasks.samples import Guess, LabelledImage, Prediction, Sample, Scene, Sentence
 from sms_dist.tasks.translation import Translation
-from sms_dist.training.workbench import State, Workbench
+from sms_dist.training.context import Context, State
 
-Look = Callable[[Workbench, Sequence[nn.Module], Batch, int], Sequence[Sample]]
+Look = Callable[[Context, Sequence[nn.Module], Batch, int], Sequence[Sample]]
 
 
-def fitted(bench: Workbench, state: State, place: str) -> nn.Module:
+def fitted(context: Context, state: State, place: str) -> nn.Module:
     """The model of a stored state; ValueError, naming its place, where it is another model's."""
-    model = bench.load({})
-    check_fits(place, state, bare_state(model), bench.config.model.name)
+    model = context.load({})
+    check_fits(place, state, bare_state(model), context.config.model.name)
     model.load_state_dict(state, strict=False)
     return model.eval()
 
 
 @torch.no_grad()
 def predicted(
-    bench: Workbench, models: Sequence[nn.Module], num: int, is_wanted: Callable[[Sample], bool]
+    context: Context, models: Sequence[nn.Module], num: int, is_wanted: Callable[[Sample], bool]
 ) -> list[Sample]:
     """The first samples of the test set, in stored order, that are wanted: at most `num`.
 
     The models must be in evaluation mode; nothing is recomputed.
     """
-    look = LOOKS[bench.info.task]
+    look = LOOKS[context.info.task]
     found: list[Sample] = []
-    for batch, start in _batches(bench):
-        found += filter(is_wanted, look(bench, models, batch, start))
+    for batch, start in _batches(context):
+        found += filter(is_wanted, look(context, models, batch, start))
         if len(found) >= num:
             break
     return found[:num]
 
 
-def _batches(bench: Workbench) -> Iterator[tuple[Batch, int]]:
+def _batches(context: Context) -> Iterator[tuple[Batch, int]]:
     """The test set, each batch with the place of its first sample."""
     start = 0
     for part in range(NUM_PARTS):
-        for batch in bench.loaders.test.part(part, NUM_PARTS):
+        for batch in context.loaders.test.part(part, NUM_PARTS):
             yield batch, start
             start += len(batch.targets)
 
 
 def _labelled(
-    bench: Workbench, models: Sequence[nn.Module], batch: Batch, start: int
+    context: Context, models: Sequence[nn.Module], batch: Batch, start: int
 ) -> list[LabelledImage]:
     guesses = [_guesses(model, batch) for model in models]
-    images = _images(bench, batch)
+    images = _images(context, batch)
     return [
         LabelledImage(start + i, images[i].numpy(), int(wanted), tuple(own[i] for own in guesses))
         for i, wanted in enumerate(batch.targets.tolist())
@@ -70,26 +70,26 @@ def _guesses(model: nn.Module, batch: Batch) -> list[Guess]:
     return list(map(Guess, best.indices.tolist(), best.values.tolist()))
 
 
-def _scenes(bench: Workbench, models: Sequence[nn.Module], batch: Batch, start: int) -> list[Scene]:
-    predictions = [_predictions(bench, model, batch) for model in models]
-    images, wanted = _images(bench, batch), _bytes(batch.targets)
+def _scenes(context: Context, models: Sequence[nn.Module], batch: Batch, start: int) -> list[Scene]:
+    predictions = [_predictions(context, model, batch) for model in models]
+    images, wanted = _images(context, batch), _bytes(batch.targets)
     return [
         Scene(start + i, images[i].numpy(), mask.numpy(), tuple(own[i] for own in predictions))
         for i, mask in enumerate(wanted)
     ]
 
 
-def _predictions(bench: Workbench, model: nn.Module, batch: Batch) -> list[Prediction]:
+def _predictions(context: Context, model: nn.Module, batch: Batch) -> list[Prediction]:
     outputs = main_output(model(*batch.inputs)).float()
     return [
-        Prediction(mask.numpy(), _miou(bench, outputs[i : i + 1], batch.targets[i : i + 1]))
+        Prediction(mask.numpy(), _miou(context, outputs[i : i + 1], batch.targets[i : i + 1]))
         for i, mask in enumerate(_bytes(outputs.argmax(1)))
     ]
 
 
-def _miou(bench: Workbench, outputs: Tensor, targets: Tensor) -> float | None:
+def _miou(context: Context, outputs: Tensor, targets: Tensor) -> float | None:
     """Over the classes that this image or its prediction contains."""
-    info = bench.info
+    info = context.info
     if info.void is not None and bool((targets == info.void).all()):
         return None
     totals = segmentation.totals(outputs, targets, info.num_classes, info.void)
@@ -97,9 +97,9 @@ def _miou(bench: Workbench, outputs: Tensor, targets: Tensor) -> float | None:
 
 
 def _sentences(
-    bench: Workbench, models: Sequence[nn.Module], batch: Batch, start: int
+    context: Context, models: Sequence[nn.Module], batch: Batch, start: int
 ) -> list[Sentence]:
-    task = bench.task
+    task = context.task
     assert isinstance(task, Translation)
     sources = task.sentences(batch.inputs[0])
     translations = [task.translations(model, batch.inputs[0]) for model in models]
@@ -109,10 +109,10 @@ def _sentences(
     ]
 
 
-def _images(bench: Workbench, batch: Batch) -> Tensor:
+def _images(context: Context, batch: Batch) -> Tensor:
     """uint8 on the CPU, as they were before they were normalised."""
-    assert bench.loaders.pixels is not None
-    return bench.loaders.pixels.restored(batch.inputs[0]).cpu()
+    assert context.loaders.pixels is not None
+    return context.loaders.pixels.restored(batch.inputs[0]).cpu()
 
 
 def _bytes(masks: Tensor) -> Tensor:

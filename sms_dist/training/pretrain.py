@@ -15,10 +15,10 @@ from sms_dist.models.state import bare_state
 from sms_dist.run.schema import Epoch
 from sms_dist.schedules.pretraining import pretraining_rates
 from sms_dist.schedules.retraining import History
+from sms_dist.training.context import Context, State, full_precision
 from sms_dist.training.loop import Run, Training, Watcher, train
 from sms_dist.training.meter import own_loss
 from sms_dist.training.recovery import Keeper
-from sms_dist.training.workbench import State, Workbench, full_precision
 
 
 @dataclass(frozen=True)
@@ -31,30 +31,30 @@ class Dense:
     kept: State | None = None  # as it was after the epoch that the recipe wants kept
 
 
-def pretrain(bench: Workbench, watcher: Watcher, make_keeper: Callable[[Axis], Keeper]) -> Dense:
+def pretrain(context: Context, watcher: Watcher, make_keeper: Callable[[Axis], Keeper]) -> Dense:
     """Train the model from its initial weights. Every rank must call, also those that look on.
 
     `make_keeper`: of recovery points by the ranks of the axis that train.
     """
-    at, recipe = bench.at, bench.recipe
-    num_steps = bench.loaders.train.num_steps
+    mesh, recipe = context.mesh, context.recipe
+    num_steps = context.loaders.train.num_steps
     rates = pretraining_rates(recipe.pretrain.curve, num_steps)
     history = History(tuple(rates), recipe.pretrain.epochs) if rates else None
-    axis = first_ranks(at, bench.pretrain_ranks)
-    model = bench.new_model()
+    axis = first_ranks(mesh, context.pretrain_ranks)
+    model = context.new_model()
     state, kept = _copy(bare_state(model)), _copy(bare_state(model))
     epochs: list[Epoch] = []
     if axis is not None and recipe.dense_epochs:
         rates = rates[: recipe.dense_epochs * num_steps]
         keeper = make_keeper(axis)
-        weights, at_epoch, epochs = _trained(bench, model, rates, axis, watcher, keeper)
+        weights, at_epoch, epochs = _trained(context, model, rates, axis, watcher, keeper)
         state, kept = state | weights, kept | at_epoch
-    at.control.meet()
+    mesh.control.meet()
     state, kept = full_precision(state), full_precision(kept)
-    broadcast_state_(state, at.world)
+    broadcast_state_(state, mesh.world)
     if recipe.kept_epoch is None:
         return Dense(state, history, epochs)
-    broadcast_state_(kept, at.world)
+    broadcast_state_(kept, mesh.world)
     return Dense(state, history, epochs, kept)
 
 
@@ -79,7 +79,7 @@ class Kept:
 
 
 def _trained(
-    bench: Workbench,
+    context: Context,
     model: nn.Module,
     rates: list[float],
     axis: Axis,
@@ -90,25 +90,25 @@ def _trained(
 
     Every rank of the axis must call.
     """
-    config, pretrain = bench.config, bench.recipe.pretrain
+    config, pretrain = context.config, context.recipe.pretrain
     batch = config.data.batch_size
-    engine = make_engine(Job(model, {}, axis, bench.at, config.engine, pretrain, batch))
-    kept = Kept(bench.recipe.kept_epoch, engine.weights)
+    engine = make_engine(Job(model, {}, axis, context.mesh, config.engine, pretrain, batch))
+    kept = Kept(context.recipe.kept_epoch, engine.weights)
     training = Training(
-        loader=bench.loaders.train,
+        loader=context.loaders.train,
         rates=rates,
         seed=config.seed,
         purpose="pretrain",
         phase=0,
         label_smoothing=pretrain.label_smoothing,
-        task=bench.task,
-        device=bench.at.device,
+        task=context.task,
+        device=context.mesh.device,
         own_loss=own_loss(pretrain.loss),
     )
     epochs = train(Run(engine, training, axis, watcher, keeper, kept))
     weights = engine.weights()
     engine.close()
-    return weights, bench.on_device(kept.weights), epochs
+    return weights, context.on_device(kept.weights), epochs
 
 
 def _copy(state: State) -> State:

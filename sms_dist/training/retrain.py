@@ -23,13 +23,13 @@ from sms_dist.soups.packing import Packing
 from sms_dist.sparse_rules import make_rule
 from sms_dist.sparse_rules.base import Rule, Setup
 from sms_dist.training.averaging import Average
+from sms_dist.training.context import Context, State
 from sms_dist.training.lockstep import train_together
 from sms_dist.training.loop import AnyHolder, Run, Training, Watcher, train
 from sms_dist.training.meter import own_loss
 from sms_dist.training.rates import candidate_rates
 from sms_dist.training.recovery import Keeper
 from sms_dist.training.settle import keeps_latent
-from sms_dist.training.workbench import State, Workbench
 
 
 @dataclass(frozen=True)
@@ -84,28 +84,28 @@ class Retraining(Generic[AnyHolder]):
 
 
 def retrain(
-    bench: Workbench, start: Start, candidate: Candidate, watcher: Watcher, keeper: Keeper
+    context: Context, start: Start, candidate: Candidate, watcher: Watcher, keeper: Keeper
 ) -> Retrained:
     """Train one candidate on my group. Every rank of the group must call; no other takes part."""
-    prepared = prepare(bench, start, candidate)
+    prepared = prepare(context, start, candidate)
     under_way = begin(prepared, make_engine(prepared.job), watcher, keeper)
     train(under_way.run)
-    return outcome(bench, under_way)
+    return outcome(context, under_way)
 
 
 def retrain_together(
-    engine: PackedEngine, bench: Workbench, pack: Mapping[int, Retraining[PackedPlace]]
+    engine: PackedEngine, context: Context, pack: Mapping[int, Retraining[PackedPlace]]
 ) -> Iterator[tuple[int, Retrained]]:
     """Train those at these places of a pack; gives each as soon as it ends."""
     for place in train_together(engine, {place: each.run for place, each in pack.items()}):
-        yield place, outcome(bench, pack[place])
+        yield place, outcome(context, pack[place])
 
 
-def prepare(bench: Workbench, start: Start, candidate: Candidate) -> Prepared:
-    model = bench.load(start.state)
+def prepare(context: Context, start: Start, candidate: Candidate) -> Prepared:
+    model = context.load(start.state)
     before = {name: tensor.clone() for name, tensor in bare_state(model).items()}
-    training = _training(bench, start, candidate)
-    job = _job(bench, start, candidate, model, _rule(start, model, training))
+    training = _training(context, start, candidate)
+    job = _job(context, start, candidate, model, _rule(start, model, training))
     return Prepared(start, candidate, job, training, before)
 
 
@@ -118,12 +118,12 @@ def begin(
     return Retraining(prepared, run, average)
 
 
-def outcome(bench: Workbench, ended: Retraining[AnyHolder]) -> Retrained:
+def outcome(context: Context, ended: Retraining[AnyHolder]) -> Retrained:
     """What has become of the candidate; ends the engine. Every rank of the group must call."""
     start, rule, epochs = ended.prepared.start, ended.prepared.job.rule, ended.run.epochs
     state = ended.prepared.before | ended.average.result()
     ended.run.engine.close()
-    if not _is_finite(bench, state, epochs):
+    if not _is_finite(context, state, epochs):
         return Retrained(state, start.mask, epochs, is_finite=False)
     if rule is None:
         assert_masked(state, start.held)
@@ -140,14 +140,16 @@ def assert_masked(state: State, mask: Mask) -> None:
 
 
 def _job(
-    bench: Workbench, start: Start, candidate: Candidate, model: nn.Module, rule: Rule | None
+    context: Context, start: Start, candidate: Candidate, model: nn.Module, rule: Rule | None
 ) -> Job:
-    config, optimizer = bench.config, bench.recipe.pretrain
+    config, optimizer = context.config, context.recipe.pretrain
     decay = candidate.retrain.weight_decay
     if decay is not None:
         optimizer = optimizer.model_copy(update={"weight_decay": decay})
     batch = config.data.batch_size
-    return Job(model, start.held, bench.at.data, bench.at, config.engine, optimizer, batch, rule)
+    return Job(
+        model, start.held, context.mesh.data, context.mesh, config.engine, optimizer, batch, rule
+    )
 
 
 def _rule(start: Start, model: nn.Module, training: Training) -> Rule | None:
@@ -161,8 +163,8 @@ def _rule(start: Start, model: nn.Module, training: Training) -> Rule | None:
     return make_rule(phase.training.rule, phase.training.options, weights, setup)
 
 
-def _training(bench: Workbench, start: Start, candidate: Candidate) -> Training:
-    loader, phase = bench.loaders.train, start.phase
+def _training(context: Context, start: Start, candidate: Candidate) -> Training:
+    loader, phase = context.loaders.train, start.phase
     rates = candidate_rates(phase, candidate, start.history, start.distance, loader.num_steps)
     return Training(
         loader=loader,
@@ -170,16 +172,16 @@ def _training(bench: Workbench, start: Start, candidate: Candidate) -> Training:
         seed=candidate.seed,
         purpose="retrain",
         phase=phase.index,
-        label_smoothing=bench.config.pretrain.label_smoothing,
-        task=bench.task,
-        device=bench.at.device,
-        own_loss=own_loss(bench.config.pretrain.loss),
+        label_smoothing=context.config.pretrain.label_smoothing,
+        task=context.task,
+        device=context.mesh.device,
+        own_loss=own_loss(context.config.pretrain.loss),
     )
 
 
-def _is_finite(bench: Workbench, state: State, epochs: list[Epoch]) -> bool:
+def _is_finite(context: Context, state: State, epochs: list[Epoch]) -> bool:
     """Agreed on by the group: its ranks must go the same way afterwards."""
     finite = all(bool(torch.isfinite(t).all()) for t in state.values() if t.is_floating_point())
     losses = all(epoch.loss - epoch.loss == 0 for epoch in epochs)
-    bad = torch.tensor([0.0 if finite and losses else 1.0], device=bench.at.device)
-    return not sum_(bad, bench.at.data).item()
+    bad = torch.tensor([0.0 if finite and losses else 1.0], device=context.mesh.device)
+    return not sum_(bad, context.mesh.data).item()

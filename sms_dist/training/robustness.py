@@ -12,28 +12,28 @@ from sms_dist.data.loader import Batch
 from sms_dist.data.order import part_indices, steps_per_epoch
 from sms_dist.mesh.division import NUM_PARTS
 from sms_dist.mesh.parts import sum_over_parts
-from sms_dist.training.workbench import Workbench
+from sms_dist.training.context import Context
 
 
 @torch.no_grad()
 def corrupted_scores(
-    bench: Workbench, models: Sequence[nn.Module], corrupted: CorruptedSet
+    context: Context, models: Sequence[nn.Module], corrupted: CorruptedSet
 ) -> list[float]:
     """Each model's score on one corrupted copy of the test images, made once for all of them.
 
     Batch norm stays as it was found on clean images. Every rank must call.
     """
-    task, device, num = bench.task, bench.at.device, bench.task.num_totals
+    task, device, num = context.task, context.mesh.device, context.task.num_totals
     for model in models:
         model.eval()
 
     def part(index: int) -> Tensor:
         totals = torch.zeros(len(models), num, dtype=torch.float64, device=device)
-        for batch in _batches(bench, corrupted, index):
+        for batch in _batches(context, corrupted, index):
             totals += torch.stack([task.totals(model, batch) for model in models])
         return totals.flatten()
 
-    totals = sum_over_parts(part, len(models) * num, bench.at.world, device)
+    totals = sum_over_parts(part, len(models) * num, context.mesh.world, device)
     return [task.metrics(row)[task.score] for row in totals.view(len(models), num)]
 
 
@@ -48,13 +48,13 @@ def some_batches(count: int, batch_size: int, wanted: int, index: int) -> Iterat
             yield places
 
 
-def _batches(bench: Workbench, corrupted: CorruptedSet, index: int) -> Iterator[Batch]:
+def _batches(context: Context, corrupted: CorruptedSet, index: int) -> Iterator[Batch]:
     """Of one of the parts; sub-groups are not asked for."""
-    pixels, config = bench.loaders.pixels, bench.config.data
+    pixels, config = context.loaders.pixels, context.config.data
     assert pixels is not None, "checked before anything starts"
     wanted = config.corruption_samples or corrupted.count
     for places in some_batches(corrupted.count, config.batch_size, wanted, index):
         images, targets = corrupted.read(int(places[0]), int(places[-1]) + 1)
-        inputs = pixels.normalised(images.to(bench.at.device))
+        inputs = pixels.normalised(images.to(context.mesh.device))
         size = len(places)
-        yield Batch((inputs,), targets.to(bench.at.device).long(), size, float(size))
+        yield Batch((inputs,), targets.to(context.mesh.device).long(), size, float(size))

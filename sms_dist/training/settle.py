@@ -14,7 +14,7 @@ from sms_dist.pruning.feasible import FILTERS
 from sms_dist.pruning.mask import Mask, apply_, digest, full_mask
 from sms_dist.pruning.patterns import tighten
 from sms_dist.sparse_rules import rule_class
-from sms_dist.training.workbench import State, Workbench
+from sms_dist.training.context import Context, State
 
 
 def keeps_latent(phase: Phase) -> bool:
@@ -22,27 +22,27 @@ def keeps_latent(phase: Phase) -> bool:
     return not phase.has_fixed_mask and rule_class(phase.training.rule).keeps_latent
 
 
-def union(bench: Workbench, phase: Phase, own: Sequence[Mask]) -> Mask:
+def union(context: Context, phase: Phase, own: Sequence[Mask]) -> Mask:
     """Which weights any candidate has, of all groups; `own` are the masks of mine.
 
     Every rank must call, with the same masks on all ranks of a group.
     """
     facts = {f"mask {i} of my group": digest(mask) for i, mask in enumerate(own)}
-    agree(facts, bench.at.data, bench.at.device)
+    agree(facts, context.mesh.data, context.mesh.device)
     if keeps_latent(phase):
-        return full_mask(bare_state(bench.new_model()), bench.prunable)
+        return full_mask(bare_state(context.new_model()), context.prunable)
     together = {
         name: torch.stack([mask[name] for mask in own]).any(0) if own else nothing
-        for name, nothing in _nothing(bench).items()
+        for name, nothing in _nothing(context).items()
     }
-    return any_(together, bench.at.candidate)
+    return any_(together, context.mesh.candidate)
 
 
-def settled(bench: Workbench, phase: Phase, state: State, everything: Mask) -> tuple[State, Mask]:
+def settled(context: Context, phase: Phase, state: State, everything: Mask) -> tuple[State, Mask]:
     """The average with the phase's mask: pruned again where the candidates had their own."""
     if not phase.has_own_masks or phase.sparsity is None:
         return state, everything
-    pruning = bench.config.pruning
+    pruning = context.config.pruning
     mask = tighten(
         state,
         everything,
@@ -52,17 +52,17 @@ def settled(bench: Workbench, phase: Phase, state: State, everything: Mask) -> t
         pruning.score,
     )
     weights = {name: tensor.clone() for name, tensor in state.items()}
-    apply_(weights, held_with(bench, mask))
+    apply_(weights, held_with(context, mask))
     return weights, mask
 
 
-def held_with(bench: Workbench, mask: Mask) -> Mask:
+def held_with(context: Context, mask: Mask) -> Mask:
     """The mask, and what is to be zero with it: what belongs to filters that are gone."""
-    if bench.config.pruning.pattern != FILTERS:
+    if context.config.pruning.pattern != FILTERS:
         return mask
-    return companions(bench.new_model(), mask)
+    return companions(context.new_model(), mask)
 
 
-def _nothing(bench: Workbench) -> Mask:
-    state = bare_state(bench.new_model())
-    return {name: torch.zeros_like(state[name], dtype=torch.bool) for name in bench.prunable}
+def _nothing(context: Context) -> Mask:
+    state = bare_state(context.new_model())
+    return {name: torch.zeros_like(state[name], dtype=torch.bool) for name in context.prunable}

@@ -24,9 +24,9 @@ from sms_dist.run import store
 from sms_dist.run.paths import METRICS, WEIGHTS, RunPaths
 from sms_dist.tasks.samples import LabelledImage, Scene, Sentence
 from sms_dist.tasks.translation import bleu_totals
+from sms_dist.training.context import set_up
 from sms_dist.training.evaluation import measured
 from sms_dist.training.predictions import predicted
-from sms_dist.training.workbench import set_up
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RANDOM = np.random.default_rng(0)
@@ -54,8 +54,8 @@ def refusal(*arguments: str | Path | int) -> str:
 
 
 def everything(opened: OpenedRun) -> list[Any]:
-    num = opened.bench.loaders.test.num_samples
-    return predicted(opened.bench, opened.models, num + 1, lambda sample: True)
+    num = opened.context.loaders.test.num_samples
+    return predicted(opened.context, opened.models, num + 1, lambda sample: True)
 
 
 def stored(run: Path, phase: int) -> dict[str, float]:
@@ -68,13 +68,13 @@ def stored(run: Path, phase: int) -> dict[str, float]:
 def run_of(folder: Path, settings: list[str]) -> Path:
     """A run with one phase as it is stored, of models whose weights were only drawn."""
     config = config_file.load(None, [*settings, "data.batch_size=3"])
-    bench, paths = set_up(config, topology.by_itself(config.engine.device)), RunPaths(folder)
+    context, paths = set_up(config, topology.by_itself(config.engine.device)), RunPaths(folder)
     for phase, target in ((0, paths.dense), (1, paths.soup(1))):
-        state = bench.new_model().state_dict()
+        state = context.new_model().state_dict()
         if phase:
-            state |= {name: torch.roll(state[name], 1) for name in bench.prunable}
-        state, metrics = measured(bench, state, bench.at.world)
-        soup = {"phase": 1, "sparsity": 0.5, "score": bench.task.score, "candidates": []}
+            state |= {name: torch.roll(state[name], 1) for name in context.prunable}
+        state, metrics = measured(context, state, context.mesh.world)
+        soup = {"phase": 1, "sparsity": 0.5, "score": context.task.score, "candidates": []}
         document = {**soup, "soup": metrics} if phase else metrics
         store.save(target, {WEIGHTS: state}, {METRICS: document})
     paths.config.write_text(config_file.dump(config_file.load(None, [*settings, *ELSEWHERE])))
@@ -141,8 +141,8 @@ def test_the_classes_shown_are_those_that_were_measured(digits: Path) -> None:
 
 def test_images_are_shown_with_the_pixels_that_are_stored(digits: Path) -> None:
     opened = open_run(digits, 1, [])
-    assert opened.bench.loaders.stored_test is not None
-    images, targets = opened.bench.loaders.stored_test(0, 20)
+    assert opened.context.loaders.stored_test is not None
+    images, targets = opened.context.loaders.stored_test(0, 20)
     for sample in everything(opened)[:20]:
         assert np.array_equal(sample.image, images[sample.place].numpy())
         assert sample.wanted == int(targets[sample.place])
@@ -162,8 +162,8 @@ def test_a_picture_is_written_into_the_run_folder_or_where_one_wants_it(
 def test_samples_on_which_models_differ_are_found_beyond_the_first_batch(digits: Path) -> None:
     opened = open_run(digits, None, [])
     disputed = [sample for sample in everything(opened) if sample.is_disputed]
-    assert disputed[-1].place > opened.bench.config.data.batch_size
-    found = predicted(opened.bench, opened.models, 1000, lambda sample: sample.is_disputed)
+    assert disputed[-1].place > opened.context.config.data.batch_size
+    found = predicted(opened.context, opened.models, 1000, lambda sample: sample.is_disputed)
     assert [sample.place for sample in found] == [sample.place for sample in disputed]
     assert call(digits, "--differing", "--num", 2).exit_code == 0
 
@@ -227,7 +227,7 @@ def test_the_miou_of_an_image_is_its_own_and_missing_where_no_pixel_counts(stree
 
 
 def test_a_moved_data_set_is_named_with_set(streets: Path, tmp_path: Path) -> None:
-    shards = Path(open_run(streets, None, []).bench.config.data.path or "")
+    shards = Path(open_run(streets, None, []).context.config.data.path or "")
     moved = shards.rename(tmp_path / "moved")
     try:
         assert f"data.path={shards} is no folder" in refusal(streets)
@@ -255,8 +255,8 @@ def test_the_translations_shown_are_those_that_were_measured(texts: Path) -> Non
     references = [sample.reference for sample in found]
     for phase, model in enumerate(opened.models):
         said = bleu_totals([sample.translations[phase] for sample in found], references)
-        batches = opened.bench.loaders.test.part(0, 1)
-        totals = sum(opened.bench.task.totals(model, batch) for batch in batches)
+        batches = opened.context.loaders.test.part(0, 1)
+        totals = sum(opened.context.task.totals(model, batch) for batch in batches)
         assert torch.equal(said, totals[-len(said) :])
 
 

@@ -29,9 +29,9 @@ EACH = pytest.mark.parametrize("options", [{}, {"momentum": 0.0}, {"optimizer": 
 
 
 def optimizer_of(model, **options):
-    at = topology.by_itself(device="cpu")
+    mesh = topology.by_itself(device="cpu")
     config = PretrainConfig(weight_decay=1e-2, **options)
-    return make_optimizer(Job(model, {}, at.data, at, EngineConfig(), config, 8))
+    return make_optimizer(Job(model, {}, mesh.data, mesh, EngineConfig(), config, 8))
 
 
 def convolution():

@@ -15,7 +15,7 @@ from sms_dist.mesh.control import Control, Stopped
 from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.run.logbook import Logbook
 from sms_dist.run.paths import RunPaths
-from sms_dist.training.workbench import set_up
+from sms_dist.training.context import set_up
 
 ALONE, CPU = Axis(None, 0, 1), torch.device("cpu")
 
@@ -42,9 +42,9 @@ class StopsAfter(Control):
 def started(settings, folder, steps=-1):
     """(weights by file, control) of one start; the weights are None where it was stopped."""
     control, config = StopsAfter(steps), Config(**settings)
-    bench = set_up(config, Topology(ALONE, ALONE, ALONE, None, CPU, control))
+    context = set_up(config, Topology(ALONE, ALONE, ALONE, None, CPU, control))
     folder.mkdir(exist_ok=True)
-    book = Logbook(
+    log = Logbook(
         RunPaths(folder),
         is_main=True,
         group=0,
@@ -54,7 +54,7 @@ def started(settings, folder, steps=-1):
         score="accuracy",
     )
     try:
-        run(bench, book)
+        run(context, log)
     except Stopped:
         return None, control
     return weights(folder), control

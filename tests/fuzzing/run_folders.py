@@ -33,8 +33,8 @@ from sms_dist.run.find import chosen, finished
 from sms_dist.run.paths import HISTORY, MANIFEST, METRICS, WEIGHTS, RunPaths
 from sms_dist.run.run_folder import environment, open_run
 from sms_dist.run.schema import CompileFile, PackingFile
+from sms_dist.training.context import set_up
 from sms_dist.training.dense_file import load_dense
-from sms_dist.training.workbench import set_up
 
 MAIN = Path(__file__).resolve().parents[2] / "launcher" / "main.py"
 SMALL = (
@@ -63,7 +63,7 @@ def prepare_documents(scratch: Path, run: Path) -> Callable[[Random], Read]:
     names = ("*.json", "*.jsonl", "*.yaml")
     files = sorted(path for name in names for path in paths.root.rglob(name))
     good = {path: path.read_bytes() for path in paths.root.rglob("*") if path.is_file()}
-    bench = _bench()
+    context = _context()
 
     def make(chance: Random) -> Read:
         for path in good:
@@ -75,8 +75,8 @@ def prepare_documents(scratch: Path, run: Path) -> Callable[[Random], Read]:
         _summed(file)
         kind = chance.randrange(3)
         if kind == 0:
-            return lambda: _resumed(paths, bench)
-        return (lambda: _reported(paths)) if kind == 1 else (lambda: _loaded(paths, bench, file))
+            return lambda: _resumed(paths, context)
+        return (lambda: _reported(paths)) if kind == 1 else (lambda: _loaded(paths, context, file))
 
     return make
 
@@ -85,7 +85,7 @@ def prepare_weights(scratch: Path, run: Path) -> Callable[[Random], Read]:
     """Of safetensors files, their headers above all, and of state dicts that torch saved."""
     folder = scratch / "weights"
     shutil.copytree(run / "phase_1" / "soup", folder)
-    bench = _bench()
+    context = _context()
     files = sorted(run.rglob("*.safetensors"))
     good = tuple(file.read_bytes() for file in files)
     state = safetensors.torch.load(good[0])
@@ -98,16 +98,18 @@ def prepare_weights(scratch: Path, run: Path) -> Callable[[Random], Read]:
         if chance.random() < 0.2:
             path = folder / "w.pt"
             path.write_bytes(mutated_bytes(chance, chance.choice(pickled), tuple(pickled)))
-            return lambda: _fitted(path, bench)
+            return lambda: _fitted(path, context)
         path = folder / WEIGHTS
         path.write_bytes(_mutated_header(chance, chance.choice(good), good))
         _summed(path)
-        return chance.choice((lambda: _fitted(path, bench), lambda: _stored(folder, path, bench)))
+        return chance.choice(
+            (lambda: _fitted(path, context), lambda: _stored(folder, path, context))
+        )
 
     return make
 
 
-def _bench() -> Any:
+def _context() -> Any:
     config = config_file.load(None, SMALL)
     return set_up(config, topology.by_itself(config.engine.device, config.engine.threads))
 
@@ -165,13 +167,13 @@ def _reported(paths: RunPaths) -> None:
         text(table, 100)
 
 
-def _resumed(paths: RunPaths, bench: Any) -> None:
-    open_run(paths, bench.config, START)
+def _resumed(paths: RunPaths, context: Any) -> None:
+    open_run(paths, context.config, START)
     for group in progress.read_all(paths.progress).values():
         assert group.fraction is None or group.fraction <= 1
 
 
-def _loaded(paths: RunPaths, bench: Any, file: Path) -> None:
+def _loaded(paths: RunPaths, context: Any, file: Path) -> None:
     journal.read(paths.journal)
     decided_before(paths.packing, PackingFile)
     decided_before(paths.compile, CompileFile)
@@ -188,16 +190,16 @@ def _loaded(paths: RunPaths, bench: Any, file: Path) -> None:
         for name in names:
             store.load_document(file.parent, name)
     if file.name == HISTORY or file.parent == paths.dense:
-        source = bench.config.pretrain.model_copy(update={"from_": str(paths.root)})
-        config = bench.config.model_copy(update={"pretrain": source})
-        load_dense(replace(bench, config=config))
+        source = context.config.pretrain.model_copy(update={"from_": str(paths.root)})
+        config = context.config.model_copy(update={"pretrain": source})
+        load_dense(replace(context, config=config))
 
 
-def _fitted(path: Path, bench: Any) -> None:
-    weights.read(str(path), bench.new_model(), name="digits_cnn")
+def _fitted(path: Path, context: Any) -> None:
+    weights.read(str(path), context.new_model(), name="digits_cnn")
 
 
-def _stored(folder: Path, path: Path, bench: Any) -> None:
+def _stored(folder: Path, path: Path, context: Any) -> None:
     store.load_tensors(folder, path.name)
-    source = bench.config.pretrain.model_copy(update={"from_": str(path)})
-    load_dense(replace(bench, config=bench.config.model_copy(update={"pretrain": source})))
+    source = context.config.pretrain.model_copy(update={"from_": str(path)})
+    load_dense(replace(context, config=context.config.model_copy(update={"pretrain": source})))

@@ -85,9 +85,9 @@ def check_text(root: Path, times: int) -> None:
 
 
 def append(root: Path, done: Done) -> None:
-    book = Journal(root / "journal.jsonl")
+    log = Journal(root / "journal.jsonl")
     for number in range(3):
-        book.write(OtherEvent(event="epoch", number=number, note="x" * 50))
+        log.write(OtherEvent(event="epoch", number=number, note="x" * 50))
         done()
 
 

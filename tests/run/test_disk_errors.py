@@ -100,22 +100,22 @@ def test_a_full_journal_is_named(tmp_path: Path) -> None:
 
 def test_an_event_that_did_not_fit_is_not_read_and_the_next_one_is(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    book = Journal(path)
-    book.write(OtherEvent(event="start"))
+    log = Journal(path)
+    log.write(OtherEvent(event="start"))
     with largest_file(path.stat().st_size + 30), pytest.raises(ValueError, match=r"journal\.jsonl"):
-        book.write(OtherEvent(event="epoch", note="x" * 50))
+        log.write(OtherEvent(event="epoch", note="x" * 50))
     assert [event.event for event in read(path)] == ["start"]
-    book.write(OtherEvent(event="done"))
+    log.write(OtherEvent(event="done"))
     assert [event.event for event in read(path)] == ["start", "done"]
 
 
 def test_a_journal_that_was_removed_is_not_begun_anew(tmp_path: Path) -> None:
-    book = Journal(tmp_path / "journal.jsonl")
-    book.write(OtherEvent(event="start"))
-    book.path.unlink()
+    log = Journal(tmp_path / "journal.jsonl")
+    log.write(OtherEvent(event="start"))
+    log.path.unlink()
     with pytest.raises(ValueError, match=r"journal.jsonl could not be written: it is gone"):
-        book.write(OtherEvent(event="done"))
-    assert not book.path.exists()
+        log.write(OtherEvent(event="done"))
+    assert not log.path.exists()
 
 
 def test_progress_that_cannot_be_written_is_said_once_and_shown_when_it_can(

@@ -16,8 +16,8 @@ from sms_dist.data.resident import Resident
 from sms_dist.mesh.division import NUM_PARTS
 from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.tasks.classification import Classification
+from sms_dist.training.context import set_up
 from sms_dist.training.evaluation import evaluate, measured
-from sms_dist.training.workbench import set_up
 
 ALONE, CPU = Axis(None, 0, 1), torch.device("cpu")
 HERE = Topology(ALONE, ALONE, ALONE, None, CPU)
@@ -86,7 +86,7 @@ def test_weights_and_statistics_are_left_as_they_are():
 
 
 @pytest.fixture(scope="module")
-def bench():
+def context():
     config = Config(
         data={"name": "digits", "train_samples": 200, "validation": 0.2},
         model={"options": {"width": 4}},
@@ -94,33 +94,33 @@ def bench():
     return set_up(config, HERE)
 
 
-def test_the_metrics_of_a_state_do_not_depend_on_its_batch_norm_statistics(bench):
-    state = bench.new_model().state_dict()
+def test_the_metrics_of_a_state_do_not_depend_on_its_batch_norm_statistics(context):
+    state = context.new_model().state_dict()
     spoilt = {name: t * 3 + 1 if "running" in name else t for name, t in state.items()}
     without = {name: t for name, t in state.items() if "norm" not in name or "running" not in name}
-    first, metrics = measured(bench, state, ALONE)
+    first, metrics = measured(context, state, ALONE)
     for other in (spoilt, without):
-        again, same = measured(bench, other, ALONE)
+        again, same = measured(context, other, ALONE)
         assert same == metrics
         assert all(torch.equal(again[name], first[name]) for name in first)
 
 
-def test_a_measured_state_has_all_tensors_and_the_weights_it_had(bench):
-    model = bench.new_model()
-    state, metrics = measured(bench, model.state_dict(), ALONE)
+def test_a_measured_state_has_all_tensors_and_the_weights_it_had(context):
+    model = context.new_model()
+    state, metrics = measured(context, model.state_dict(), ALONE)
     assert list(state) == list(model.state_dict())
     assert all(torch.equal(state[name], p) for name, p in model.named_parameters())
     assert not any(tensor.requires_grad for tensor in state.values())
     assert metrics.keys() == {f"{s}_{m}" for s in ("test", "validation") for m in METRICS}
 
 
-def test_validation_and_test_metrics_are_those_of_their_splits(bench):
-    state, metrics = measured(bench, bench.new_model().state_dict(), ALONE)
-    model = bench.load(state)
-    for name, split in (("test", bench.loaders.test), ("validation", bench.loaders.validation)):
-        found = evaluate(bench.task, model, split, ALONE)
+def test_validation_and_test_metrics_are_those_of_their_splits(context):
+    state, metrics = measured(context, context.new_model().state_dict(), ALONE)
+    model = context.load(state)
+    for name, split in (("test", context.loaders.test), ("validation", context.loaders.validation)):
+        found = evaluate(context.task, model, split, ALONE)
         assert found == {m: metrics[f"{name}_{m}"] for m in METRICS}
-    assert bench.loaders.validation.num_samples == 40
+    assert context.loaders.validation.num_samples == 40
 
 
 def test_without_validation_samples_only_the_test_set_is_measured():

@@ -20,10 +20,10 @@ from sms_dist.methods import recipe
 from sms_dist.pruning.mask import apply_, full_mask, prunable_names
 from sms_dist.schedules.retraining import History
 from sms_dist.tasks.classification import Classification
+from sms_dist.training.context import set_up
 from sms_dist.training.loop import Run, Training, train
 from sms_dist.training.meter import Meter
 from sms_dist.training.retrain import Start, retrain
-from sms_dist.training.workbench import set_up
 
 ALONE, CPU = Axis(None, 0, 1), torch.device("cpu")
 HERE = Topology(ALONE, ALONE, ALONE, None, CPU)
@@ -289,15 +289,15 @@ def test_a_candidate_that_diverges_is_reported_and_no_error(clip_norm):
         pretrain={"clip_norm": clip_norm, "weight_decay": 0.0},
         retrain={"epochs": 3, "schedule": "ft"},
     )
-    bench = set_up(config, HERE)
-    model = bench.new_model()
+    context = set_up(config, HERE)
+    model = context.new_model()
     mask = random_mask(model)
     phase = recipe(config).phases[0]
     candidate = phase.candidates[0]
     history = History((1e38,), 1)
     start = Start(phase, model.state_dict(), mask, mask, history, distance=1.0)
     apply_(start.state, mask)
-    found = retrain(bench, start, candidate, Recorder(), NOBODY)
+    found = retrain(context, start, candidate, Recorder(), NOBODY)
     assert not found.is_finite
     assert len(found.epochs) == 1
 

@@ -10,12 +10,12 @@ from sms_dist.config import Config
 from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.pruning.mask import apply_
 from sms_dist.soups.rules import RULES, average
+from sms_dist.training.context import set_up
 from sms_dist.training.diagnostics import loss_barrier
 from sms_dist.training.evaluation import measured
 from sms_dist.training.merge import as_mixed, merge
 from sms_dist.training.mixer import Mixer, packing_of
 from sms_dist.training.oracle import SoupOracle
-from sms_dist.training.workbench import set_up
 
 ALONE, CPU = Axis(None, 0, 1), torch.device("cpu")
 HERE = Topology(ALONE, ALONE, ALONE, None, CPU)
@@ -25,7 +25,7 @@ SCORES = {0: 0.2, 2: 0.4, 5: 0.3}
 POINT = [0.5, 0.2, 0.3]
 
 
-def workbench(**soup):
+def new_context(**soup):
     return set_up(
         Config(
             data={"name": "digits", "train_samples": 300, "validation": 0.3, "batch_size": 32},
@@ -36,48 +36,48 @@ def workbench(**soup):
     )
 
 
-def mixer_of(bench, own, owners, mask):
-    return Mixer(bench.at, packing_of(bench, mask), own, owners)
+def mixer_of(context, own, owners, mask):
+    return Mixer(context.mesh, packing_of(context, mask), own, owners)
 
 
-def merged(bench, name, scores, own, owners, mask, **more):
-    return merge(bench, name, scores, own, owners, packing_of(bench, mask), **more)
+def merged(context, name, scores, own, owners, mask, **more):
+    return merge(context, name, scores, own, owners, packing_of(context, mask), **more)
 
 
 @pytest.fixture(scope="module")
-def bench():
-    return workbench()
+def context():
+    return new_context()
 
 
-def random_mask(bench, seed):
-    generator, like = torch.Generator().manual_seed(seed), bench.new_model().state_dict()
+def random_mask(context, seed):
+    generator, like = torch.Generator().manual_seed(seed), context.new_model().state_dict()
     return {
-        name: torch.rand(like[name].shape, generator=generator) < 0.7 for name in bench.prunable
+        name: torch.rand(like[name].shape, generator=generator) < 0.7 for name in context.prunable
     }
 
 
 @pytest.fixture(scope="module")
-def mask(bench):
-    return random_mask(bench, 1)
+def mask(context):
+    return random_mask(context, 1)
 
 
-def near(bench, mask, seed, scale):
+def near(context, mask, seed, scale):
     """A masked model some way from the initial one."""
-    generator, state = torch.Generator().manual_seed(seed), bench.new_model().state_dict()
-    for name in bench.parameters:
+    generator, state = torch.Generator().manual_seed(seed), context.new_model().state_dict()
+    for name in context.parameters:
         state[name] += scale * torch.randn(state[name].shape, generator=generator)
     apply_(state, mask)
     return state
 
 
 @pytest.fixture(scope="module")
-def candidates(bench, mask):
-    return {i: near(bench, mask, seed=i, scale=0.3) for i in INDICES}
+def candidates(context, mask):
+    return {i: near(context, mask, seed=i, scale=0.3) for i in INDICES}
 
 
 @pytest.fixture(scope="module")
-def teacher(bench):
-    return near(bench, {}, seed=9, scale=0.5)
+def teacher(context):
+    return near(context, {}, seed=9, scale=0.5)
 
 
 def half(state):
@@ -96,9 +96,9 @@ def mean(states):
 def whole():
     """Validation is the training set in one batch: its statistics are those of batch norm."""
     data = {"name": "digits", "train_samples": 200, "batch_size": 200}
-    bench = set_up(Config(data=data, model={"options": {"width": 4}}), HERE)
-    loaders = dataclasses.replace(bench.loaders, validation=bench.loaders.train)
-    return dataclasses.replace(bench, loaders=loaders)
+    context = set_up(Config(data=data, model={"options": {"width": 4}}), HERE)
+    loaders = dataclasses.replace(context.loaders, validation=context.loaders.train)
+    return dataclasses.replace(context, loaders=loaders)
 
 
 @pytest.mark.parametrize("view", [as_mixed, half])
@@ -120,51 +120,51 @@ def test_the_gradient_by_the_coefficients_equals_finite_differences(
     assert max(map(abs, differences)) > 0.05
 
 
-def test_the_learned_objective_is_the_validation_loss(bench, mask, candidates):
-    oracle = SoupOracle(bench, mixer_of(bench, candidates, OWNERS, mask), as_mixed)
+def test_the_learned_objective_is_the_validation_loss(context, mask, candidates):
+    oracle = SoupOracle(context, mixer_of(context, candidates, OWNERS, mask), as_mixed)
     assert oracle.objective(POINT)[0] == pytest.approx(oracle.loss(POINT), rel=1e-6)
     assert oracle.metrics(POINT)["validation_loss"] == oracle.loss(POINT)
     assert oracle.metrics(POINT)["validation_accuracy"] == oracle.score(POINT)
 
 
-def test_the_divergence_of_the_teacher_from_itself_is_zero(bench, teacher):
-    mixer = mixer_of(bench, {0: teacher}, {0: 0}, {})
-    value, gradient = SoupOracle(bench, mixer, as_mixed, teacher).objective([1.0])
+def test_the_divergence_of_the_teacher_from_itself_is_zero(context, teacher):
+    mixer = mixer_of(context, {0: teacher}, {0: 0}, {})
+    value, gradient = SoupOracle(context, mixer, as_mixed, teacher).objective([1.0])
     assert value == pytest.approx(0, abs=1e-6)
     assert gradient == pytest.approx([0], abs=1e-5)
 
 
 @torch.no_grad()
 def test_the_distilled_objective_is_the_mean_divergence_of_the_soup_from_the_teacher(
-    bench, mask, candidates, teacher
+    context, mask, candidates, teacher
 ):
-    mixer = mixer_of(bench, candidates, OWNERS, mask)
-    states = [measured(bench, state, ALONE)[0] for state in (teacher, mixer.mixed(POINT))]
-    inputs = torch.cat([batch.inputs[0] for batch in bench.loaders.validation.part(0, 1)])
-    p, q = (bench.load(state).eval()(inputs).double().softmax(1) for state in states)
+    mixer = mixer_of(context, candidates, OWNERS, mask)
+    states = [measured(context, state, ALONE)[0] for state in (teacher, mixer.mixed(POINT))]
+    inputs = torch.cat([batch.inputs[0] for batch in context.loaders.validation.part(0, 1)])
+    p, q = (context.load(state).eval()(inputs).double().softmax(1) for state in states)
     wanted = float((p * (p / q).log()).sum(1).mean())
     with torch.enable_grad():
-        found, _ = SoupOracle(bench, mixer, as_mixed, teacher).objective(POINT)
+        found, _ = SoupOracle(context, mixer, as_mixed, teacher).objective(POINT)
     assert found == pytest.approx(wanted, rel=1e-5)
 
 
-def test_distilled_prefers_the_candidate_that_is_the_teacher(bench, candidates, teacher):
+def test_distilled_prefers_the_candidate_that_is_the_teacher(context, candidates, teacher):
     states = {0: candidates[0], 1: teacher, 2: candidates[2]}
     scores, owners = dict.fromkeys(states, 0.5), dict.fromkeys(states, 0)
-    soup = merged(bench, "distilled", scores, states, owners, {}, teacher=teacher)
+    soup = merged(context, "distilled", scores, states, owners, {}, teacher=teacher)
     assert soup.coefficients[1] > 0.4
     assert sum(soup.coefficients.values()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("name", ["learned", "distilled"])
 def test_a_learned_soup_is_never_worse_than_the_uniform_one_on_its_objective(
-    bench, mask, candidates, teacher, name
+    context, mask, candidates, teacher, name
 ):
     prejudiced = candidates[2]["classifier.bias"] + 9 * (torch.arange(10) == 3)
     states = candidates | {2: candidates[2] | {"classifier.bias": prejudiced}}
-    soup = merged(bench, name, SCORES, states, OWNERS, mask, teacher=teacher)
-    mixer = mixer_of(bench, states, OWNERS, mask)
-    oracle = SoupOracle(bench, mixer, as_mixed, teacher if name == "distilled" else None)
+    soup = merged(context, name, SCORES, states, OWNERS, mask, teacher=teacher)
+    mixer = mixer_of(context, states, OWNERS, mask)
+    oracle = SoupOracle(context, mixer, as_mixed, teacher if name == "distilled" else None)
     found = oracle.objective(list(soup.coefficients.values()))[0]
     assert found < oracle.objective(average(range(3), 3))[0]
     assert min(soup.coefficients, key=soup.coefficients.__getitem__) == 2
@@ -173,10 +173,10 @@ def test_a_learned_soup_is_never_worse_than_the_uniform_one_on_its_objective(
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_soup_is_its_coefficients_times_its_candidates(bench, mask, candidates, teacher, name):
-    soup = merged(bench, name, SCORES, candidates, OWNERS, mask, teacher=teacher)
+def test_a_soup_is_its_coefficients_times_its_candidates(context, mask, candidates, teacher, name):
+    soup = merged(context, name, SCORES, candidates, OWNERS, mask, teacher=teacher)
     assert list(soup.coefficients) == list(INDICES)
-    assert list(soup.state) == list(bench.parameters)
+    assert list(soup.state) == list(context.parameters)
     for parameter, tensor in soup.state.items():
         wanted = sum(c * candidates[i][parameter] for i, c in soup.coefficients.items())
         torch.testing.assert_close(tensor, wanted)
@@ -184,13 +184,13 @@ def test_a_soup_is_its_coefficients_times_its_candidates(bench, mask, candidates
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_single_candidate_is_its_soup(bench, mask, candidates, teacher, name):
-    soup = merged(bench, name, {2: 0.1}, candidates, {2: 0}, mask, teacher=teacher)
+def test_a_single_candidate_is_its_soup(context, mask, candidates, teacher, name):
+    soup = merged(context, name, {2: 0.1}, candidates, {2: 0}, mask, teacher=teacher)
     assert soup.coefficients == {2: 1.0}
     assert all(torch.equal(tensor, candidates[2][n]) for n, tensor in soup.state.items())
 
 
-def test_what_is_measured_is_the_view_and_what_is_returned_is_not(bench, mask, candidates):
+def test_what_is_measured_is_the_view_and_what_is_returned_is_not(context, mask, candidates):
     seen = []
 
     def nothing(state):
@@ -198,35 +198,35 @@ def test_what_is_measured_is_the_view_and_what_is_returned_is_not(bench, mask, c
         return {name: torch.zeros_like(tensor) for name, tensor in state.items()}
 
     scores = dict.fromkeys(INDICES, 0.0)  # models of zeros are as good: all may join
-    soup = merged(bench, "greedy", scores, candidates, OWNERS, mask, view=nothing)
+    soup = merged(context, "greedy", scores, candidates, OWNERS, mask, view=nothing)
     assert list(soup.coefficients.values()) == pytest.approx([1 / 3] * 3)
     assert len(seen) == 2
     assert all((tensor != 0).any() for tensor in soup.state.values())
-    best = merged(bench, "greedy", dict.fromkeys(INDICES, 0.9), candidates, OWNERS, mask)
+    best = merged(context, "greedy", dict.fromkeys(INDICES, 0.9), candidates, OWNERS, mask)
     assert list(best.coefficients.values()) == [1.0, 0.0, 0.0]  # nobody reaches 90 %
 
 
 def test_soups_of_pairs_are_measured_and_compared_with_the_better_candidate(mask, candidates):
-    bench, accuracies = workbench(pairs=True), {0: 0.1, 2: 0.3, 5: 0.2}
-    soup = merged(bench, "uniform", SCORES, candidates, OWNERS, mask, test_scores=accuracies)
+    context, accuracies = new_context(pairs=True), {0: 0.1, 2: 0.3, 5: 0.2}
+    soup = merged(context, "uniform", SCORES, candidates, OWNERS, mask, test_scores=accuracies)
     assert [pair.candidates for pair in soup.pairs] == [(0, 2), (0, 5), (2, 5)]
     assert [pair.better_candidate for pair in soup.pairs] == [0.3, 0.2, 0.3]
     for (i, j), pair in zip(combinations(INDICES, 2), soup.pairs, strict=True):
-        _, metrics = measured(bench, mean([candidates[i], candidates[j]]), ALONE)
+        _, metrics = measured(context, mean([candidates[i], candidates[j]]), ALONE)
         for key in ("test_accuracy", "validation_accuracy", "test_loss"):
             assert pair.metrics[key] == pytest.approx(metrics[key], abs=2e-3)
 
 
-def test_pairs_and_barrier_are_left_out_unless_asked_for(bench, mask, candidates):
-    soup = merged(bench, "uniform", SCORES, candidates, OWNERS, mask)
+def test_pairs_and_barrier_are_left_out_unless_asked_for(context, mask, candidates):
+    soup = merged(context, "uniform", SCORES, candidates, OWNERS, mask)
     assert soup.pairs == []
     assert "loss_barrier_max" not in soup.distances
     assert soup.distances["l2_mean"] > 0
 
 
 def test_between_equal_candidates_there_is_no_barrier(mask, candidates):
-    bench, equal = workbench(loss_barrier=True), dict.fromkeys(INDICES, candidates[0])
-    soup = merged(bench, "uniform", SCORES, equal, OWNERS, mask)
+    context, equal = new_context(loss_barrier=True), dict.fromkeys(INDICES, candidates[0])
+    soup = merged(context, "uniform", SCORES, equal, OWNERS, mask)
     assert soup.distances["loss_barrier_max"] == pytest.approx(0, abs=1e-6)
 
 
@@ -246,6 +246,6 @@ def test_a_barrier_is_what_stands_above_the_line_between_two_candidates(height, 
     assert loss_barrier(Ridge(height), 3) == pytest.approx(barrier)
 
 
-def test_distilled_without_a_teacher_is_our_own_mistake(bench, mask, candidates):
+def test_distilled_without_a_teacher_is_our_own_mistake(context, mask, candidates):
     with pytest.raises(AssertionError, match="distilled"):
-        merged(bench, "distilled", SCORES, candidates, OWNERS, mask)
+        merged(context, "distilled", SCORES, candidates, OWNERS, mask)

@@ -61,12 +61,12 @@ def samples(
     if is_differing and len(opened.models) == 1:
         raise ValueError(f"--differing: {opened.names[0]} is the only model here; leave it out")
     found = predicted(
-        opened.bench, opened.models, num, lambda sample: sample.is_disputed or not is_differing
+        opened.context, opened.models, num, lambda sample: sample.is_disputed or not is_differing
     )
     if not found:
-        count = opened.bench.loaders.test.num_samples
+        count = opened.context.loaders.test.num_samples
         click.echo(f"the models agree on all {count} test samples")
-    elif opened.bench.info.task == "translation":
+    elif opened.context.info.task == "translation":
         _tell(found, opened, target)
     else:
         _draw(found, opened, target or run / PICTURE)
@@ -85,7 +85,7 @@ def _tell(found: Sequence[Any], opened: OpenedRun, target: Path | None) -> None:
 def _draw(found: Sequence[Any], opened: OpenedRun, target: Path) -> None:
     from sms_dist.reports.sample_sheets import labelled_sheet, scene_sheet
 
-    info = opened.bench.info
+    info = opened.context.info
     sheet = scene_sheet if info.task == "segmentation" else labelled_sheet
     _write(target, _png(sheet(found, opened.facts, opened.names, info)))
 

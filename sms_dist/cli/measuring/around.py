@@ -53,14 +53,14 @@ def short_run(config: Config, num_ranks: int) -> Config:
 
 
 def with_few_samples(session: Session) -> Session:
-    bench = session.bench
-    size, old = bench.config.data.batch_size, bench.loaders
+    context = session.context
+    size, old = context.config.data.batch_size, context.loaders
 
     def few(loader: Loader) -> Loader:
         return Excerpt(loader, size, BATCHES * size)
 
     loaders = Loaders(few(old.train), few(old.validation), few(old.test), old.pixels)
-    return replace(session, bench=replace(bench, loaders=loaders))
+    return replace(session, context=replace(context, loaders=loaders))
 
 
 def around(session: Session, rates: Rates, begun: float, ended: float) -> Rates:
@@ -93,8 +93,8 @@ def around(session: Session, rates: Rates, begun: float, ended: float) -> Rates:
 
 def _known(session: Session, rates: Rates) -> Forecast:
     """The forecast of the short run as if there was nothing around."""
-    bench, (host,) = session.bench, rates.hosts
-    loaders = bench.loaders
+    context, (host,) = session.context, rates.hosts
+    loaders = context.loaders
     splits = (loaders.train, loaders.validation, loaders.test)
     samples = Samples(*(split.num_samples for split in splits))
     sizes = replace(session.plan.sizes, steps_per_epoch=loaders.train.num_steps)
@@ -103,7 +103,7 @@ def _known(session: Session, rates: Rates) -> Forecast:
         for item in session.plan.phases
     )
     plan = replace(session.plan, sizes=sizes, phases=phases)
-    work = Work(bench.config, plan, samples, bench.info.num_classes, is_classification=False)
+    work = Work(context.config, plan, samples, context.info.num_classes, is_classification=False)
     return forecast(work, rates, Layout(host.processes, host.processes, 1, INSTANT, INSTANT))
 
 

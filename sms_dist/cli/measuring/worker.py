@@ -30,7 +30,7 @@ from sms_dist.mesh.collectives import gather_json
 from sms_dist.mesh.topology import world_size
 from sms_dist.methods import recipe
 from sms_dist.start.session import Session
-from sms_dist.training.workbench import Workbench
+from sms_dist.training.context import Context
 
 FOUND = "rates.json"
 
@@ -55,17 +55,17 @@ def main(
             search_beside(config_file)
         config = load(config_file, settings)
         session = Session.open(short_run(config, world_size()), folder / "run")
-        config = config.model_copy(update={"engine": session.bench.config.engine})
+        config = config.model_copy(update={"engine": session.context.config.engine})
         opened = time.time()
-        decided = _decided(session.bench, config)
-        rates = _rates(session, config, Speeds(session.bench, decided, folder, seconds), steps)
+        decided = _decided(session.context, config)
+        rates = _rates(session, config, Speeds(session.context, decided, folder, seconds), steps)
         begun += time.time() - opened  # a run does not measure on its way to the first step
         session = with_few_samples(session)
         session.run()
     except ValueError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr, flush=True)
         os._exit(BAD_INPUT)
-    if session.bench.at.world.is_first:
+    if session.context.mesh.world.is_first:
         ended = time.time()
         known = around(session, rates, begun, ended)
         write_text(folder / FOUND, json_text({"ended": ended, "rates": known.model_dump()}))
@@ -73,17 +73,17 @@ def main(
     os._exit(DONE)
 
 
-def _decided(bench: Workbench, config: Config) -> Config:
+def _decided(context: Context, config: Config) -> Config:
     """engine.compile=auto as a run of it would choose here. Every rank must call."""
     if config.engine.compile != "auto":
         return config
-    mode, _ = tried(replace(bench, config=config, recipe=recipe(config)))
+    mode, _ = tried(replace(context, config=config, recipe=recipe(config)))
     return compiled_as(config, mode)
 
 
 def _rates(session: Session, config: Config, speeds: Speeds, steps: int) -> Rates:
     """All but what is around the steps. Every rank must call."""
-    bench, device = session.bench, session.bench.at.device
+    context, device = session.context, session.context.mesh.device
     part, whole = speeds.trained(SMALL_SHARE, steps), speeds.trained(1, steps)
     apart = whole.samples - part.samples
     sample = (whole.seconds - part.seconds) / apart if apart else 0.0
@@ -99,12 +99,12 @@ def _rates(session: Session, config: Config, speeds: Speeds, steps: int) -> Rate
         "process_bytes": whole.peak_bytes - _model_bytes(session, config, memory),
     }
     host = HostRates(
-        processes=bench.at.world.size,
+        processes=context.mesh.world.size,
         start_seconds=0.0,
         dense_seconds=0.0,
         candidate_seconds=0.0,
         phase_seconds=0.0,
-        **_slowest(bench, found),
+        **_slowest(context, found),
         **_link(speeds),
     )
     return Rates(
@@ -117,13 +117,13 @@ def _rates(session: Session, config: Config, speeds: Speeds, steps: int) -> Rate
 
 def _model_bytes(session: Session, config: Config, sample_bytes: float) -> float:
     """What the forecast says of a training of one candidate, besides the process."""
-    work = work_of(config, session.bench.info, session.plan)
+    work = work_of(config, session.context.info, session.plan)
     return training_bytes(work, sample_bytes, num_ranks=1, num_held=0)
 
 
-def _slowest(bench: Workbench, found: dict[str, float]) -> dict[str, Any]:
+def _slowest(context: Context, found: dict[str, float]) -> dict[str, Any]:
     """Of all ranks: who is done waits for the others. Every rank must call."""
-    everyone = gather_json(found, bench.at.world, bench.at.device)
+    everyone = gather_json(found, context.mesh.world, context.mesh.device)
     slowest = {name: max(own[name] for own in everyone) for name in found}
     return slowest | {"process_bytes": max(0, round(slowest["process_bytes"]))}
 

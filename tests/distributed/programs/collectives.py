@@ -36,18 +36,18 @@ from sms_dist.tasks import make_task
 from sms_dist.training.batch_norm import recompute_
 from sms_dist.training.evaluation import evaluate
 
-at = topology.start(ranks_per_candidate=int(sys.argv[1]), device="cpu")
-world, cpu, rank = at.world, at.device, at.world.rank
+mesh = topology.start(ranks_per_candidate=int(sys.argv[1]), device="cpu")
+world, cpu, rank = mesh.world, mesh.device, mesh.world.rank
 alone = Axis(None, 0, 1)
-LAST = at.num_groups - 1
+LAST = mesh.num_groups - 1
 OWNERS = (  # the group of each candidate
     [0],
     [LAST],
     [0, LAST],
     [LAST, 0],
     [0, 0, LAST],
-    [i % at.num_groups for i in range(5)],
-    [-i % at.num_groups for i in range(7)],
+    [i % mesh.num_groups for i in range(5)],
+    [-i % mesh.num_groups for i in range(7)],
 )
 LENGTHS = (1, 2, 8, 64, 1001)
 
@@ -80,8 +80,8 @@ def mixing() -> dict[str, list]:
     for owners in OWNERS:
         for length in LENGTHS:
             m, whole = len(owners), candidates(len(owners), length)
-            own = {i: whole[i] for i, group in enumerate(owners) if group == at.group}
-            shards = CandidateShards(own, dict(enumerate(owners)), length, at)
+            own = {i: whole[i] for i, group in enumerate(owners) if group == mesh.group}
+            shards = CandidateShards(own, dict(enumerate(owners)), length, mesh)
             even, uneven = [1 / m] * m, [(i + 1) / m for i in range(m)]
             first = [1.0] + [0.0] * (m - 1)
             for name, weights in (("mix", even), ("weighted", uneven), ("skipped", first)):
@@ -96,9 +96,9 @@ def gaps() -> bool:
     """Candidates are known by index, and some may be missing."""
     whole, owners = candidates(3, 10), {1: LAST, 4: 0, 6: LAST}
     own = {
-        i: row for (i, group), row in zip(owners.items(), whole, strict=True) if group == at.group
+        i: row for (i, group), row in zip(owners.items(), whole, strict=True) if group == mesh.group
     }
-    shards = CandidateShards(own, owners, 10, at)
+    shards = CandidateShards(own, owners, 10, mesh)
     return torch.equal(shards.mix([1 / 3] * 3), mix(whole, [1 / 3] * 3))
 
 
@@ -155,7 +155,7 @@ def measuring(axis: Axis) -> list:
 
 
 def firsts(num: int) -> list[int] | None:
-    axis = first_ranks(at, num)
+    axis = first_ranks(mesh, num)
     if axis is None:
         return None
     mine = torch.tensor([1.0])
@@ -188,7 +188,7 @@ found["gather_json"] = gather_json({"rank": rank, "text": "ü" * 500 * rank}, wo
 state = {"a": torch.full((3, 2), float(rank)), "b": torch.tensor(rank)}
 broadcast_state_(state, world)
 found["broadcast"] = [tensor.flatten().tolist() for tensor in (state["a"], state["b"])]
-for name, axis in (("world", world), ("data", at.data)):
+for name, axis in (("world", world), ("data", mesh.data)):
     total, expected = (sum_over_parts(part, 5, where, cpu) for where in (axis, alone))
     parts._COLUMNS = 2  # three tables, the last one narrower
     in_tables = sum_over_parts(part, 5, axis, cpu)
@@ -198,7 +198,7 @@ for name, axis in (("world", world), ("data", at.data)):
     found[f"batch norm, metrics over the {name}"] = measuring(axis)
 found["four first"] = firsts(4)
 found["two first"] = firsts(2)
-found["mesh"] = [at.group, at.data.rank, at.is_leader]
+found["mesh"] = [mesh.group, mesh.data.rank, mesh.is_leader]
 
 everyone = gather_json(found, world, cpu)
 if world.is_first:

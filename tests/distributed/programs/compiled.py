@@ -33,7 +33,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 folder = Path(sys.argv[1])
-at = topology.start(ranks_per_candidate=2, device="cpu")
+mesh = topology.start(ranks_per_candidate=2, device="cpu")
 
 
 class Tangled(nn.Module):
@@ -67,7 +67,7 @@ def new(case: str, **changes: Any) -> tuple[Engine, dict[str, Tensor]]:
         rule = make_rule("dpf", {"refresh": 3}, weights, Setup(500, 8, 1))
     config = EngineConfig(device="cpu", **(CASES[case] | changes))
     optimizer = PretrainConfig(weight_decay=1e-2)
-    return make_engine(Job(model, mask, at.data, at, config, optimizer, max(SIZES), rule)), mask
+    return make_engine(Job(model, mask, mesh.data, mesh, config, optimizer, max(SIZES), rule)), mask
 
 
 def loss(outputs: tuple[Tensor, Tensor], targets: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ def loss(outputs: tuple[Tensor, Tensor], targets: Tensor) -> Tensor:
 
 def train(engine: Engine, first: int = 0, end: int = len(SIZES)) -> None:
     for step in range(first, end):
-        size, axis = SIZES[step], at.data
+        size, axis = SIZES[step], mesh.data
         generator = torch.Generator().manual_seed(step)
         share = slice(size * axis.rank // axis.size, size * (axis.rank + 1) // axis.size)
         inputs = torch.randn(size, 1, 8, 8, generator=generator)[share]
@@ -85,7 +85,7 @@ def train(engine: Engine, first: int = 0, end: int = len(SIZES)) -> None:
 
 
 def store(case: str, what: str, engine: Engine, mask: dict[str, Tensor]) -> None:
-    place = folder / case / what / f"rank_{at.data.rank}"
+    place = folder / case / what / f"rank_{mesh.data.rank}"
     place.mkdir(parents=True)
     safetensors.torch.save_file(engine.weights(), place / "weights.safetensors")
     safetensors.torch.save_file(mask, place / "mask.safetensors")
@@ -106,6 +106,6 @@ for case in CASES:
     train(engine, SAVED)
     store(case, "resumed", engine, mask)
 
-topology.stop(at)
+topology.stop(mesh)
 sys.stdout.flush()
 os._exit(0)  # as launcher/main.py: the interpreter's teardown may abort

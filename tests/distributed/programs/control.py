@@ -12,8 +12,8 @@ from sms_dist.mesh import topology
 from sms_dist.mesh.control import Stopped
 
 folder = Path(sys.argv[1])
-at = topology.start()
-rank, control, found = at.world.rank, at.control, {}
+mesh = topology.start()
+rank, control, found = mesh.world.rank, mesh.control, {}
 control.listen(folder / "stop")
 
 
@@ -35,6 +35,6 @@ else:
     meet("one asks to stop")
 found["why"] = control.leave()
 (folder / f"{rank}.json").write_text(json.dumps(found))
-topology.stop(at)
+topology.stop(mesh)
 sys.stdout.flush()
 os._exit(0)

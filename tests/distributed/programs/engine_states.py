@@ -101,7 +101,7 @@ def cases() -> Iterator[Case]:
 folder, half_done = Path(sys.argv[1]), sys.argv[2:]
 # PyTorch computes in fp16 on a CPU; DeepSpeed only does not expect it.
 get_accelerator().is_fp16_supported = lambda: True
-at = topology.start(ranks_per_candidate=2, device="cpu")
+mesh = topology.start(ranks_per_candidate=2, device="cpu")
 
 
 def half_pruned(model: nn.Module) -> dict[str, Tensor]:
@@ -133,7 +133,7 @@ class Run:
         optimizer = PretrainConfig(weight_decay=1e-2, **case.optimizer)
         rule = rule_of(case, model)
         self.engine: Engine = make_engine(
-            Job(model, self.mask, axis, at, config, optimizer, BATCH, rule)
+            Job(model, self.mask, axis, mesh, config, optimizer, BATCH, rule)
         )
         self._candidate = candidate
         self._share = slice(BATCH * axis.rank // axis.size, BATCH * (axis.rank + 1) // axis.size)
@@ -201,13 +201,13 @@ def refused(engine: Engine, bad: dict[str, Tensor], good: dict[str, Tensor], axi
 for case in cases():
     if half_done and case.name not in half_done:
         continue
-    axis, candidate = (at.world, 0) if case.is_of_all_ranks else (at.data, at.group)
+    axis, candidate = (mesh.world, 0) if case.is_of_all_ranks else (mesh.data, mesh.group)
     place = folder / case.name / f"candidate_{candidate}" / f"rank_{axis.rank}"
     if not half_done:
         straight(case, axis, candidate, place)
         dist.barrier(axis.group)  # the first rank's file is everybody's
     go_on(case, axis, candidate, place)
 
-topology.stop(at)
+topology.stop(mesh)
 sys.stdout.flush()
 os._exit(0)  # as launcher/main.py: the interpreter's teardown may abort

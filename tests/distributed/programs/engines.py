@@ -32,7 +32,7 @@ ENGINES = {
 }
 
 folder = Path(sys.argv[1])
-at = topology.start(ranks_per_candidate=2, device="cpu")
+mesh = topology.start(ranks_per_candidate=2, device="cpu")
 
 
 def plain() -> nn.Module:
@@ -61,7 +61,7 @@ def train(case: str, model: nn.Module, axis: Axis, candidate: int, clip: float |
     mask = half_pruned(model)
     optimizer = PretrainConfig(weight_decay=1e-2, clip_norm=clip)
     config = EngineConfig(device="cpu", **engine)
-    trained = make_engine(Job(model, mask, axis, at, config, optimizer, BATCH))
+    trained = make_engine(Job(model, mask, axis, mesh, config, optimizer, BATCH))
     generator = torch.Generator().manual_seed(candidate)
     scale = 1 + 20 * candidate  # gradients of very different size
     share = slice(BATCH * axis.rank // axis.size, BATCH * (axis.rank + 1) // axis.size)
@@ -77,23 +77,29 @@ def train(case: str, model: nn.Module, axis: Axis, candidate: int, clip: float |
 
 
 for (name, engine), precision in product(ENGINES.items(), ("fp32", "bf16")):
-    for candidate in deal(range(3), at.num_groups, at.group):
+    for candidate in deal(range(3), mesh.num_groups, mesh.group):
         train(
-            f"{name}_{precision}", normed(), at.data, candidate, None, precision=precision, **engine
+            f"{name}_{precision}",
+            normed(),
+            mesh.data,
+            candidate,
+            None,
+            precision=precision,
+            **engine,
         )
 
 for name, engine in ENGINES.items():
-    for candidate in deal(range(3), at.num_groups, at.group):
-        train(f"{name}_clipped", plain(), at.data, candidate, 0.1, **engine)
-        train(f"{name}_pieces", plain(), at.data, candidate, 0.1, accumulation=2, **engine)
-    if at.group == 1:  # the other group stays away
-        train(f"{name}_lonely", plain(), at.data, 1, 0.1, **engine)
+    for candidate in deal(range(3), mesh.num_groups, mesh.group):
+        train(f"{name}_clipped", plain(), mesh.data, candidate, 0.1, **engine)
+        train(f"{name}_pieces", plain(), mesh.data, candidate, 0.1, accumulation=2, **engine)
+    if mesh.group == 1:  # the other group stays away
+        train(f"{name}_lonely", plain(), mesh.data, 1, 0.1, **engine)
 
-if at.world.is_first:  # one process with whole batches
+if mesh.world.is_first:  # one process with whole batches
     for candidate in range(3):
         train("single", plain(), Axis(None, 0, 1), candidate, 0.1)
         train("unclipped", plain(), Axis(None, 0, 1), candidate, None)
 
-topology.stop(at)
+topology.stop(mesh)
 sys.stdout.flush()
 os._exit(0)  # as launcher/main.py: the interpreter's teardown may abort

@@ -22,11 +22,11 @@ from sms_dist.mesh.collectives import gather_json
 from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.pruning.mask import apply_
 from sms_dist.soups.rules import RULES
+from sms_dist.training.context import Context, State, set_up
 from sms_dist.training.ensemble import ensemble
 from sms_dist.training.evaluation import measured
 from sms_dist.training.merge import merge
 from sms_dist.training.mixer import packing_of
-from sms_dist.training.workbench import State, Workbench, set_up
 
 CONFIG = Config(
     data={"name": "digits", "train_samples": 240, "validation": 0.3, "batch_size": 16},
@@ -39,18 +39,18 @@ MEASURED = CONFIG.model_copy(
 )
 INDICES = (0, 1, 3)  # candidate 2 diverged; with four groups one holds none
 SCORES = {0: 0.02, 1: 0.02, 3: 0.01}
-at = topology.start(CONFIG.engine.ranks_per_candidate, CONFIG.engine.device)
+mesh = topology.start(CONFIG.engine.ranks_per_candidate, CONFIG.engine.device)
 single = Axis(None, 0, 1)
-alone = dataclasses.replace(at, world=single, data=single, candidate=single)
+alone = dataclasses.replace(mesh, world=single, data=single, candidate=single)
 
 
 def meshed(num_groups: int) -> Topology:
     """The same ranks in another number of groups."""
-    shape = (num_groups, at.world.size // num_groups)
-    mesh = init_device_mesh("cpu", shape, mesh_dim_names=("candidate", "data"))
-    groups = {name: mesh.get_group(name) for name in ("candidate", "data")}
+    shape = (num_groups, mesh.world.size // num_groups)
+    other = init_device_mesh("cpu", shape, mesh_dim_names=("candidate", "data"))
+    groups = {name: other.get_group(name) for name in ("candidate", "data")}
     axes = {name: Axis(g, torch.distributed.get_rank(g), g.size()) for name, g in groups.items()}
-    return dataclasses.replace(at, **axes)
+    return dataclasses.replace(mesh, **axes)
 
 
 def half(state: State) -> State:
@@ -59,14 +59,14 @@ def half(state: State) -> State:
     return state | {"classifier.weight": weight * (torch.arange(weight.shape[1]) % 2)}
 
 
-def random_mask(bench: Workbench) -> dict[str, Tensor]:
-    generator, like = torch.Generator().manual_seed(1), bench.new_model().state_dict()
-    return {n: torch.rand(like[n].shape, generator=generator) < 0.6 for n in bench.prunable}
+def random_mask(context: Context) -> dict[str, Tensor]:
+    generator, like = torch.Generator().manual_seed(1), context.new_model().state_dict()
+    return {n: torch.rand(like[n].shape, generator=generator) < 0.6 for n in context.prunable}
 
 
-def candidate(bench: Workbench, seed: int) -> State:
-    generator, state = torch.Generator().manual_seed(seed), bench.new_model().state_dict()
-    for name in bench.parameters:
+def candidate(context: Context, seed: int) -> State:
+    generator, state = torch.Generator().manual_seed(seed), context.new_model().state_dict()
+    for name in context.parameters:
         state[name] += 0.3 * torch.randn(state[name].shape, generator=generator)
     return state
 
@@ -78,21 +78,21 @@ def bits(state: State) -> str:
     return hasher.hexdigest()
 
 
-def findings(bench: Workbench) -> dict[str, object]:
-    here = dataclasses.replace(bench, at=alone)
-    mask, owners = random_mask(bench), {i: i % bench.at.num_groups for i in INDICES}
+def findings(context: Context) -> dict[str, object]:
+    here = dataclasses.replace(context, mesh=alone)
+    mask, owners = random_mask(context), {i: i % context.mesh.num_groups for i in INDICES}
     states = {}
     for i in INDICES:
         state = candidate(here, i)
         apply_(state, mask)
         states[i], _ = measured(here, state, single)
-    own = {i: state for i, state in states.items() if owners[i] == bench.at.group}
-    arguments = (SCORES, own, owners, packing_of(bench, mask))
-    found: dict[str, object] = {"ensemble": ensemble(bench, own, owners)}
+    own = {i: state for i, state in states.items() if owners[i] == context.mesh.group}
+    arguments = (SCORES, own, owners, packing_of(context, mask))
+    found: dict[str, object] = {"ensemble": ensemble(context, own, owners)}
     for name in RULES:
-        soup = merge(bench, name, *arguments, view=half, teacher=candidate(here, 3))
+        soup = merge(context, name, *arguments, view=half, teacher=candidate(here, 3))
         found[name] = [list(soup.coefficients.values()), bits(soup.state)]
-    asked, accuracies = dataclasses.replace(bench, config=MEASURED), dict.fromkeys(INDICES, 0.1)
+    asked, accuracies = dataclasses.replace(context, config=MEASURED), dict.fromkeys(INDICES, 0.1)
     soup = merge(asked, "uniform", *arguments, test_scores=accuracies)
     return found | {
         "pairs": [pair.as_json() for pair in soup.pairs],
@@ -100,11 +100,11 @@ def findings(bench: Workbench) -> dict[str, object]:
     }
 
 
-whole = set_up(CONFIG, at)
+whole = set_up(CONFIG, mesh)
 meshes = {"4x1": meshed(4), "2x2": meshed(2), "1x4": meshed(1), "alone": alone}
-here = {name: findings(dataclasses.replace(whole, at=mesh)) for name, mesh in meshes.items()}
-everyone = gather_json(here, at.world, at.device)
-if at.world.is_first:
+here = {name: findings(dataclasses.replace(whole, mesh=mesh)) for name, mesh in meshes.items()}
+everyone = gather_json(here, mesh.world, mesh.device)
+if mesh.world.is_first:
     Path(sys.argv[1]).write_text(json.dumps(everyone))
 topology.stop()
 sys.stdout.flush()

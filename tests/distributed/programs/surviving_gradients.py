@@ -71,10 +71,10 @@ def train(way: str, axis: Axis, folder: Path) -> None:
         safetensors.torch.save_file(gradients, place / "weights.safetensors")
 
 
-at = topology.start(ranks_per_candidate=3, device="cpu")
-for axis in (first_ranks(at, 2), at.world):
+mesh = topology.start(ranks_per_candidate=3, device="cpu")
+for axis in (first_ranks(mesh, 2), mesh.world):
     for way in WAYS if axis is not None else ():
         train(way, axis, Path(sys.argv[1]))
-topology.stop(at)
+topology.stop(mesh)
 sys.stdout.flush()
 os._exit(0)  # as launcher/main.py: the interpreter's teardown may abort

@@ -30,10 +30,10 @@ State = dict[str, Tensor]  # of the bare model: parameters and buffers
 
 
 @dataclass(frozen=True)
-class Workbench:
+class Context:
     config: Config
     recipe: Recipe
-    at: Topology
+    mesh: Topology
     info: DatasetInfo
     loaders: Loaders
     task: Task
@@ -58,7 +58,7 @@ class Workbench:
         )
         if self.config.engine.channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return model.to(self.at.device)
+        return model.to(self.mesh.device)
 
     def comparable(self, metrics: Mapping[str, Any]) -> float:
         """The metric by which candidates are compared, of validation samples: larger is better.
@@ -81,37 +81,39 @@ class Workbench:
         return model
 
     def on_device(self, state: State) -> State:
-        return {name: tensor.to(self.at.device) for name, tensor in state.items()}
+        return {name: tensor.to(self.mesh.device) for name, tensor in state.items()}
 
 
-def set_up(config: Config, at: Topology) -> Workbench:
+def set_up(config: Config, mesh: Topology) -> Context:
     """Read the data on every rank, where a mistake of one is a mistake of all. All must call."""
-    if config.engine.precision == "fp16" and at.device.type == "cpu":
+    if config.engine.precision == "fp16" and mesh.device.type == "cpu":
         raise ValueError("engine.precision=fp16 needs CUDA; on a CPU use bf16 or fp32")
-    dataset = together(lambda: _loaded(config, at), at.world, at.device)
-    model = together(lambda: _on_meta(config, dataset.info), at.world, at.device)
-    loaders = dataset.loaders(config.data.batch_size, at.device)
-    together(lambda: _check_share(config, loaders, at.data.size), at.world, at.device)
-    return Workbench(
+    dataset = together(lambda: _loaded(config, mesh), mesh.world, mesh.device)
+    model = together(lambda: _on_meta(config, dataset.info), mesh.world, mesh.device)
+    loaders = dataset.loaders(config.data.batch_size, mesh.device)
+    together(lambda: _check_share(config, loaders, mesh.data.size), mesh.world, mesh.device)
+    return Context(
         config=config,
         recipe=recipe(config),
-        at=at,
+        mesh=mesh,
         info=dataset.info,
         loaders=loaders,
         task=make_task(dataset.info, config.data),
         parameters=tuple(name for name, _ in model.named_parameters()),
         prunable=tuple(prunable_names(model, config.pruning.keep_dense, config.pruning.embeddings)),
         macs=macs(model, _example(dataset.info)),
-        pretrain_ranks=together(lambda: _pretrain_ranks(config, at, loaders), at.world, at.device),
+        pretrain_ranks=together(
+            lambda: _pretrain_ranks(config, mesh, loaders), mesh.world, mesh.device
+        ),
     )
 
 
-def _loaded(config: Config, at: Topology) -> Dataset:
+def _loaded(config: Config, mesh: Topology) -> Dataset:
     """Return the data set, once all ranks have it: a slow host may take hours longer."""
     try:
         return data.load(config.data)
     finally:
-        at.control.meet()
+        mesh.control.meet()
 
 
 def _own_score(name: str, metrics: Mapping[str, Any]) -> float:
@@ -139,13 +141,13 @@ def _example(info: DatasetInfo) -> tuple[Tensor, ...]:
     return on_meta(info.input_shape)
 
 
-def _pretrain_ranks(config: Config, at: Topology, loaders: Loaders) -> int:
+def _pretrain_ranks(config: Config, mesh: Topology, loaders: Loaders) -> int:
     """As configured; else all ranks, as far as a batch feeds each with a few samples."""
     wanted = config.pretrain.ranks
     if wanted is None:
         accumulation = config.engine.accumulation
-        return pretrain_ranks(at.world.size, _smallest_step(loaders), accumulation)
-    check_pretrain_ranks(wanted, at.world.size)
+        return pretrain_ranks(mesh.world.size, _smallest_step(loaders), accumulation)
+    check_pretrain_ranks(wanted, mesh.world.size)
     _check_share(config, loaders, wanted)
     return wanted
 
