@@ -27,14 +27,15 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
-from benchmarks.rows import Row, Target, report
-from benchmarks.turns import ENVIRONMENT
-from sms_dist import data
-from sms_dist.cli.commands.run import command
 from sms_dist.cli.forecast.forecast import Forecast
 from sms_dist.cli.forecast.rates import text
 from sms_dist.cli.forecasts import forecasts
 from sms_dist.cli.measuring.measure import measure
+
+from benchmarks.rows import Row, Target, report
+from benchmarks.turns import ENVIRONMENT
+from sms_dist import data
+from sms_dist.cli.commands.run import command
 from sms_dist.config import DataConfig
 from sms_dist.config.file import load
 from sms_dist.data.writer import labelled, write

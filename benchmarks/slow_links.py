@@ -26,14 +26,15 @@ import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
-from benchmarks.rows import ROOT, Row, Target, report
-from benchmarks.slow_hosts import LOOK, Team, team
-from benchmarks.slow_switch import Switch, address, switched
 from sms_dist.cli.forecast.links import Layout, Link
 from sms_dist.cli.forecast.rates import HostRates, Rates
 from sms_dist.cli.forecast.traffic import Traffic, control_bytes, phase_traffic
 from sms_dist.cli.forecast.work import work_of
-from sms_dist.cli.planned import planned
+
+from benchmarks.rows import ROOT, Row, Target, report
+from benchmarks.slow_hosts import LOOK, Team, team
+from benchmarks.slow_switch import Switch, address, switched
+from sms_dist.cli.plan import planned
 from sms_dist.config.file import load
 from sms_dist.run import journal
 from sms_dist.run.events import SoupEvent

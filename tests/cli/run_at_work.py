@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sms_dist.base.files import json_text
-from sms_dist.cli.planned import planned
+from sms_dist.cli.plan import planned
 from sms_dist.config import file as config_file
 from sms_dist.run import store
 from sms_dist.run.events import DenseEvent, DoneEvent, Event, SoupEvent, StartEvent, StoppedEvent
@@ -18,7 +18,6 @@ from sms_dist.run.journal import Journal
 from sms_dist.run.lock import Lock, acquire
 from sms_dist.run.paths import METRICS, RunPaths
 from sms_dist.run.progress import ProgressWriter
-from sms_dist.run.recovery import RecoveryPoints
 from sms_dist.run.run_folder import environment
 from sms_dist.run.schema import (
     CandidateMetrics,
@@ -120,11 +119,6 @@ class RunAtWork:
 
     def store(self, folder: Path, record: Record) -> None:
         store.save(folder, {}, {METRICS: record.as_json()})
-
-    def point(self, training: str, steps: int) -> None:
-        points = RecoveryPoints(self.paths.recovery(training), 0, {})
-        points.write({}, {"steps": steps, "ranks": 1})
-        points.finish()
 
     def age(self, seconds: float, files: Iterable[Path] | None = None) -> None:
         """As if these files (None: all, and the events) had been written so much earlier."""

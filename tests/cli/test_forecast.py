@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from sms_dist.cli.forecast.forecast import forecast, step_seconds
 from sms_dist.cli.forecast.links import (
     Layout,
@@ -26,6 +25,7 @@ from sms_dist.cli.forecast.traffic import (
     control_bytes,
 )
 from sms_dist.cli.forecast.work import Samples, Work, busiest
+
 from sms_dist.config import Config
 from sms_dist.mesh.division import NUM_PARTS, parts_of
 from sms_dist.mesh.watch.watchdog import MOST_RANKS_A_SECOND

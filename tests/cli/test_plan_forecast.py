@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-
 from sms_dist.cli.forecast.rates import HostRates, Rates, decisive, load_rates, text
 from sms_dist.cli.forecast_table import duration
+
 from sms_dist.cli.main import cli
 from sms_dist.config.file import load
 

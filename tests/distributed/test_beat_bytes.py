@@ -8,9 +8,9 @@ from datetime import timedelta
 
 import pytest
 import torch.distributed as dist
+from sms_dist.cli.forecast.traffic import BEAT_BYTES, CONTROL_BYTES
 
 from sms_dist.base.process_identity import Process
-from sms_dist.cli.forecast.traffic import BEAT_BYTES, CONTROL_BYTES
 from sms_dist.mesh.watch.beats import Beat, Board
 
 PATIENCE = timedelta(seconds=60)

@@ -32,12 +32,10 @@ def status(folders: tuple[Path, ...], is_json: bool, is_watching: bool, every: f
     there is no such run, 75 stopped on request and resumable. Of several runs: 1 if any failed,
     else 75 if any was stopped.
     """
-    from sms_dist.cli.status.folder import run_folders
-    from sms_dist.cli.status.judge import EXIT
-    from sms_dist.cli.status.screen import json_lines, screens
+    from sms_dist.cli.status import EXIT, run_folders
+    from sms_dist.cli.status_screen import show
 
-    found, is_one = run_folders(folders)
-    show = json_lines if is_json else screens
-    last = show(found, is_one, every if is_watching else None)
-    known = {EXIT.get(each.state, DONE) for each in last}
-    sys.exit(next(code for code in (FAILED, STOPPED, DONE) if code in known))
+    runs, is_one = run_folders(folders)
+    last = show(runs, is_one, is_json, every if is_watching else None)
+    statuses = {EXIT.get(each.state, DONE) for each in last}
+    sys.exit(next(code for code in (FAILED, STOPPED, DONE) if code in statuses))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sms_dist.cli.commands.options import config_options, run_dir_option
+from sms_dist.cli.commands import config_options, run_dir_option
 
 if TYPE_CHECKING:
     from sms_dist.config import Config
@@ -52,7 +52,7 @@ def submit(
     saves what it has and goes back into the queue. Submitted again with the same run folder, it
     goes on where it stopped.
     """
-    from sms_dist.cli.planned import planned
+    from sms_dist.cli.plan import planned
     from sms_dist.cli.slurm import jobs, submission
     from sms_dist.cli.slurm.cluster import load_cluster
     from sms_dist.cli.slurm.script import run_script

@@ -55,12 +55,12 @@ class ClusterConfig(Section):
     """for forecasts: Gbit/s between a host and all others"""
     network_microseconds: AtLeast0 = 50.0
     """for forecasts: until a message is at another host"""
-    within_gbit: Above0 | None = None
-    """for forecasts: Gbit/s between two ranks of a host (null: as measured)"""
-    within_microseconds: AtLeast0 | None = None
-    """for forecasts: until a message is at another rank of the host (null: as measured)"""
+    within_gbit: Above0 = 16.0
+    """for forecasts: Gbit/s between two ranks of a host"""
+    within_microseconds: AtLeast0 = 30.0
+    """for forecasts: until a message is at another rank of the host"""
     overlap: Fraction = 0.0
-    """for forecasts: share of a step's computing in which its gradients can travel"""
+    """for forecasts: fraction of the sending of gradients that is hidden behind computing"""
 
     @property
     def num_ranks(self) -> int:

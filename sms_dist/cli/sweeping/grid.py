@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sms_dist.base import plain
-from sms_dist.cli.planned import planned
+from sms_dist.cli.plan import planned
 from sms_dist.cli.sweep_points import Point, dense_point, points, starts_from_dense
 from sms_dist.config import Config
 from sms_dist.config import file as config_file
