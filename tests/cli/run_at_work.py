@@ -111,9 +111,11 @@ class RunAtWork:
     def event(self, event: Event) -> None:
         Journal(self.paths.journal).write(event)
 
-    def candidate(self, phase: int, index: int, seconds: float = SECONDS) -> None:
+    def candidate(
+        self, phase: int, index: int, seconds: float = SECONDS, num_epochs: int = 2
+    ) -> None:
         record = CandidateMetrics(
-            index=index, seed=0, metrics={}, epochs=epochs(2), seconds=seconds
+            index=index, seed=0, metrics={}, epochs=epochs(num_epochs), seconds=seconds
         )
         self.store(self.paths.candidate(phase, index), record)
 
