@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from sms_dist import data
-from sms_dist.base.lookup import is_own_name, lookup, lookup_open, own
+from sms_dist.base.lookup import (
+    check_arguments,
+    guarded,
+    is_own_name,
+    lookup,
+    lookup_open,
+    own,
+)
 from sms_dist.config import Config
 from sms_dist.config.engine import EngineConfig
 from sms_dist.engines import ENGINES
@@ -23,7 +30,7 @@ from sms_dist.pruning.feasible import (
     needs_shapes,
 )
 from sms_dist.schedules.pretraining import pretraining_rates
-from sms_dist.schedules.retraining import RETRAINING
+from sms_dist.schedules.retraining import RETRAINING, History, Retraining, retraining_rates
 from sms_dist.soups.rules import rule
 from sms_dist.tasks.scores import COMPARABLE
 
@@ -57,16 +64,42 @@ def _check_names(config: Config, requested: tuple[Phase, ...]) -> None:
     lookup(ENGINES, config.engine.name, "engine.name")
     lookup_open(ALLOCATIONS, config.pruning.allocation, "pruning.allocation")
     lookup_open({DEFAULT_SCORE: None}, config.pruning.score, "pruning.score")
-    optimizer_maker(config.pretrain.optimizer)
-    if isinstance(config.data.augment, str):
-        own(config.data.augment, "data.augment")
-    if config.pretrain.loss is not None:
-        own(config.pretrain.loss, "pretrain.loss")
-        if config.pretrain.label_smoothing:
-            raise ValueError(
-                f"pretrain.label_smoothing={config.pretrain.label_smoothing} is for the task's own "
-                f"loss, not for pretrain.loss={config.pretrain.loss}; set it to 0.0"
-            )
+    make = optimizer_maker(config.pretrain.optimizer)
+    if is_own_name(config.pretrain.optimizer):
+        from torch import ones
+        from torch.nn import Parameter
+
+        make([Parameter(ones(2, 2))], config.pretrain, True)
+    _check_own_functions(config, requested)
+    if config.pretrain.loss is not None and config.pretrain.label_smoothing:
+        raise ValueError(
+            f"pretrain.label_smoothing={config.pretrain.label_smoothing} is for the task's own "
+            f"loss, not for pretrain.loss={config.pretrain.loss}; set it to 0.0"
+        )
+
+
+def _check_own_functions(config: Config, requested: tuple[Phase, ...]) -> None:
+    """People's own functions are there, and take what they will be called with."""
+    masked = isinstance(config.data.augment, str) and data.described(config.data).task
+    image = "image, mask" if masked == "segmentation" else "image"
+    calls = {
+        ("data.augment", config.data.augment): image,
+        ("pretrain.loss", config.pretrain.loss): "outputs, targets",
+        ("pruning.score", config.pruning.score): "weights",
+        ("pruning.allocation", config.pruning.allocation): "layers, num_kept",
+        ("soup.score", config.soup.score): "metrics",
+        **{("soup.rule", phase.rule): "scores, score_of" for phase in requested},
+    }
+    always = ("data.augment", "pretrain.loss")  # what has no table of names
+    for (field, name), arguments in calls.items():
+        if isinstance(name, str) and (is_own_name(name) or field in always):
+            given = own(name, field)
+            is_class = isinstance(given, type)
+            function = guarded(given, name, field)() if is_class else given
+            check_arguments(function, arguments, name, field)
+    for schedule in {*_schedules(requested), config.retrain.schedule}:
+        if is_own_name(schedule):
+            retraining_rates(schedule, Retraining(History((0.1, 0.05), 1), 1), 2, warmup=0.0)
 
 
 def _check_history(config: Config, requested: tuple[Phase, ...]) -> None:
@@ -202,9 +235,7 @@ def _check_pattern(config: Config, requested: tuple[Phase, ...]) -> None:
 def _check_measures(config: Config) -> None:
     """What is asked to be measured can be, for this task."""
     task = data.described(config.data).task
-    if is_own_name(config.soup.score):
-        own(str(config.soup.score), "soup.score")
-    elif config.soup.score is not None:
+    if config.soup.score is not None and not is_own_name(config.soup.score):
         lookup(dict.fromkeys(COMPARABLE.get(task, ())), config.soup.score, "soup.score")
     if config.data.corruptions is not None and task != "classification":
         raise ValueError(

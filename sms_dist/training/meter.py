@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sms_dist.base.lookup import own
+from sms_dist.base.lookup import guarded, own
 from sms_dist.mesh.collectives import sum_
 from sms_dist.mesh.topology import Axis
 from sms_dist.tasks.base import Outputs, Task
 
+FIELD = "pretrain.loss"
 OwnLoss = Callable[[Any, Tensor], Tensor]  # (outputs, targets) -> their mean, or all of them
 
 
@@ -22,8 +23,8 @@ def own_loss(name: str | None) -> OwnLoss | None:
     """Return the loss `package.module:function` of pretrain.loss; None for that of the task."""
     if name is None:
         return None
-    given = own(name, "pretrain.loss")
-    loss: OwnLoss = given() if isinstance(given, type) else given
+    given = own(name, FIELD)
+    loss: OwnLoss = guarded(given, name, FIELD)() if isinstance(given, type) else given
     return loss
 
 

@@ -16,7 +16,7 @@ from sms_dist.base.shipped import package_files
 from sms_dist.cli.main import cli
 from sms_dist.cli.slurm import jobs
 from sms_dist.cli.slurm.requeue import is_stuck, mark
-from sms_dist.cli.slurm.snapshot import take
+from sms_dist.cli.slurm.submission import take
 from sms_dist.config.file import load
 from sms_dist.run.paths import RunPaths
 

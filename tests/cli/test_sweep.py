@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from sms_dist.cli.grid import sweep_runs
 from sms_dist.cli.main import cli
-from sms_dist.cli.sweeping.grid import result, sweep_runs
-from sms_dist.cli.sweeping.running import _Children
+from sms_dist.cli.sweep import _Children, result
 from sms_dist.run import journal
 from sms_dist.run.paths import RunPaths
 
