@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sms_dist.config import PretrainConfig, RetrainConfig
+from sms_dist.sparse_rules import rule_class
 
 Begin = Literal["soup", "own", "rewind"]
 FIXED_MASK = "fixed_mask"  # no sparse training rule: what is pruned stays pruned
@@ -54,6 +55,11 @@ class Phase:
     def has_own_masks(self) -> bool:
         """Do candidates end with masks that may differ?"""
         return self.begin == "own" or not self.has_fixed_mask
+
+    @property
+    def keeps_latent(self) -> bool:
+        """Do the dense weights behind the candidates go on, instead of the pruned ones?"""
+        return not self.has_fixed_mask and rule_class(self.training.rule).keeps_latent
 
 
 @dataclass(frozen=True)
