@@ -7,13 +7,13 @@ from typing import Any
 from sms_dist.experiment.candidates import Candidates
 from sms_dist.mesh.collectives import from_first
 from sms_dist.methods.phases import Phase
+from sms_dist.models.speedup import theoretical_speedup
 from sms_dist.pruning.mask import Mask, digest, num_surviving, num_weights, sparsity
 from sms_dist.run import store
 from sms_dist.run.logbook import Logbook
 from sms_dist.run.paths import MASK
 from sms_dist.run.schema import ModelMetrics
 from sms_dist.soups.diversity import mask_overlap
-from sms_dist.tasks.speedup import theoretical_speedup
 from sms_dist.training.context import Context
 from sms_dist.training.ensemble import ensemble
 from sms_dist.training.merge import Soup

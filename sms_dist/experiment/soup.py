@@ -14,7 +14,7 @@ from sms_dist.mesh.collectives import agree, from_first
 from sms_dist.methods.phases import Phase
 from sms_dist.pruning.mask import Mask, digest, sparsity
 from sms_dist.run import store
-from sms_dist.run.events import CandidateEvent, SoupEvent, WarningEvent
+from sms_dist.run.journal import CandidateEvent, SoupEvent, WarningEvent
 from sms_dist.run.logbook import Logbook
 from sms_dist.run.paths import LATENT, MASK, METRICS, WEIGHTS
 from sms_dist.run.schema import ModelMetrics, PhaseMetrics
