@@ -16,7 +16,7 @@ from sms_dist.config import CandidatesConfig, RetrainConfig
 from sms_dist.mesh.collectives import from_first
 from sms_dist.methods.phases import Candidate, Phase
 from sms_dist.run import store
-from sms_dist.run.events import DivergenceEvent
+from sms_dist.run.journal import DivergenceEvent
 from sms_dist.run.logbook import Logbook
 from sms_dist.run.paths import METRICS, RunPaths
 from sms_dist.run.schema import Attempt, CandidateMetrics, Divergence, Rejected

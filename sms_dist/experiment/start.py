@@ -16,7 +16,7 @@ from sms_dist.run import store
 from sms_dist.run.logbook import Logbook
 from sms_dist.run.paths import MASK, METRICS, WEIGHTS
 from sms_dist.run.schema import PhaseMetrics
-from sms_dist.schedules.retraining import relative_distance
+from sms_dist.schedules.learning_rate import relative_distance
 from sms_dist.training.context import Context, State
 from sms_dist.training.retrain import Start
 

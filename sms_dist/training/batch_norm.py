@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sms_dist.data.loader import Loader
+from sms_dist.mesh.collectives import sum_over_parts
 from sms_dist.mesh.division import NUM_PARTS
-from sms_dist.mesh.parts import sum_over_parts
 from sms_dist.mesh.topology import Axis
 
 

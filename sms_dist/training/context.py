@@ -19,12 +19,11 @@ from sms_dist.mesh.topology import Topology
 from sms_dist.methods import recipe
 from sms_dist.methods.phases import Recipe
 from sms_dist.methods.plan import check_pretrain_ranks, pretrain_ranks
+from sms_dist.models.speedup import macs, on_meta
 from sms_dist.pruning.mask import Mask, prunable_names
 from sms_dist.soups.vector import SurvivingVector
-from sms_dist.tasks import make_task
+from sms_dist.tasks import SCORES, make_task
 from sms_dist.tasks.base import Task
-from sms_dist.tasks.scores import SCORES
-from sms_dist.tasks.speedup import macs, on_meta
 
 FEWEST = {"segmentation": 2}  # samples of a rank, else 1
 State = dict[str, Tensor]  # of the bare model: parameters and buffers

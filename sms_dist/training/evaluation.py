@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from sms_dist.data.loader import Loader
-from sms_dist.mesh.collectives import sum_
+from sms_dist.mesh.collectives import sum_, sum_over_parts
 from sms_dist.mesh.division import NUM_PARTS, parts_of
-from sms_dist.mesh.parts import sum_over_parts
 from sms_dist.mesh.topology import Axis
-from sms_dist.models.state import bare_state
+from sms_dist.models.weights import bare_state
 from sms_dist.soups.merge import CandidateShards
 from sms_dist.soups.rules import average
 from sms_dist.tasks.base import Metrics, Task

@@ -8,8 +8,8 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from sms_dist.mesh.collectives import sum_over_parts
 from sms_dist.mesh.division import NUM_PARTS
-from sms_dist.mesh.parts import sum_over_parts
 from sms_dist.soups.merge import Mixer
 from sms_dist.tasks.base import Metrics
 from sms_dist.training.batch_norm import follow_statistics_

@@ -14,11 +14,11 @@ from sms_dist.engines.base import Job
 from sms_dist.engines.packed import PackedEngine, PackedPlace
 from sms_dist.mesh.collectives import sum_
 from sms_dist.methods.phases import Candidate, Phase
-from sms_dist.models.state import bare_state
+from sms_dist.models.weights import bare_state
 from sms_dist.pruning.apportion import num_kept
 from sms_dist.pruning.mask import Mask, num_weights
 from sms_dist.run.schema import Epoch
-from sms_dist.schedules.retraining import History
+from sms_dist.schedules.learning_rate import History
 from sms_dist.soups.vector import SurvivingVector
 from sms_dist.sparse_rules import make_rule
 from sms_dist.sparse_rules.base import Rule, Setup

@@ -20,13 +20,13 @@ from sms_dist.mesh.collectives import from_first, gather_json, sum_
 from sms_dist.mesh.topology import Topology
 from sms_dist.methods import recipe
 from sms_dist.methods.phases import Candidate, Phase
-from sms_dist.models.state import bare_state
+from sms_dist.models.weights import bare_state
 from sms_dist.pruning.mask import full_mask
 from sms_dist.run.logbook import GroupWatcher
 from sms_dist.run.progress import ProgressWriter
 from sms_dist.run.recovery import RecoveryPoints
 from sms_dist.run.schema import DenseMetrics, Epoch
-from sms_dist.schedules.retraining import History
+from sms_dist.schedules.learning_rate import History
 from sms_dist.training.batch_norm import recompute_
 from sms_dist.training.context import Context
 from sms_dist.training.evaluation import evaluate
