@@ -31,7 +31,7 @@ from benchmarks.rows import ROOT, Row, Target, report
 from benchmarks.slow_hosts import LOOK, Team, team
 from benchmarks.slow_switch import Switch, address, switched
 from sms_dist.run import journal
-from sms_dist.run.events import SoupEvent
+from sms_dist.run.journal import SoupEvent
 
 HOSTS = 4
 PORT = 29600

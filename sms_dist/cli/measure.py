@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this code, where
 import click
 
 from sms_dist import data
-from sms_dist.base.exit_status import BAD_INPUT, DONE
 from sms_dist.base.lookup import search_beside
 from sms_dist.base.plain import printable
+from sms_dist.base.process import BAD_INPUT, DONE
 from sms_dist.cli.commands.run import command
 from sms_dist.cli.forecast import Estimate, Rates
 from sms_dist.cli.plan import planned

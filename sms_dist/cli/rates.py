@@ -20,7 +20,7 @@ from sms_dist.config import file as config_file
 from sms_dist.config.compare import flatten
 from sms_dist.config.file import one_line, read_mapping
 from sms_dist.run import journal, store
-from sms_dist.run.events import DenseEvent, Event, SoupEvent, StartEvent
+from sms_dist.run.journal import DenseEvent, Event, SoupEvent, StartEvent
 from sms_dist.run.paths import MANIFEST, METRICS, RunPaths
 from sms_dist.run.schema import CandidateMetrics, EnvironmentFile, PackingFile, PlanFile, R, parsed
 

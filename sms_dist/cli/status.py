@@ -19,8 +19,8 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from sms_dist.base import plain
-from sms_dist.base.exit_status import FAILED, STOPPED
-from sms_dist.base.folders import entries
+from sms_dist.base.files import entries
+from sms_dist.base.process import FAILED, STOPPED
 from sms_dist.cli.amounts import ago, span
 from sms_dist.config import Config, EngineConfig
 from sms_dist.config import file as config_file
@@ -28,9 +28,8 @@ from sms_dist.mesh.division import deal
 from sms_dist.methods.packs import cut, pack_size
 from sms_dist.reports import scores
 from sms_dist.run import journal, lock, schema
-from sms_dist.run.events import Event, OtherEvent, SoupEvent, event_type
-from sms_dist.run.find import find_runs
-from sms_dist.run.paths import MANIFEST, METRICS, RunPaths
+from sms_dist.run.journal import Event, OtherEvent, SoupEvent, event_type
+from sms_dist.run.paths import MANIFEST, METRICS, RunPaths, find_runs
 from sms_dist.run.progress import Progress, read_all
 from sms_dist.run.schema import R
 

@@ -18,7 +18,7 @@ from typing import Literal
 import click
 
 from sms_dist.base import plain
-from sms_dist.base.exit_status import STOPPED
+from sms_dist.base.process import STOPPED
 from sms_dist.cli.commands.run import command
 from sms_dist.cli.grid import SweepRun
 from sms_dist.cli.slurm import jobs, submission

@@ -12,7 +12,7 @@ from sms_dist.base.lookup import (
     own,
 )
 from sms_dist.config import Config
-from sms_dist.config.engine import EngineConfig
+from sms_dist.config.experiment import EngineConfig
 from sms_dist.engines import ENGINES
 from sms_dist.engines.compilable import shape_obstacle
 from sms_dist.engines.optimizers import OPTIMIZERS, optimizer_maker
@@ -29,10 +29,15 @@ from sms_dist.pruning.feasible import (
     check_pruning,
     needs_shapes,
 )
-from sms_dist.schedules.pretraining import pretraining_rates
-from sms_dist.schedules.retraining import RETRAINING, History, Retraining, retraining_rates
+from sms_dist.schedules.learning_rate import (
+    RETRAINING,
+    History,
+    Retraining,
+    pretraining_rates,
+    retraining_rates,
+)
 from sms_dist.soups.rules import rule
-from sms_dist.tasks.scores import COMPARABLE
+from sms_dist.tasks import COMPARABLE
 
 
 def check(config: Config) -> Recipe:

@@ -22,7 +22,7 @@ from sms_dist.cli.amounts import about, span
 from sms_dist.cli.main import cli
 from sms_dist.cli.status import LOCK, RunStatus, clock
 from sms_dist.cli.status_screen import text
-from sms_dist.run.events import FaultEvent, StoppedEvent, WarningEvent
+from sms_dist.run.journal import FaultEvent, StoppedEvent, WarningEvent
 from sms_dist.run.lock import read
 
 REPOSITORY = Path(__file__).resolve().parents[2]

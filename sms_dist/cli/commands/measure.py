@@ -53,7 +53,7 @@ def measure(
 
 def _check(file: Path) -> None:
     """Raise ValueError if the file cannot be written, before a minute of measuring."""
-    from sms_dist.base.disk_errors import MEANINGS
+    from sms_dist.base.files import MEANINGS
 
     try:
         if file.is_dir():
