@@ -44,9 +44,9 @@ def test_values_joined_by_commas_come_apart_again(values: list[Any]) -> None:
         ("{a: [1,2], b: 3},{}", ["{a: [1,2], b: 3}", "{}"]),
         ('\'a,b\',"c,\\",d"', ["'a,b'", '"c,\\",d"']),
         ("'it''s, one',2", ["'it''s, one'", "2"]),
-        ("don't,a[1],b]", ["don't", "a[1]", "b]"]),
+        ("don't,'a[1]','b]'", ["don't", "'a[1]'", "'b]'"]),
         ("['a]',2],3", ["['a]',2]", "3"]),
-        ("", [""]),
+        ("", []),
     ],
 )
 def test_commas_inside_of_values_do_not_part(text: str, pieces: list[str]) -> None:
@@ -124,6 +124,7 @@ def test_values_that_only_look_alike_have_folders_of_their_own() -> None:
         (["seed="], "--set seed= has an empty value; write null"),
         (["seed=0,,1"], "has an empty value"),
         (["seed=0,1,"], "has an empty value"),
+        (["data.path=a[1],b"], "put in quotes what is not YAML"),
         (["seed=0", "seed=1"], "--set seed is there 2 times; write seed=v1,v2"),
     ],
 )

@@ -44,7 +44,8 @@ def lookup_open(
         except ValueError as error:
             raise ValueError(f"{error}, or package.module:function") from None
     function = own(name, field)
-    return guarded(function, name, field) if wrap is None else wrap(function)
+    entry: Any = guarded(function, name, field) if wrap is None else wrap(function)
+    return entry
 
 
 def own(name: str, field: str) -> Any:

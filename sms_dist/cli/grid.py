@@ -122,8 +122,9 @@ def points(settings: Iterable[str]) -> list[Point]:
 def split(text: str) -> list[str]:
     """Return the values of a YAML list without its brackets, each as it is written."""
     whole = f"[{text}]"
-    items = yaml.compose(whole, Loader=yaml.SafeLoader).value
-    return [whole[item.start_mark.index : item.end_mark.index].strip() for item in items]
+    node = yaml.compose(whole, Loader=yaml.SafeLoader)
+    assert isinstance(node, yaml.SequenceNode)
+    return [whole[item.start_mark.index : item.end_mark.index].strip() for item in node.value]
 
 
 def sweep_runs(
@@ -205,8 +206,8 @@ def _values(setting: str) -> tuple[str, list[str]]:
         values = []
     if not values or text.rstrip().endswith(","):
         raise ValueError(
-            f"--set {setting} has an empty value, or one that is not YAML; write null if none is "
-            "meant, and others in quotes"
+            f"--set {setting} has an empty value; write null if none is meant, and put in quotes "
+            "what is not YAML"
         )
     return key, values
 

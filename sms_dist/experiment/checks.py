@@ -69,12 +69,7 @@ def _check_names(config: Config, requested: tuple[Phase, ...]) -> None:
     lookup(ENGINES, config.engine.name, "engine.name")
     lookup_open(ALLOCATIONS, config.pruning.allocation, "pruning.allocation")
     lookup_open({DEFAULT_SCORE: None}, config.pruning.score, "pruning.score")
-    make = optimizer_maker(config.pretrain.optimizer)
-    if is_own_name(config.pretrain.optimizer):
-        from torch import ones
-        from torch.nn import Parameter
-
-        make([Parameter(ones(2, 2))], config.pretrain, True)
+    optimizer_maker(config.pretrain.optimizer)
     _check_own_functions(config, requested)
     if config.pretrain.loss is not None and config.pretrain.label_smoothing:
         raise ValueError(
@@ -85,26 +80,34 @@ def _check_names(config: Config, requested: tuple[Phase, ...]) -> None:
 
 def _check_own_functions(config: Config, requested: tuple[Phase, ...]) -> None:
     """People's own functions are there, and take what they will be called with."""
-    masked = isinstance(config.data.augment, str) and data.described(config.data).task
-    image = "image, mask" if masked == "segmentation" else "image"
-    calls = {
-        ("data.augment", config.data.augment): image,
+    from torch import ones
+    from torch.nn import Parameter
+
+    task = data.described(config.data).task
+    calls: dict[tuple[str, object], str] = {
+        ("data.augment", config.data.augment): "image, mask" if task == "segmentation" else "image",
         ("pretrain.loss", config.pretrain.loss): "outputs, targets",
         ("pruning.score", config.pruning.score): "weights",
         ("pruning.allocation", config.pruning.allocation): "layers, num_kept",
         ("soup.score", config.soup.score): "metrics",
         **{("soup.rule", phase.rule): "scores, score_of" for phase in requested},
     }
-    always = ("data.augment", "pretrain.loss")  # what has no table of names
+    without_table = ("data.augment", "pretrain.loss")
     for (field, name), arguments in calls.items():
-        if isinstance(name, str) and (is_own_name(name) or field in always):
+        if isinstance(name, str) and (is_own_name(name) or field in without_table):
             given = own(name, field)
-            is_class = isinstance(given, type)
-            function = guarded(given, name, field)() if is_class else given
+            function = guarded(given, name, field)() if isinstance(given, type) else given
             check_arguments(function, arguments, name, field)
-    for schedule in {*_schedules(requested), config.retrain.schedule}:
-        if is_own_name(schedule):
-            retraining_rates(schedule, Retraining(History((0.1, 0.05), 1), 1), 2, warmup=0.0)
+    # These are tried on what any of them has to take.
+    if is_own_name(config.pretrain.optimizer):
+        make = optimizer_maker(config.pretrain.optimizer)
+        make([Parameter(ones(2, 2))], config.pretrain, True)
+    if is_own_name(name := config.pruning.score):
+        shapes = prunable_shapes(config, data.described(config.data))
+        score = guarded(own(name, "pruning.score"), name, "pruning.score")
+        score({layer: ones(shape) for layer, shape in shapes.items()})
+    for schedule in filter(is_own_name, {*_schedules(requested), config.retrain.schedule}):
+        retraining_rates(schedule, Retraining(History((0.1, 0.05), 1), 1), 2, warmup=0.0)
 
 
 def _check_history(config: Config, requested: tuple[Phase, ...]) -> None:

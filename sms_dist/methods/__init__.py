@@ -76,7 +76,7 @@ class Method:
         if first["type"] == "extra_forbidden":
             raise ValueError(
                 f"method.{key} is not a key of method.name={given.name}{nearest(key, legal)}; "
-                f"valid keys: {', '.join(legal)}"
+                f"valid values: {', '.join(legal)}"
             )
         raise ValueError(f"method.{key}={first['input']!r} {first['msg'].removeprefix('Input ')}")
 
