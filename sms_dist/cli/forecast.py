@@ -222,7 +222,6 @@ class Forecasts:
     """A row for each number of ranks."""
 
     rows: tuple[tuple[Planned, Forecast], ...]
-    left_out: tuple[int, ...]  # numbers of ranks that do not fill groups
     base: Forecast  # on one group
     even: tuple[Forecast, ...]  # on the fewest groups for each number of waves
     rates: Rates
@@ -270,12 +269,11 @@ def forecasts(
         return planned, Estimate(planned, cluster).forecast(rates)
 
     wanted = tuple(ranks) or ((cluster.num_ranks,) if cluster else (group,))
-    rows = [on(num) for num in wanted if num % group == 0] or [on(wanted[0])]  # the plan says why
+    rows = [on(num) for num in wanted]
     most = max((len(item.phase.candidates) for item in rows[0][0].plan.phases), default=1)
     fewest = -(-(config.pretrain.ranks or 1) // group)
     even = sorted({max(fewest, -(-most // waves)) for waves in range(1, most + 1)})
     candidates = tuple(on(groups * group)[1] for groups in even)
-    left_out = tuple(num for num in wanted if num % group)
     per_host = {min(num, cluster.ranks_per_node) if cluster else num for num in wanted}
     other = sorted(per_host - {rates.processes}) if rates.processes else []
     if other:
@@ -285,7 +283,7 @@ def forecasts(
             f"rates were measured with {rates.processes} processes on a host, not {numbers}; "
             f"sms-dist measure --nproc {other[-1]}",
         )
-    return Forecasts(tuple(rows), left_out, candidates[0], candidates, rates, tuple(notes))
+    return Forecasts(tuple(rows), candidates[0], candidates, rates, tuple(notes))
 
 
 def show(forecasts: Forecasts, console: Console) -> None:
@@ -296,9 +294,6 @@ def show(forecasts: Forecasts, console: Console) -> None:
     best = forecasts.sensible
     efficiency = f"efficiency {forecasts.efficiency(best):.0%}"
     lines.append(f"sensible     {_ranks(best)}: {duration(best.seconds)}, {efficiency}")
-    if forecasts.left_out:
-        numbers = ", ".join(map(str, forecasts.left_out))
-        lines.append(f"left out     {numbers}: no whole number of groups")
     for line in [*lines, *(f"note         {note}" for note in forecasts.notes)]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

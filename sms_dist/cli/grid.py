@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -20,6 +19,7 @@ from rich.text import Text
 
 from sms_dist import methods
 from sms_dist.base import plain
+from sms_dist.cli.commands import check_writable
 from sms_dist.cli.plan import planned
 from sms_dist.config import Config
 from sms_dist.config import file as config_file
@@ -244,7 +244,4 @@ def _check_folders(runs: Sequence[SweepRun]) -> None:
                 f"{run.point.label}; give each value once"
             )
     for root in {run.folder.parent for run in runs}:
-        there = next(path for path in (root, *root.absolute().parents) if path.exists())
-        if not there.is_dir() or not os.access(there, os.W_OK):
-            problem = "cannot be written into" if there.is_dir() else "is no folder"
-            raise ValueError(f"{there} {problem}; name another folder for the runs with --to")
+        check_writable(root, "name another folder for the runs with --to")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,6 +40,14 @@ def words(config_file: Path | None, settings: tuple[str, ...]) -> list[str]:
     """Return the options of `config_options` as words of a command line."""
     config = [] if config_file is None else ["--config", str(config_file)]
     return [*config, *(word for setting in settings for word in ("--set", setting))]
+
+
+def check_writable(folder: Path, way_out: str) -> None:
+    """Raise ValueError unless files can be made in a folder, which may have to be made itself."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        problem = "cannot be written into" if there.is_dir() else "is no folder"
+        raise ValueError(f"{there} {problem}; {way_out}")
 
 
 def numbers(ctx: click.Context, option: click.Parameter, text: str | None) -> tuple[int, ...]:

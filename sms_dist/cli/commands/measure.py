@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import click
 
-from sms_dist.cli.commands import config_options, words
+from sms_dist.cli.commands import check_writable, config_options, words
 
 
 @click.command(
@@ -43,27 +41,12 @@ def measure(
     from sms_dist.config.file import load
 
     config = load(config_file, settings)
-    _check(file)
+    check_writable(file.parent, f"name another file than --to {file}")
+    if file.is_dir():
+        raise ValueError(f"--to {file} is a folder; name another file")
     arguments, num_ranks = words(config_file, settings), nproc or config.engine.ranks_per_candidate
     rates = measured(arguments, config, num_ranks, steps)
     command = " ".join(["sms-dist measure", *arguments, "--nproc", str(num_ranks)])
+    file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, text(rates, [command, "Seconds and bytes of a rank; see docs/forecast.md."]))
     click.echo(f"rates: {file}")
-
-
-def _check(file: Path) -> None:
-    """Raise ValueError if the file cannot be written, before a minute of measuring."""
-    from sms_dist.base.files import MEANINGS
-
-    try:
-        if file.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        if file.parent.exists() and not file.parent.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, f"{file.parent} is no folder")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}."):
-            pass
-    except OSError as error:
-        problem, _ = MEANINGS.get(error.errno or 0, (error.strerror or str(error), ""))
-        reason = problem.format(free="")
-        raise ValueError(f"--to {file}: {reason}; name another file") from None
