@@ -85,16 +85,6 @@ class Forecast:
         return self.num_ranks * self.seconds / HOUR
 
 
-@dataclass(frozen=True)
-class Link:
-    bytes_per_second: float
-    seconds: float  # until a message arrives
-
-    def moving(self, num_bytes: float) -> float:
-        """Return the seconds that one message takes."""
-        return num_bytes / self.bytes_per_second + self.seconds
-
-
 class Estimate:
     """The forecast of one planned run; `cluster` None: all of its ranks are on one host."""
 
@@ -120,9 +110,10 @@ class Estimate:
         """Return the seconds that the gradients of a training take; `item` None: pretraining."""
         if ranks == 1:
             return 0.0
-        messages = 2 * (ranks - 1)  # a ring: twice around, in pieces of 1 / ranks
-        piece = self._gradient_bytes(item) / ranks
-        return steps * (1 - self.cluster.overlap) * messages * self._row(ranks).moving(piece)
+        # A ring: twice around, in pieces of 1 / ranks.
+        is_inside = self.num_ranks <= self.per_host or self.per_host % ranks == 0
+        message = self._moving(self._gradient_bytes(item) / ranks, is_inside)
+        return steps * (1 - self.cluster.overlap) * 2 * (ranks - 1) * message
 
     def training(self, rates: Rates, steps: int, ranks: int, item: PhasePlan | None) -> float:
         """Return the seconds of a training of that many steps, its evaluation included."""
@@ -141,7 +132,8 @@ class Estimate:
         values = travelling(item.phase, item.surviving, self.plan.sizes)
         if num_groups > 1:
             sent = (len(item.waves) + 1) * FLOAT * values / self.group
-            soup += self._column().moving(sent * (num_groups - 1) / num_groups)
+            away, is_inside = (num_groups - 1) / num_groups, self.num_ranks <= self.per_host
+            soup += self._moving(sent * away, is_inside, sharing=self.per_host)
         inside = num_groups * (self.group - 1) * FLOAT * values
         traffic = Traffic(
             sum(item.steps) * 2 * (self.group - 1) * self._gradient_bytes(item),
@@ -198,23 +190,12 @@ class Estimate:
         accumulation = self.config.engine.accumulation
         return self.config.pretrain.ranks or pretrain_ranks(self.num_ranks, smallest, accumulation)
 
-    def _row(self, ranks: int) -> Link:
-        """Return the link between consecutive ranks of a ring: the host's if it holds the ring."""
-        is_inside = self.num_ranks <= self.per_host or self.per_host % ranks == 0
-        return self._within() if is_inside else self._between(1)
-
-    def _column(self) -> Link:
-        """Return a rank's link to the other groups; all ranks of a host use its network at once."""
-        is_inside = self.num_ranks <= self.per_host
-        return self._within() if is_inside else self._between(self.per_host)
-
-    def _within(self) -> Link:
-        cluster = self.cluster
-        return Link(cluster.within_gbit * GBIT, cluster.within_microseconds * MICROSECOND)
-
-    def _between(self, sharing: int) -> Link:
-        seconds = self.cluster.network_microseconds * MICROSECOND
-        return Link(self.cluster.network_gbit * GBIT / sharing, seconds)
+    def _moving(self, num_bytes: float, is_inside: bool, sharing: int = 1) -> float:
+        """Return the seconds of a message inside a host, or over a network that ranks share."""
+        gbit, latency = self.cluster.network_gbit / sharing, self.cluster.network_microseconds
+        if is_inside:
+            gbit, latency = self.cluster.within_gbit, self.cluster.within_microseconds
+        return num_bytes / (GBIT * gbit) + MICROSECOND * latency
 
 
 @dataclass(frozen=True)

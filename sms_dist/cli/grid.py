@@ -13,13 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
 
 from sms_dist import methods
 from sms_dist.base import plain
-from sms_dist.cli.commands import check_writable
+from sms_dist.cli.commands import check_writable, words
 from sms_dist.cli.plan import planned
 from sms_dist.config import Config
 from sms_dist.config import file as config_file
@@ -85,9 +82,7 @@ class SweepRun:
 
     def arguments(self, file: Path | None) -> list[str]:
         """Return the options of `sms-dist run` and of the launcher."""
-        words = ["--config", str(file)] if file else []
-        words += ["--run-dir", str(self.folder)]
-        return words + [word for setting in self.settings for word in ("--set", setting)]
+        return [*words(file, self.settings), "--run-dir", str(self.folder)]
 
     @property
     def state(self) -> Literal["done", "unfinished", "new"]:
@@ -181,19 +176,6 @@ def starts_from_dense(config: Config) -> bool:
     recipe = methods.recipe(config)
     is_enough = recipe.kept_epoch == config.pretrain.keep_epoch
     return methods.starts_from_dense(recipe, config) and is_enough
-
-
-def table(runs: Sequence[SweepRun]) -> Table:
-    """Return a row per run: its varied settings, its folder, its state."""
-    keys = list(dict.fromkeys(key for run in runs for key, _ in run.point.varied))
-    rows = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("", *keys, "run folder", "state"):
-        rows.add_column(name, overflow="fold")
-    for number, run in enumerate(runs, 1):
-        varied = dict(run.point.varied)
-        values = [varied.get(key, "-") for key in keys]
-        rows.add_row(*map(Text, (str(number), *values, str(run.folder), run.state)))
-    return rows
 
 
 def _values(setting: str) -> tuple[str, list[str]]:

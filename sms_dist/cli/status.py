@@ -28,7 +28,7 @@ from sms_dist.mesh.division import deal
 from sms_dist.methods.packs import cut, pack_size
 from sms_dist.reports import scores
 from sms_dist.run import journal, lock, schema
-from sms_dist.run.journal import Event, OtherEvent, SoupEvent, event_type
+from sms_dist.run.journal import Event, SoupEvent, event_type
 from sms_dist.run.paths import MANIFEST, METRICS, RunPaths, find_runs
 from sms_dist.run.progress import Progress, read_all
 from sms_dist.run.schema import R
@@ -73,13 +73,13 @@ class RunStatus:
         self.packing = self._record(paths.packing, schema.PackingFile)
         environment = self._record(paths.environment, schema.EnvironmentFile)
         self.starts = environment.starts if environment else ()
-        self.journal = [event for event in self._lines(paths.journal, _event) if event.event]
-        self.job_lines = self._lines(folder / JOBS, schema.JobLine.model_validate)
+        self.journal = [event for event in self._lines(paths.journal, event_type) if event.event]
+        self.job_lines = self._lines(folder / JOBS, lambda values: schema.JobLine)
         self.owner = lock.read(paths.lock)
         if self.owner is None and paths.lock.exists():
             self.damaged.append("lock.json: it does not say who works in the folder")
         self.groups = read_all(paths.progress)
-        files = [f"progress/{path.name}" for path in entries(paths.progress)]
+        files = [f"progress/{path.name}" for path in entries(paths.progress, "group_*.json")]
         readable = [f"progress/group_{group}.json" for group in self.groups]
         self.damaged += [f"{name}: cannot be read" for name in files if name not in readable]
         self.stored: dict[tuple[int, int], float] = {}  # (phase, candidate) -> when it was done
@@ -277,12 +277,12 @@ class RunStatus:
             self.damaged.append(f"{path.relative_to(self.paths.root)}: {error}")
             return None
 
-    def _lines(self, path: Path, parse: Callable[[dict[str, Any]], R]) -> list[R]:
+    def _lines(self, path: Path, kind: Callable[[dict[str, Any]], type[R]]) -> list[R]:
         """Return the records, one a line; a line that is still being written is left out."""
         records = []
         for number, value in enumerate(journal.lines(self._bytes(path) or b""), 1):
             try:
-                records.append(parse(value or {}))
+                records.append(kind(value or {}).model_validate(value or {}))
             except ValidationError:
                 name = path.relative_to(self.paths.root)
                 self.damaged.append(f"{name}: line {number} is damaged")
@@ -324,16 +324,6 @@ def _is_run(folder: Path) -> bool:
     paths = RunPaths(folder)
     made = (paths.config, paths.journal, paths.environment, paths.logs / "job.sbatch")
     return any(path.is_file() for path in made)
-
-
-def _event(values: dict[str, Any]) -> Event:
-    """Return the event on a line; one that lacks what it should have is shown as it is."""
-    try:
-        return event_type(values).model_validate(values)
-    except ValidationError:
-        if not values.get("event"):
-            raise
-        return OtherEvent.model_validate(values)
 
 
 def _words(event: Event) -> str:

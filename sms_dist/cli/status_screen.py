@@ -21,7 +21,6 @@ LABEL = 10  # columns
 MAX_GROUPS = 32
 MAX_LINES = 6  # of warnings and so on
 ENDED = ("done", "stopped", "failed", "lost")
-COLOURS = {"running": "bold green", "done": "bold green", "failed": "bold red", "lost": "bold red"}
 COLUMNS = ("run", "state", "phase", "candidates", "left", "last sign")
 Line = tuple[str, str]  # label and text
 
@@ -35,13 +34,13 @@ def show(runs: Sequence[Path], is_one: bool, is_json: bool, every: float | None)
     with suppress(KeyboardInterrupt), live:
         while True:
             values = [status.as_json() for status in statuses]
-            if is_json:
+            if isinstance(live, Live):
+                live.update(Text(text(statuses, is_one)), refresh=True)
+            elif is_json:
                 indent = 2 if every is None else None
                 print(json.dumps(values[0] if is_one else values, indent=indent), flush=True)
-            elif isinstance(live, Live):
-                live.update(_coloured(text(statuses, is_one)), refresh=True)
             else:
-                console.print(_coloured(text(statuses, is_one)), soft_wrap=not console.is_terminal)
+                print(text(statuses, is_one), flush=True)
             if every is None or all(status.state in ENDED for status in statuses):
                 break
             time.sleep(every)
@@ -58,19 +57,12 @@ def text(statuses: Sequence[RunStatus], is_one: bool) -> str:
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
-def _coloured(plain: str) -> Text:
-    shown = Text(plain)
-    for state, style in COLOURS.items():
-        shown.highlight_regex(rf"\b{state}\b(?=  )", style)
-    return shown
-
-
 def _lines(status: RunStatus) -> Iterator[str]:
     values = status.as_json()
     yield "{name}: {method} on {data}, {model}".format_map(values)
     yield from _labelled("state", [f"{status.state}  {status.reason}"])
     if status.phase:
-        yield from _labelled("phase", [_phase(**status.phase)])
+        yield from _labelled("phase", [_phase(status.phase)])
     phase, run = status.seconds_left
     if phase is not None and run is not None and status.state != "done":
         later = "" if status.is_running else ", once it goes on"
@@ -92,19 +84,13 @@ def _lines(status: RunStatus) -> Iterator[str]:
     yield from _labelled("damaged", status.damaged)
 
 
-def _phase(
-    index: int,
-    num_phases: int,
-    sparsity: float | None,
-    done: list[int],
-    at_work: list[int],
-    to_do: list[int],
-) -> str:
-    if index == 0:
-        return f"pretraining, before {num_phases} phases"
-    percent = "" if sparsity is None else f", sparsity {100 * sparsity:.2f}%"
-    counts = f"{len(done)} done, {len(at_work)} at work, {len(to_do)} to do"
-    return f"{index} of {num_phases}{percent}; candidates: {counts}"
+def _phase(phase: dict[str, Any]) -> str:
+    if phase["index"] == 0:
+        return f"pretraining, before {phase['num_phases']} phases"
+    sparsity = "" if phase["sparsity"] is None else f", sparsity {100 * phase['sparsity']:.2f}%"
+    done, at_work, to_do = (len(phase[name]) for name in ("done", "at_work", "to_do"))
+    counts = f"candidates: {done} done, {at_work} at work, {to_do} to do"
+    return f"{phase['index']} of {phase['num_phases']}{sparsity}; {counts}"
 
 
 def _event(event: dict[str, Any]) -> str:

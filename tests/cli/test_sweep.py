@@ -217,7 +217,7 @@ def test_dry_run_prints_the_grid_and_commands_and_leaves_nothing(tmp_path: Path)
     assert result.exit_code == 0, result.output
     commands = [line for line in result.stdout.splitlines() if line.startswith("sms-dist run")]
     assert commands[0] == (
-        f"sms-dist run --run-dir {to}/seed0_sms --set seed=0 --set method.name=sms --nproc 2"
+        f"sms-dist run --set seed=0 --set method.name=sms --run-dir {to}/seed0_sms --nproc 2"
     )
     assert len(commands) == 4
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import platform
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module, metadata
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sms_dist.cli.commands import config_options
+from sms_dist.cli.commands import check_writable, config_options
 
 if TYPE_CHECKING:
     from sms_dist.config import Config
@@ -82,16 +81,12 @@ def threads(setting: str | None) -> Finding:
 
 
 def writable(folder: Path) -> Finding:
-    """Check that run folders can be made in records.root; nothing is left behind."""
-    place = folder.absolute()
-    while not place.exists():
-        place = place.parent
+    """Check that run folders can be made in records.root."""
     try:
-        with tempfile.TemporaryFile(dir=place):
-            return Finding(True, f"records.root={folder} is writable")
-    except OSError as error:
-        reason = f"records.root={folder}: {place}: {error.strerror}"
-        return Finding(False, f"{reason}; set records.root, or name a run folder with --run-dir")
+        check_writable(folder, "set records.root, or name a run folder with --run-dir")
+        return Finding(True, f"records.root={folder} is writable")
+    except ValueError as error:
+        return Finding(False, f"records.root={folder}: {error}")
 
 
 def torch() -> Finding:

@@ -83,8 +83,6 @@ def sweep(
     if not is_submitting and (at_most is not None or is_fresh):
         raise ValueError("--at-most and --fresh-code need --submit; beside each other: --jobs")
 
-    from rich.console import Console
-
     from sms_dist.cli import grid
     from sms_dist.cli import sweep as runs_of
     from sms_dist.cli.slurm.cluster import load_cluster
@@ -96,11 +94,10 @@ def sweep(
         for line in runs_of.submit_all(runs, cluster, at_most, is_fresh, dry_run):
             click.echo(line)
     elif dry_run:
-        Console().print(grid.table(runs))
         for run in runs:
-            if run.state != "done":
-                words = ["sms-dist", "run", *run.arguments(config_file)]
-                click.echo(shlex.join([*words, "--nproc", str(run.num_ranks)]))
+            words = ["sms-dist", "run", *run.arguments(config_file), "--nproc", str(run.num_ranks)]
+            click.echo(f"# {run.state}: {run.point.label}")
+            click.echo(f"{'# ' if run.state == 'done' else ''}{shlex.join(words)}")
     else:
         outcomes = runs_of.run_all(runs, config_file, num_jobs)
         for line in runs_of.ending(outcomes):
