@@ -106,12 +106,12 @@ def points(settings: Iterable[str]) -> list[Point]:
         if count > 1:
             raise ValueError(f"--set {key} is there {count} times; write {key}=v1,v2")
     varied = {key for key, values in grid if len(values) > 1}
-    found = []
+    grid_points = []
     for values in product(*(values for _, values in grid)):
         pairs = [(key, value) for (key, _), value in zip(grid, values, strict=True)]
         own = tuple(pair for pair in pairs if pair[0] in varied)
-        found.append(Point(tuple(f"{key}={value}" for key, value in pairs), own))
-    return found
+        grid_points.append(Point(tuple(f"{key}={value}" for key, value in pairs), own))
+    return grid_points
 
 
 def split(text: str) -> list[str]:

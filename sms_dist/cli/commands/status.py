@@ -22,11 +22,11 @@ from sms_dist.base.process import DONE, FAILED, STOPPED
     help="With --watch: seconds between two looks.",
 )
 def status(folders: tuple[Path, ...], is_json: bool, is_watching: bool, every: float) -> None:
-    """How runs are.
+    """Show the state of runs.
 
     RUN is a run folder, or a folder of several, of which each gets a line. Phase, candidates,
-    groups, recovery points, time left, last events, faults, starts, disk. Only files are read, on
-    any host that sees them; ranks at work are not disturbed.
+    groups, time left, last events, faults, starts. Only files are read, on any host that sees them;
+    ranks at work are not disturbed.
 
     Exit status: 0 done or running (also: waiting in a queue, not started yet), 1 failed or lost, 2
     there is no such run, 75 stopped on request and resumable. Of several runs: 1 if any failed,

@@ -1,4 +1,4 @@
-"""What a job needs beside its script: settings that fit, a snapshot, no other job at work there."""
+"""Prepare a run folder for a job: check its settings, copy the code, record the job."""
 
 from __future__ import annotations
 
