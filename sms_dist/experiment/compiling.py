@@ -11,7 +11,7 @@ from sms_dist.engines.compiled import check_compiler, compiler_obstacle
 from sms_dist.experiment.decision import decided_before
 from sms_dist.mesh.collectives import from_first, gather_json, together
 from sms_dist.mesh.division import deal
-from sms_dist.run.events import CompileEvent
+from sms_dist.run.journal import CompileEvent
 from sms_dist.run.logbook import Logbook
 from sms_dist.run.schema import CompileFile
 from sms_dist.training.compile_trial import EAGER, Trial, try_compiling

@@ -10,7 +10,7 @@ from sms_dist.experiment.decision import decided_before
 from sms_dist.mesh.collectives import from_first
 from sms_dist.methods.packs import obstacle, pack_size
 from sms_dist.methods.phases import Phase
-from sms_dist.run.events import PackingEvent
+from sms_dist.run.journal import PackingEvent
 from sms_dist.run.logbook import Logbook
 from sms_dist.run.schema import PackingFile
 from sms_dist.training.context import Context

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from sms_dist.config.engine import EngineConfig
+from sms_dist.config.experiment import EngineConfig
 from sms_dist.engines import make_engine
 from sms_dist.engines.base import Job
 from sms_dist.mesh.topology import Axis

@@ -7,11 +7,9 @@ from typing import Any
 
 from sms_dist.base import plain
 from sms_dist.base.plain import is_file
-from sms_dist.models.state import bare_state
-from sms_dist.models.weights import check_fits, read_safetensors
+from sms_dist.models.weights import bare_state, check_fits, read_safetensors
 from sms_dist.run.paths import HISTORY, KEPT, WEIGHTS
-from sms_dist.schedules.pretraining import pretraining_rates
-from sms_dist.schedules.retraining import History
+from sms_dist.schedules.learning_rate import History, pretraining_rates
 from sms_dist.training.context import Context, State, full_precision
 from sms_dist.training.pretrain import Dense
 

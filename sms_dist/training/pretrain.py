@@ -11,10 +11,9 @@ from sms_dist.engines import make_engine
 from sms_dist.engines.base import Job
 from sms_dist.mesh.collectives import broadcast_state_
 from sms_dist.mesh.topology import Axis, first_ranks
-from sms_dist.models.state import bare_state
+from sms_dist.models.weights import bare_state
 from sms_dist.run.schema import Epoch
-from sms_dist.schedules.pretraining import pretraining_rates
-from sms_dist.schedules.retraining import History
+from sms_dist.schedules.learning_rate import History, pretraining_rates
 from sms_dist.training.context import Context, State, full_precision
 from sms_dist.training.loop import Run, Training, Watcher, train
 from sms_dist.training.meter import own_loss

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sms_dist.methods.phases import Candidate, Phase
-from sms_dist.schedules.retraining import History, Retraining, continued, retraining_rates
+from sms_dist.schedules.learning_rate import History, Retraining, continued, retraining_rates
 from sms_dist.training.averaging import first_averaged
 
 
