@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 YOUR_OWN = "mend it, or name another; docs/your_own.md says what it takes and returns"
@@ -44,8 +44,7 @@ def lookup_open(
         except ValueError as error:
             raise ValueError(f"{error}, or package.module:function") from None
     function = own(name, field)
-    entry: Any = guarded(function, name, field) if wrap is None else wrap(function)
-    return entry
+    return cast(T, guarded(function, name, field)) if wrap is None else wrap(function)
 
 
 def own(name: str, field: str) -> Any:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock, Timer
-from typing import Literal
+from typing import Literal, get_args
 
 import click
 
@@ -105,7 +105,8 @@ def run_all(runs: Sequence[SweepRun], file: Path | None, num_jobs: int) -> list[
 def ending(outcomes: Sequence[Outcome]) -> list[str]:
     """Return how many there are of each status, where to look for failures, how to go on."""
     counts = Counter(outcome.status for outcome in outcomes)
-    lines = [", ".join(f"{count} {status}" for status, count in counts.items())]
+    order = [status for status in get_args(Status) if counts[status]]
+    lines = [", ".join(f"{counts[status]} {status}" for status in order)]
     lines += [
         f"failed: {o.run.point.label}: {o.error} (see {o.run.paths.logs / LOG})"
         for o in outcomes
