@@ -15,12 +15,15 @@ from run_at_work import SECONDS, SETTINGS, RunAtWork
 
 from sms_dist.cli.forecast import Rates
 from sms_dist.cli.main import cli
+from sms_dist.cli.measure import short_settings
+from sms_dist.cli.plan import planned
 from sms_dist.cli.rates import decisive, read_rates, text
 from sms_dist.config.file import load
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CLUSTER = REPOSITORY / "slurm" / "clusters" / "example_cpu.yaml"
 CONFIG = REPOSITORY / "configs" / "digits_sms.yaml"
+CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
 
 
 @pytest.fixture
@@ -126,6 +129,17 @@ def test_rates_by_hand_need_no_more_than_the_time_of_a_sample(tmp_path) -> None:
     assert plan("--rates", file, "--ranks", "8").exit_code == 0
     file.write_text("{sample_seconds: 0.0004, phase_secs: 0.1}")
     assert "is not a key, did you mean phase_seconds?" in plan("--rates", file).stderr
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_configuration_has_a_short_run_that_can_be_measured(path) -> None:
+    config = load(path, ["data.path=/nowhere"])
+    ranks = 2 * config.engine.ranks_per_candidate
+    short = load(path, ["data.path=/nowhere", *short_settings(config, ranks, 5)])
+    plan = planned(short, ranks).plan
+    assert plan.sizes.steps_per_epoch in (4, 5, 6)
+    for item in plan.phases:
+        assert [steps // plan.sizes.steps_per_epoch for steps in item.steps] == [1] * 4 + [3] * 2
 
 
 def test_measured_rates_make_a_forecast(tmp_path) -> None:

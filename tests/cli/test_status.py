@@ -74,6 +74,19 @@ def test_a_run_at_work_at_one_glance(run) -> None:
     assert "1 min ago  stopped: SIGTERM" in result.stdout
 
 
+def test_the_json_has_these_keys(run) -> None:
+    run.work()
+    values = json.loads(call(run.paths.root, "--json").stdout)
+    known = "run name method data model state reason last_sign phase num_groups groups seconds_left"
+    known += " starts restarts jobs requeues events warnings faults damaged"
+    assert [*values] == known.split()
+    assert [*values["phase"]] == ["index", "num_phases", "sparsity", "done", "at_work", "to_do"]
+    assert [*values["last_sign"]] == ["file", "age", "is_exact"]
+    assert [*values["seconds_left"]] == ["phase", "run"]
+    assert [*values["events"][0]] == ["event", "age", "text"]
+    assert values["groups"]["0"]["stage"] == "retrain"
+
+
 def test_on_a_terminal_it_fits_80_columns_and_nothing_is_cut(run) -> None:
     run.work()
     run.event(WarningEvent(phase=2, message="candidates drift apart " * 10))
