@@ -10,11 +10,11 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -22,7 +22,8 @@ from sms_dist.base import plain
 from sms_dist.base.files import entries
 from sms_dist.base.process import FAILED, STOPPED
 from sms_dist.cli.amounts import ago, span
-from sms_dist.config import Config, EngineConfig
+from sms_dist.cli.slurm import jobs
+from sms_dist.config import EngineConfig
 from sms_dist.config import file as config_file
 from sms_dist.mesh.division import deal
 from sms_dist.methods.packs import cut, pack_size
@@ -33,6 +34,7 @@ from sms_dist.run.paths import MANIFEST, METRICS, RunPaths, find_runs
 from sms_dist.run.progress import Progress, read_all
 from sms_dist.run.schema import R
 
+T = TypeVar("T")
 State = Literal["running", "waiting", "stopped", "failed", "lost", "done", "not started"]
 # The exit status of `sms-dist status`; it is 0 in all other states.
 EXIT: dict[State, int] = {"stopped": STOPPED, "failed": FAILED, "lost": FAILED}
@@ -68,13 +70,13 @@ class RunStatus:
     def __init__(self, folder: Path) -> None:
         self.damaged: list[str] = []
         self.paths = paths = RunPaths(folder)
-        self.config = self._config()
-        self.plan = self._record(paths.plan, schema.PlanFile)
-        self.packing = self._record(paths.packing, schema.PackingFile)
-        environment = self._record(paths.environment, schema.EnvironmentFile)
+        self.config = self._read(paths.config, config_file.load, None)
+        self.plan = self._read(paths.plan, _record(schema.PlanFile), None)
+        self.packing = self._read(paths.packing, _record(schema.PackingFile), None)
+        environment = self._read(paths.environment, _record(schema.EnvironmentFile), None)
         self.starts = environment.starts if environment else ()
-        self.journal = [event for event in self._lines(paths.journal, event_type) if event.event]
-        self.job_lines = self._lines(folder / JOBS, lambda values: schema.JobLine)
+        self.journal = list(self._events())
+        self.job_lines = self._read(folder / JOBS, lambda _: jobs.recorded(paths), [])
         self.owner = lock.read(paths.lock)
         if self.owner is None and paths.lock.exists():
             self.damaged.append("lock.json: it does not say who works in the folder")
@@ -104,8 +106,8 @@ class RunStatus:
     def as_json(self) -> dict[str, Any]:
         """Return the status as plain values; ages and durations are in seconds, None: not known."""
         config, plan, starts = self.config, self.plan, self.starts
-        jobs = [start.world.get("SLURM_JOB_ID") for start in starts]
-        jobs += [line.job for line in self.job_lines]
+        numbers = [start.world.get("SLURM_JOB_ID") for start in starts]
+        numbers += [line.job for line in self.job_lines]
         shown = [e for e in self.journal if e.event != "candidate"]  # the soup's event says enough
         phase, run = self.seconds_left
         return {
@@ -123,7 +125,7 @@ class RunStatus:
             "seconds_left": None if self.state == "done" else {"phase": phase, "run": run},
             "starts": len(starts),
             "restarts": sum(start.number("TORCHELASTIC_RESTART_COUNT") > 0 for start in starts),
-            "jobs": list(dict.fromkeys(job for job in jobs if job)),
+            "jobs": list(dict.fromkeys(number for number in numbers if number)),
             "requeues": sum(line.is_requeued for line in self.job_lines),
             "events": [self._shown(event) for event in shown[-NUM_EVENTS:]],
             "warnings": [_words(event) for event in shown if event.event == "warning"],
@@ -224,7 +226,7 @@ class RunStatus:
         rates = []
         for place in sorted(self.stored, key=lambda place: self.stored[place])[-NUM_TIMED:]:
             path = self.paths.candidate(*place) / METRICS
-            metrics = self._record(path, schema.CandidateMetrics)
+            metrics = self._read(path, _record(schema.CandidateMetrics), None)
             if self.plan and metrics and metrics.seconds and metrics.epochs:  # else it diverged
                 steps = len(metrics.epochs) * self.plan.sizes.steps_per_epoch
                 rates.append(metrics.seconds / steps)
@@ -259,43 +261,27 @@ class RunStatus:
     def _ago(self, name: str) -> str:
         return ago(self._age(self.times.get(name, 0.0)), self.is_exact)
 
-    def _config(self) -> Config | None:
-        path = self.paths.config
+    def _read(self, path: Path, read: Callable[[Path], T], default: T) -> T:
+        """Return what a file holds; the default where there is no such file or it is damaged."""
         try:
-            return config_file.load(path) if path.is_file() else None
-        except ValueError as error:
-            self.damaged.append(f"config.yaml: {str(error).removeprefix(f'--config {path} ')}")
-            return None
-
-    def _record(self, path: Path, kind: type[R]) -> R | None:
-        """Return the record in a file, None where there is no such file or it is damaged."""
-        content = self._bytes(path)
-        try:
-            value = None if content is None else plain.parse_json(content, "it", MAX_BYTES)
-            return None if content is None else schema.parsed(kind, value, "it")
-        except ValueError as error:
-            self.damaged.append(f"{path.relative_to(self.paths.root)}: {error}")
-            return None
-
-    def _lines(self, path: Path, kind: Callable[[dict[str, Any]], type[R]]) -> list[R]:
-        """Return the records, one a line; a line that is still being written is left out."""
-        records = []
-        for number, value in enumerate(journal.lines(self._bytes(path) or b""), 1):
-            try:
-                records.append(kind(value or {}).model_validate(value or {}))
-            except ValidationError:
-                name = path.relative_to(self.paths.root)
-                self.damaged.append(f"{name}: line {number} is damaged")
-        return records
-
-    def _bytes(self, path: Path) -> bytes | None:
-        try:
-            is_there = plain.is_file(path)
-            return plain.read(path, MAX_BYTES, "a file of a run", "it") if is_there else None
-        except ValueError as error:
+            return read(path) if plain.is_file(path) else default
+        except (OSError, ValueError) as error:
             if plain.is_file(path):  # else it went away meanwhile
-                self.damaged.append(f"{path.relative_to(self.paths.root)}: {error}")
-            return None
+                reason = str(error).removeprefix(f"--config {path} ")
+                self.damaged.append(f"{path.relative_to(self.paths.root)}: {reason}")
+            return default
+
+    def _events(self) -> Iterator[Event]:
+        """Yield the events of the journal; a line that is still being written is left out."""
+        content = self._read(self.paths.journal, _bytes, b"")
+        for number, value in enumerate(journal.lines(content), 1):
+            try:
+                event = event_type(value or {}).model_validate(value or {})
+            except ValidationError:
+                self.damaged.append(f"{JOURNAL}: line {number} is damaged")
+                continue
+            if event.event:
+                yield event
 
 
 def clock(folder: Path) -> tuple[float, bool]:
@@ -308,6 +294,15 @@ def clock(folder: Path) -> tuple[float, bool]:
             return os.fstat(file.fileno()).st_mtime, True
     except OSError:
         return time.time(), False
+
+
+def _bytes(path: Path) -> bytes:
+    return plain.read(path, MAX_BYTES, "a file of a run", "it")
+
+
+def _record(kind: type[R]) -> Callable[[Path], R | None]:
+    """Return a function that reads a record of a kind from a file."""
+    return lambda path: schema.parsed(kind, plain.parse_json(_bytes(path), "it", MAX_BYTES), "it")
 
 
 def _written(path: Path) -> float | None:

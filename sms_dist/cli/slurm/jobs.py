@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
@@ -39,18 +40,8 @@ def write_script(script: str, logs: Path) -> Path:
 def submit(file: Path, dependency: str | None = None) -> str:
     """Submit a script and return the job's number; a `dependency` is like afterok:7."""
     options = [f"--dependency={dependency}", _HOPELESS] if dependency else []
-    try:
-        done = subprocess.run(
-            ["sbatch", "--parsable", *options, str(file)], capture_output=True, text=True
-        )
-    except FileNotFoundError:
-        raise ValueError(
-            f"sbatch is not installed here; submit {file} on the cluster's login node, or look at "
-            "the script with --dry-run"
-        ) from None
-    if done.returncode:
-        raise ValueError(f"sbatch refused {file} (status {done.returncode}): {done.stderr.strip()}")
-    number = done.stdout.strip().partition(";")[0]  # "7;cluster" where there are several
+    answer = _slurm("sbatch", "--parsable", *options, str(file))
+    number = answer.strip().partition(";")[0]  # "7;cluster" where there are several
     if not NUMBER.fullmatch(number):
         raise ValueError(f"sbatch took {file}, but answered {number!r} instead of a job's number")
     return number
@@ -92,16 +83,23 @@ def queued(paths: RunPaths, queue: set[str]) -> str | None:
 
 def my_queue() -> set[str]:
     """Return the numbers of my jobs that wait or run; each run of an array has its own."""
-    command = ["squeue", "--me", "--array", "--noheader", "--format=%i"]
+    return set(_slurm("squeue", "--me", "--array", "--noheader", "--format=%i").split())
+
+
+def _slurm(*words: str) -> str:
+    """Return what a command of Slurm prints; ValueError, one line, if there is none or it fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(words, capture_output=True, text=True)
     except FileNotFoundError:
         raise ValueError(
-            "squeue is not installed here; submit on the cluster's login node"
+            f"{words[0]} is not installed here; submit on the cluster's login node, or look at the "
+            "script with --dry-run"
         ) from None
     if done.returncode:
-        raise ValueError(f"squeue failed (status {done.returncode}): {done.stderr.strip()}")
-    return set(done.stdout.split())
+        raise ValueError(
+            f"{shlex.join(words)} failed (status {done.returncode}): {done.stderr.strip()}"
+        )
+    return done.stdout
 
 
 def _file(paths: RunPaths) -> Path:
