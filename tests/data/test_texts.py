@@ -9,7 +9,7 @@ import torch
 from sms_dist import data
 from sms_dist.base.randomness import stream
 from sms_dist.config import DataConfig
-from sms_dist.data.texts.prepare import check, prepare
+from sms_dist.data.texts.files import check, prepare
 from sms_dist.data.texts.vocabulary import Bytes
 
 CPU = torch.device("cpu")
