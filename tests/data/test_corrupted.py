@@ -7,9 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sms_dist.data.corrupted import corrupted_sets
-from sms_dist.data.corruptions import BENCHMARK, SEVERITIES
-from sms_dist.data.corruptions.generate import corrupt
+from sms_dist.data.corruptions import BENCHMARK, SEVERITIES, corrupted_sets
+from sms_dist.data.corruptions.generated import corrupt
 from sms_dist.data.dataset import DatasetInfo, Split
 
 COUNT, NAMES = 6, ("fog", "snow")
