@@ -24,7 +24,7 @@ def write(folder: Path, **texts: str) -> Path:
 
 def read(folder: Path, split: str = "train", name: str = "parallel") -> list[tuple[str, str]]:
     files = find(card(name), folder, split, EN_DE)
-    return [(p.source.text, p.target.text) for pair in files for p in pairs(pair)]
+    return [(pair.source.text, pair.target.text) for pair in pairs(files)]
 
 
 def test_lines_of_two_files_belong_together(tmp_path):

@@ -102,4 +102,5 @@ def clouds(image: Image, rng: Generator, decay: float) -> Image:
         field[half::step, ::step] = middle(beside + corners + np.roll(corners, -1, 0))
         step, wobble = half, wobble / decay
     field -= field.min()
-    return (field / field.max())[:height, :width, None]
+    field /= field.max()
+    return field[:height, :width, None]

@@ -102,7 +102,7 @@ def corrupt(name: str, severity: int, images: Tensor, sample_ids: Tensor, seed: 
 
 
 def _bytes(image: Image) -> NDArray[np.uint8]:
-    return np.rint(image.clip(0, 1) * 255).astype(np.uint8)
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
 def _check(images: Tensor) -> None:
@@ -182,8 +182,9 @@ def motion_blur(image: Image, rng: Generator, radius: int, sigma: float) -> Imag
 )
 def zoom_blur(image: Image, rng: Generator, end: float, step: float) -> Image:
     """Average the image with its enlargements by 1, 1 + step ... up to an end."""
-    enlarged = [filters.zoomed(image, factor) for factor in np.arange(1, end, step)]
-    return np.mean([image, *enlarged], axis=0)
+    factors = np.arange(1, end, step)
+    total = image + sum(filters.zoomed(image, factor) for factor in factors)
+    return total / (len(factors) + 1)
 
 
 @corruption(
@@ -230,8 +231,8 @@ def frost(image: Image, rng: Generator, image_share: float, frost_share: float) 
     """Cover the image with ice that has veins along the contours of clouds."""
     rough, fine = filters.clouds(image, rng, 1.7), filters.clouds(image, rng, 1.4)
     veins = np.abs((rough * 5 + fine) % 1 * 2 - 1) ** 3
-    ice = (rough * 0.25 + fine * 0.3 + veins * 0.45 + 0.15).clip(max=1)
-    colour = ICE if image.shape[2] == 3 else ICE @ LUMA
+    ice = np.minimum(rough * 0.25 + fine * 0.3 + veins * 0.45 + 0.15, 1)
+    colour = ICE if image.shape[2] == 3 else float(ICE @ LUMA)
     return image * image_share + ice * colour * frost_share
 
 
@@ -241,7 +242,7 @@ def frost(image: Image, rng: Generator, image_share: float, frost_share: float) 
 )
 def fog(image: Image, rng: Generator, thickness: float, decay: float) -> Image:
     """Add clouds, and darken the sum to the image's greatest brightness."""
-    brightest = image.max()
+    brightest = float(image.max())
     clouds = filters.clouds(image, rng, decay)
     return (image + clouds * thickness) * brightest / (brightest + thickness)
 
@@ -249,7 +250,7 @@ def fog(image: Image, rng: Generator, thickness: float, decay: float) -> Image:
 @corruption((0.05, 0.1, 0.15, 0.2, 0.3), (0.1, 0.2, 0.3, 0.4, 0.5))
 def brightness(image: Image, rng: Generator, more: float) -> Image:
     """Raise the value of HSV; hue and saturation stay."""
-    value = image.max(2, keepdims=True)
+    value: Image = image.max(2, keepdims=True)
     of_value = np.divide(image, value, out=np.ones_like(image), where=value > 0)
     return of_value * np.minimum(value + more, 1)
 
@@ -257,7 +258,7 @@ def brightness(image: Image, rng: Generator, more: float) -> Image:
 @corruption((0.75, 0.5, 0.4, 0.3, 0.15), (0.4, 0.3, 0.2, 0.1, 0.05))
 def contrast(image: Image, rng: Generator, share: float) -> Image:
     """Keep a share of each pixel's difference from the mean colour of the image."""
-    mean = image.mean((0, 1))
+    mean: Image = image.mean((0, 1))
     return (image - mean) * share + mean
 
 

@@ -11,7 +11,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from itertools import islice, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, NamedTuple, TypeAlias
 
@@ -23,7 +23,6 @@ from sms_dist.data.card import SPLITS, SplitName, TextCard
 from sms_dist.data.index import FILE, read_as
 
 Languages: TypeAlias = tuple[str, str]  # from, to
-BLOCK_PAIRS = 20_000  # pairs that are in memory as text at a time
 AGAIN = "copy it again"
 SEGMENT = re.compile(r"<seg\b[^>]*>(.*?)</seg>", re.IGNORECASE)
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}([_-]\w+)?")
@@ -121,10 +120,16 @@ def _news(folder: Path, stem: str, languages: Languages) -> list[Files]:
 
 
 class Line(NamedTuple):
-    """A sentence, and the number of its line in the file, from 1."""
+    """A sentence, and where it stands: the file, and the number of the line in it, from 1."""
 
+    path: Path
     number: int
     text: str
+
+    @property
+    def place(self) -> str:
+        """Return file and line, for messages."""
+        return f"{self.path}, line {self.number}"
 
 
 class Pair(NamedTuple):
@@ -154,9 +159,9 @@ def lines(path: Path) -> Iterator[Line]:
             ) from None
         if path.suffix == ".sgm":
             segments = SEGMENT.findall(text)
-            yield from (Line(number, html.unescape(segment).strip()) for segment in segments)
+            yield from (Line(path, number, html.unescape(each).strip()) for each in segments)
         else:
-            yield Line(number, text.strip())
+            yield Line(path, number, text.strip())
 
 
 def count_sentences(path: Path) -> int:
@@ -175,44 +180,27 @@ def _byte_lines(path: Path) -> Iterator[bytes]:
         raise ValueError(f"{path}: {error.strerror}") from None
 
 
-def pairs(files: Files, allow_empty: bool = True) -> Iterator[Pair]:
-    """Yield the pairs of lines in stored order.
+def pairs(all_files: Iterable[Files], allow_empty: bool = True) -> Iterator[Pair]:
+    """Yield the pairs of lines of all files in stored order.
 
-    ValueError when one file is longer, or for the first pair with an empty side unless they are
-    allowed.
+    ValueError when one file is longer than the other, or for the first pair with an empty side
+    unless they are allowed.
     """
-    for number, (source, target) in enumerate(zip_longest(*map(lines, files)), start=1):
-        if source is None or target is None:
-            short, long = files if source is None else files[::-1]
-            raise ValueError(
-                f"{short} has {number - 1} lines and {long} has {count_sentences(long)}; line n of"
-                f" one has to be the translation of line n of the other: {AGAIN}"
-            )
-        pair = Pair(source, target)
-        if pair.is_empty and not allow_empty:
-            raise ValueError(
-                f"{place(files, pair, 1 if source.text else 0)} is empty; every sentence that is"
-                " measured needs a translation: remove the line from both files"
-            )
-        yield pair
-
-
-def place(files: Files, pair: Pair, side: int) -> str:
-    """Return file and line of a pair's source (0) or target (1), for messages."""
-    return f"{files[side]}, line {pair[side].number}"
-
-
-def blocks(
-    all_files: Iterable[Files], max_pairs: int | None = None, allow_empty: bool = True
-) -> Iterator[tuple[Files, list[Pair]]]:
-    """Yield all pairs of a split, or the first `max_pairs`: lists of them with their files."""
-    num_pairs = 0
     for files in all_files:
-        left = None if max_pairs is None else max_pairs - num_pairs
-        stored = islice(pairs(files, allow_empty), left)
-        while block := list(islice(stored, BLOCK_PAIRS)):
-            yield files, block
-            num_pairs += len(block)
+        for number, (source, target) in enumerate(zip_longest(*map(lines, files)), start=1):
+            if source is None or target is None:
+                short, long = files if source is None else files[::-1]
+                raise ValueError(
+                    f"{short} has {number - 1} lines and {long} has {count_sentences(long)}; line n"
+                    f" of one has to be the translation of line n of the other: {AGAIN}"
+                )
+            pair = Pair(source, target)
+            if pair.is_empty and not allow_empty:
+                raise ValueError(
+                    f"{(target if source.text else source).place} is empty; every sentence that is"
+                    " measured needs a translation: remove the line from both files"
+                )
+            yield pair
 
 
 Name = Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]
@@ -286,8 +274,8 @@ def prepare(
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as new:
         new.mkdir()
-        train, num_empty = _write(new, "train", languages, blocks(train_files))
-        test, _ = _write(new, "test", languages, blocks(test_files, allow_empty=False))
+        train, num_empty = _write(new, "train", languages, pairs(train_files))
+        test, _ = _write(new, "test", languages, pairs(test_files, allow_empty=False))
         progress(f"train: {train.pairs} pairs, {num_empty} empty ones left out")
         progress(f"test: {test.pairs} pairs")
         index = TextIndex(
@@ -300,31 +288,30 @@ def prepare(
 
 
 def _write(
-    folder: Path,
-    split: SplitName,
-    languages: Languages,
-    stored: Iterable[tuple[Files, list[Pair]]],
+    folder: Path, split: SplitName, languages: Languages, stored: Iterable[Pair]
 ) -> tuple[SplitFacts, int]:
     """Write the pairs that are not empty; return their facts, and how many were left out.
 
     Equal pairs give equal bytes: the gzip headers hold no time and no name.
     """
     paths = [folder / f"{split}.{language}.gz" for language in languages]
-    num_read = num_written = 0
+    num_written = num_empty = 0
     with ExitStack() as stack:
         raw = [stack.enter_context(path.open("wb")) for path in paths]
         files = [
             stack.enter_context(gzip.GzipFile("", "wb", 6, fileobj=file, mtime=0)) for file in raw
         ]
-        for _, block in stored:
-            full = [pair for pair in block if not pair.is_empty]
-            num_read, num_written = num_read + len(block), num_written + len(full)
-            for side, file in enumerate(files):
-                file.write("".join(f"{pair[side].text}\n" for pair in full).encode())
+        for pair in stored:
+            if pair.is_empty:
+                num_empty += 1
+                continue
+            num_written += 1
+            for line, file in zip(pair, files, strict=True):
+                file.write(f"{line.text}\n".encode())
     if not num_written:
         raise ValueError(f"{split} has no pairs that are not empty; nothing was written")
     hashes = {path.name: sha256_of(path) for path in paths}
-    return SplitFacts(pairs=num_written, sha256=hashes), num_read - num_written
+    return SplitFacts(pairs=num_written, sha256=hashes), num_empty
 
 
 def check(folder: Path) -> list[str]:

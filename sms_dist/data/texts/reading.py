@@ -9,6 +9,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,11 @@ from sms_dist.data.index import FILE
 from sms_dist.data.loader import Batch, Loader, Loaders
 from sms_dist.data.order import Step
 from sms_dist.data.splits import is_validation
-from sms_dist.data.texts.files import blocks, find, place
+from sms_dist.data.texts.files import find, pairs
 from sms_dist.data.texts.vocabulary import PAD, Tokens, Vocabulary, open_vocabulary
 
 MULTIPLE = 8  # of a batch's width: libraries keep a program for each shape they meet
+BLOCK = 20_000  # pairs that are in memory as text at a time
 START = 0  # the first token of a translation, in T5
 
 
@@ -171,20 +173,21 @@ def _read(
     measured: tuple[list[Tokens], list[Tokens]] = ([], [])
     references: list[str] = []
     counts: Counter[str] = Counter()
-    all_files = find(card, folder, split, config.languages)
-    for files, pairs in blocks(all_files, max_pairs, allow_empty=split == "train"):
+    files = find(card, folder, split, config.languages)
+    stored = islice(pairs(files, allow_empty=split == "train"), max_pairs)
+    while block := list(islice(stored, BLOCK)):
         start = counts["pairs"]
-        counts["pairs"] += len(pairs)
+        counts["pairs"] += len(block)
         if counts["pairs"] > len(is_measured):
             break
-        encoded = [vocabulary.encode([pair[side].text for pair in pairs]) for side in (0, 1)]
-        is_full = np.array([not pair.is_empty for pair in pairs])
+        encoded = [vocabulary.encode([pair[side].text for pair in block]) for side in (0, 1)]
+        is_full = np.array([not pair.is_empty for pair in block])
         is_long = is_full & (np.maximum(encoded[0][1], encoded[1][1]) > limit)
         if config.max_length_policy == "stop" and is_long.any():
             number = int(is_long.argmax())
             side = 0 if encoded[0][1][number] > limit else 1
             raise ValueError(
-                f"{place(files, pairs[number], side)} has {encoded[side][1][number]} tokens and"
+                f"{block[number][side].place} has {encoded[side][1][number]} tokens and"
                 f" data.max_length={limit}; raise it, or set data.max_length_policy to cut or skip"
             )
         to_measure = is_measured[start : counts["pairs"]]
@@ -197,15 +200,20 @@ def _read(
             is_kept = is_full & ~to_measure & ~is_skipped
             trained[side].append(_shortened(encoded[side], is_kept, limit))
             measured[side].append(_shortened(encoded[side], is_full & to_measure, limit))
-        references += [pairs[i].target.text for i in np.flatnonzero(is_full & to_measure)]
+        references += [block[i].target.text for i in np.flatnonzero(is_full & to_measure)]
     if counts["pairs"] != len(is_measured):
         raise ValueError(
             f"data.path={folder}: {split} has {counts['pairs']} pairs instead of"
             f" {len(is_measured)}; copy its files again, or write {FILE} anew with"
             " `sms-dist data prepare`"
         )
-    to_train_on = Sentences(*map(TokenBuffer.joined, trained))
-    return to_train_on, Sentences(*map(TokenBuffer.joined, measured), tuple(references)), counts
+    return (
+        Sentences(TokenBuffer.joined(trained[0]), TokenBuffer.joined(trained[1])),
+        Sentences(
+            TokenBuffer.joined(measured[0]), TokenBuffer.joined(measured[1]), tuple(references)
+        ),
+        counts,
+    )
 
 
 def _shortened(sentences: Tokens, is_kept: NDArray[np.bool_], limit: int) -> Tokens:

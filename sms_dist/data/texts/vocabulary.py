@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,32 +31,13 @@ ANYWHERE = TextCard(name="texts", reader="text", news="news")  # a plain pair, e
 Tokens: TypeAlias = tuple[NDArray[np.signedinteger[Any]], NDArray[np.int64]]
 
 
-class Vocabulary(Protocol):
-    """A number for each token."""
-
-    size: int
-
-    def encode(self, sentences: Sequence[str]) -> Tokens:
-        """Return the tokens of all sentences; each ends with END, which its length counts."""
-        ...
-
-    def decode(self, tokens: Iterable[int]) -> str:
-        """Return the sentence before the first END; padding and unknown numbers are dropped."""
-        ...
-
-
-def open_vocabulary(name: str) -> Vocabulary:
-    """Return the vocabulary that data.vocabulary names: bytes, or a SentencePiece model's path."""
-    return Bytes() if name == BYTES else Pieces(Path(name))
-
-
 class Bytes:
     """A token for each byte, as in ByT5: no training, no unknown words, long sentences."""
 
     size = 256 + NUM_SPECIAL
 
     def encode(self, sentences: Sequence[str]) -> Tokens:
-        """Return the bytes of all sentences, each moved up by the special tokens."""
+        """Return the tokens of all sentences; each ends with END, which its length counts."""
         encoded = [sentence.encode() for sentence in sentences]
         lengths = np.array([len(data) + 1 for data in encoded], np.int64)
         tokens = np.frombuffer(b"\0".join([*encoded, b""]), np.uint8).astype(np.int16) + NUM_SPECIAL
@@ -64,7 +45,10 @@ class Bytes:
         return tokens, lengths
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """Return the sentence; bytes that are not UTF-8 become U+FFFD."""
+        """Return the sentence before the first END; bytes that are not UTF-8 become U+FFFD.
+
+        Padding and numbers that are no token are dropped.
+        """
         values = (token - NUM_SPECIAL for token in _sentence(tokens, self.size))
         return bytes(value for value in values if value >= 0).decode("utf-8", "replace")
 
@@ -85,7 +69,7 @@ class Pieces:
                 self._ours[theirs] = ours
 
     def encode(self, sentences: Sequence[str]) -> Tokens:
-        """Return the pieces of all sentences in our numbers."""
+        """Return the tokens of all sentences; each ends with END, which its length counts."""
         pieces = self._model.encode(list(sentences), num_threads=1)
         lengths = np.array([len(sentence) + 1 for sentence in pieces], np.int64)
         tokens = np.full(lengths.sum(), END, self._ours.dtype)
@@ -95,9 +79,17 @@ class Pieces:
         return tokens, lengths
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """Return the sentence as SentencePiece joins the pieces."""
+        """Return the sentence before the first END, without padding and unknown numbers."""
         theirs = [self._theirs[token] for token in _sentence(tokens, self.size)]
         return str(self._model.decode([token for token in theirs if token >= 0]))
+
+
+Vocabulary: TypeAlias = Bytes | Pieces
+
+
+def open_vocabulary(name: str) -> Vocabulary:
+    """Return the vocabulary that data.vocabulary names: bytes, or a SentencePiece model's path."""
+    return Bytes() if name == BYTES else Pieces(Path(name))
 
 
 def _read_model(path: Path) -> Any:
