@@ -1,4 +1,4 @@
-"""Files of parallel text: found in their layouts, read in pairs, named when something is wrong."""
+"""Files of parallel text: each layout is read in pairs, and errors name file and line."""
 
 import gzip
 from pathlib import Path
