@@ -144,7 +144,7 @@ PIECE = 1 << 20  # bytes
 def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write these tensors, which may share memory, and lie on any device.
 
-    They must not change meanwhile. Neither atomic nor lasting: for places of `atomic.replacing`.
+    They must not change meanwhile. Neither atomic nor lasting: for places of `files.replacing`.
     ValueError for a type without a name, and for what `read` would refuse; OSError.
     """
     for name, tensor in tensors.items():
