@@ -35,7 +35,10 @@ def test_a_good_configuration_gives_the_recipe_of_its_method(method: str) -> Non
         ("data.name=cifar11", "data.name=cifar11 is not known, did you mean cifar10"),
         ("soup.rule=gready", "soup.rule=gready is not known, did you mean greedy"),
         ("soup.score=los", "soup.score=los is not known, did you mean loss"),
-        ("soup.score=bleu", "soup.score=bleu is not known; legal: accuracy, balanced_accuracy"),
+        (
+            "soup.score=bleu",
+            "soup.score=bleu is not known; valid values: accuracy, balanced_accuracy",
+        ),
         (
             "model.weights=a.pt pretrain.from=runs/b",
             "model.weights=a.pt is where pretraining begins, and pretrain.from=runs/b is where",
@@ -81,7 +84,10 @@ def test_a_good_configuration_gives_the_recipe_of_its_method(method: str) -> Non
         ("candidates.overrides=[{}, {}]", "candidates.overrides has 2 values for candidates.coun"),
         ("candidates.overrides=[{}, {}, {epochs: 0}]", "candidates.overrides[2].epochs: 0 should"),
         ("candidates.count_per_phase=[3, 2]", "has 2 values for pruning.phases=3"),
-        ("method.name=gmp method.stepz=3", "method.stepz is not a key of method.name=gmp; legal"),
+        (
+            "method.name=gmp method.stepz=3",
+            "method.stepz is not a key of method.name=gmp; valid values",
+        ),
         ("method.name=swamp method.singl_phases=3", "did you mean single_phases?"),
         ("method.name=lc method.mu=0", "method.mu=0 should be greater than 0"),
         ("method.name=str", "method.name=str cannot prune to an exact sparsity"),

@@ -20,8 +20,8 @@ def lookup(table: Mapping[str, T], key: str, field: str) -> T:
     """Return table[key]; ValueError that names the field and the valid keys for any other."""
     if key in table:
         return table[key]
-    legal = ", ".join(sorted(table))
-    raise ValueError(f"{field}={key} is not known{nearest(key, table)}; legal: {legal}")
+    valid = ", ".join(sorted(table))
+    raise ValueError(f"{field}={key} is not known{nearest(key, table)}; valid values: {valid}")
 
 
 def lookup_open(
@@ -136,7 +136,7 @@ def _imported(name: str, module_name: str, field: str) -> ModuleType:
         raise ValueError(f"{field}={name}: the module cannot be imported: {error}") from error
 
 
-def nearest(word: str, legal: Iterable[str]) -> str:
+def nearest(word: str, valid: Iterable[str]) -> str:
     """Return ", did you mean X?" for the valid word closest to a misspelt one, else nothing."""
-    match = difflib.get_close_matches(word, list(legal), n=1, cutoff=0.5)
+    match = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.5)
     return f", did you mean {match[0]}?" if match else ""

@@ -76,8 +76,10 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
     location = [str(part) for part in first["loc"]]
     key = printable(".".join(location), LONGEST_SETTING)
     if first["type"] == "extra_forbidden":
-        legal = _legal(model, location[:-1])
-        way_out = f"{nearest(location[-1], legal)}; legal: {', '.join(legal)}" if legal else ""
+        valid = _valid_keys(model, location[:-1])
+        way_out = (
+            f"{nearest(location[-1], valid)}; valid values: {', '.join(valid)}" if valid else ""
+        )
         return f"{key} is not a key{way_out}"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     message = message.removeprefix("String ")
@@ -88,7 +90,7 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
     return f"{key}={shown(first['input'])} {message}{hint}"
 
 
-def _legal(model: type[BaseModel], location: list[str]) -> list[str]:
+def _valid_keys(model: type[BaseModel], location: list[str]) -> list[str]:
     """The keys of the section at a place in a model; none where its sections are not our own."""
     for part in location:
         if part.isdecimal():  # of a list of sections

@@ -17,7 +17,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from sms_dist.base.randomness import stream
 from sms_dist.models.weights import bare_state
-from sms_dist.pruning.tracing import module_of, traced
+from sms_dist.pruning.filters import module_of, traced
 
 _SAMPLES = 4
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -72,11 +72,11 @@ class Method:
             return keys.model_validate(given.keys).model_dump()
         except ValidationError as error:
             first = error.errors()[0]
-        key, legal = str(first["loc"][0]), ["name", *keys.model_fields]
+        key, valid = str(first["loc"][0]), ["name", *keys.model_fields]
         if first["type"] == "extra_forbidden":
             raise ValueError(
-                f"method.{key} is not a key of method.name={given.name}{nearest(key, legal)}; "
-                f"legal: {', '.join(legal)}"
+                f"method.{key} is not a key of method.name={given.name}{nearest(key, valid)}; "
+                f"valid values: {', '.join(valid)}"
             )
         raise ValueError(f"method.{key}={first['input']!r} {first['msg'].removeprefix('Input ')}")
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from sms_dist.methods.phases import Phase, Recipe
-from sms_dist.pruning.apportion import num_kept
+from sms_dist.pruning.allocation import num_kept
 
 Survivors = Callable[[float], int]  # sparsity -> weights
 FEW_SAMPLES = 4  # of a batch, below which a rank is not worth its communication

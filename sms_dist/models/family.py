@@ -82,8 +82,8 @@ def _check_type(key: str, value: Any, default: Any) -> None:
     if default in _NO_TYPE:
         return
     also = {float: int, tuple: list}.get(type(default), type(default))  # YAML has no tuples
-    is_legal = isinstance(value, (type(default), also))
-    if not is_legal or isinstance(value, bool) != isinstance(default, bool):
+    is_valid = isinstance(value, (type(default), also))
+    if not is_valid or isinstance(value, bool) != isinstance(default, bool):
         kind = "list" if also is list else type(default).__name__
         place = f"model.options.{key}={shown(value)}"
         raise ValueError(f"{place} is no {kind}; the default is {default}")

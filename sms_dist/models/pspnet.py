@@ -77,7 +77,7 @@ def pspnet(
     """
     lookup(dict.fromkeys(BACKBONES), backbone, "model.options.backbone")
     if stride not in DILATIONS:
-        raise ValueError(f"model.options.stride={stride} is not known; legal: 8, 16, 32")
+        raise ValueError(f"model.options.stride={stride} is not known; valid values: 8, 16, 32")
     if not 0 <= dropout < 1:
         raise ValueError(f"model.options.dropout={dropout} must lie in [0, 1); the default is 0.1")
     resnet = getattr(torchvision().models, backbone)(weights=None)

@@ -9,9 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from sms_dist.pruning.layer import Layer
 from sms_dist.pruning.mask import Mask, apply_
 from sms_dist.pruning.selection import keep_largest
+from sms_dist.pruning.threshold import Layer
 from sms_dist.sparse_rules.base import Finished, Rule, Setup, Tensors
 
 

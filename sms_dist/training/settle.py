@@ -9,8 +9,8 @@ import torch
 from sms_dist.mesh.collectives import agree, any_
 from sms_dist.methods.phases import Phase
 from sms_dist.models.weights import bare_state
-from sms_dist.pruning.companions import companions
 from sms_dist.pruning.feasible import FILTERS
+from sms_dist.pruning.filters import companions
 from sms_dist.pruning.mask import Mask, apply_, digest, full_mask
 from sms_dist.pruning.patterns import tighten
 from sms_dist.sparse_rules import rule_class
