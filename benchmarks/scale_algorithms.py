@@ -36,7 +36,7 @@ from sms_dist.data.order import Step
 from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.pruning.allocation import ALLOCATIONS
 from sms_dist.pruning.mask import Mask, apply_, digest, full_mask, sparsity
-from sms_dist.pruning.prune import prune
+from sms_dist.pruning.patterns import prune
 from sms_dist.run import store
 from sms_dist.soups.diversity import gram
 from sms_dist.soups.merge import CandidateShards

@@ -67,10 +67,7 @@ class StartEvent(Event):
     resumed: bool = False
     task: str | None = None
     score: str | None = None  # the metric by which models are compared
-    facts: Annotated[dict[str, str | int], BeforeValidator(_facts_only)] = Field(
-        default_factory=dict
-    )
-    """What a reader of the metrics has to know of the task and the data."""
+    facts: Facts = Field(default_factory=dict)  # of the task and the data, for readers of metrics
 
 
 class DenseEvent(Event):
@@ -238,7 +235,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def _end_last_line(file: BinaryIO) -> None:
-    """See that the next byte appended starts a line.
+    """Make sure that the next byte appended starts a line.
 
     A crash in the middle of a write leaves a last line without its end. If only the newline is
     missing it is added; a fragment is cut off, else it would lie in the middle and spoil reading.

@@ -1,4 +1,4 @@
-"""The records of a run folder, as those who write them and all who read them know them.
+"""The records of a run folder, for the code that writes them and all that reads them.
 
 A record is a JSON object. Metrics of a model (`test_accuracy`, `validation_loss`) stand among the
 other keys of its record, since every task has its own; here they are the field `metrics`.
@@ -141,7 +141,7 @@ class DenseMetrics(Measured):
 
 
 class Divergence(Record):
-    """Why a candidate is left out of the soup."""
+    """The reason why a candidate is left out of the soup."""
 
     kind: Literal["not finite", "far", "earlier"]
     epoch: int | None = None
@@ -156,7 +156,7 @@ class Divergence(Record):
 
     @property
     def reason(self) -> str:
-        """The same in words."""
+        """The reason in words."""
         if self.kind == "earlier":
             return "left out since an earlier phase"
         if self.kind == "not finite":

@@ -37,6 +37,7 @@ class Dst(Rule):
     """
 
     options = DstOptions
+    controlled_by = "method.alpha"
 
     def __init__(self, weights: Tensors, setup: Setup, options: DstOptions) -> None:
         self.thresholds = {
@@ -79,14 +80,14 @@ class Dst(Rule):
 
 
 def surrogate(above: Tensor) -> Tensor:
-    """What stands for the derivative of the step: 2 - 4|x| up to 0.4, 0.4 up to 1, then 0."""
+    """Return what replaces the derivative of the step: 2 - 4|x| up to 0.4, 0.4 up to 1, then 0."""
     distance = above.abs()
     hump = (2 - 4 * distance).clamp(min=0.4)
     return hump.masked_fill(distance > 1, 0.0)
 
 
 def _per_neuron(threshold: Tensor, weight: Tensor) -> Tensor:
-    """(outputs,) in a shape that broadcasts over (outputs, ...)."""
+    """Return thresholds [outputs] in a shape that broadcasts over [outputs, ...]."""
     return threshold.view(-1, *[1] * (weight.dim() - 1))
 
 
@@ -110,6 +111,7 @@ class SoftThreshold(Rule):
     """
 
     options = StrOptions
+    controlled_by = "pretrain.weight_decay and method.initial"
 
     def __init__(self, weights: Tensors, setup: Setup, options: StrOptions) -> None:
         self.logits = {

@@ -104,7 +104,7 @@ def test_patterns_choose_the_shards_where_there_is_no_index(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("colour: red", "colour is not a key.*legal: name, reader, task"),
+        ("colour: red", "colour is not a key.*valid values: name, reader, task"),
         ("klasses: 3", "klasses is not a key, did you mean classes"),
         ("size: 8", "size"),
         ("size: [0, 8]", "size"),
@@ -130,7 +130,10 @@ def test_patterns_choose_the_shards_where_there_is_no_index(tmp_path):
         ("size: [20000, 20000]", "is more than 67108864 pixels"),
         ("classes: 1000000000", "classes"),
         ("samples: {train: 5, test: 5, val: 5}", "val is not a key"),
-        ("shards: {train: ['[[a-'], test: [b], val: [c]}", "val is not a key; legal: train, test"),
+        (
+            "shards: {train: ['[[a-'], test: [b], val: [c]}",
+            "val is not a key; valid values: train, test",
+        ),
         ("size: [8, 8]\nsize: [9, 9]", "there twice"),
     ],
 )

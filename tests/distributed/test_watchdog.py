@@ -215,7 +215,7 @@ def test_ranks_that_only_wait_for_each_other_are_said_to() -> None:
 
 
 def test_a_rank_that_may_rest_does_not_hang() -> None:
-    assert judged(heard([beat(0, mesh="wait", idle=None)])) is None
+    assert judged(heard([beat(0, location="wait", idle=None)])) is None
 
 
 def test_a_process_is_known_by_when_it_began() -> None:

@@ -1,9 +1,20 @@
-"""Keys of magnitudes: their order, and what they say of pruned weights."""
+"""Keys of magnitudes in their order, and the exact k-th largest of them, whatever the chunks."""
+
+from __future__ import annotations
 
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sms_dist.pruning import layer
-from sms_dist.pruning.layer import PRUNED, ChunkKeys, Layer, magnitude_keys
+from sms_dist.pruning import threshold
+from sms_dist.pruning.threshold import (
+    PRUNED,
+    ChunkKeys,
+    Layer,
+    Threshold,
+    find_threshold,
+    magnitude_keys,
+)
 
 DENORMAL = 1e-45
 
@@ -36,7 +47,7 @@ def test_bf16_weights_are_ranked_like_their_fp32_copies():
 
 
 def test_chunks_have_the_keys_of_whole_layers(monkeypatch):
-    monkeypatch.setattr(layer, "CHUNK", 7)
+    monkeypatch.setattr(threshold, "CHUNK", 7)
     weights = torch.randn(4, 3, 3, 2, generator=torch.Generator().manual_seed(1))
     layers = [
         Layer(weights.contiguous(memory_format=torch.channels_last), weights > 0),
@@ -47,3 +58,25 @@ def test_chunks_have_the_keys_of_whole_layers(monkeypatch):
     whole = torch.cat([one.keys() for one in layers])
     assert torch.equal(torch.cat(list(ChunkKeys(layers))), whole)
     assert [one.num_alive for one in layers] == [int((weights > 0).sum()), 0, 1, 0]
+
+
+KEYS = st.lists(
+    st.sampled_from([0, 1, 255, 256, 65535, 65536, 2**31 - 1]) | st.integers(0, 2**31 - 1),
+    min_size=1,
+    max_size=40,
+)
+
+
+def tensor(keys: list[int]) -> torch.Tensor:
+    return torch.tensor(keys, dtype=torch.int32)
+
+
+@settings(deadline=None, max_examples=60)
+@given(KEYS, st.data())
+def test_the_threshold_is_that_of_a_sort_and_keys_below_zero_are_gone(keys, data):
+    num_kept = data.draw(st.integers(1, len(keys)))
+    key = sorted(keys)[-num_kept]
+    expected = Threshold(key, num_kept - sum(other > key for other in keys))
+    assert find_threshold([tensor([*keys, -1, -1])], num_kept) == expected
+    pieces = tensor(keys).split(data.draw(st.integers(1, 5)))
+    assert find_threshold(pieces, num_kept) == expected

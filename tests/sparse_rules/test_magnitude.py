@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sms_dist.pruning.allocation import global_
 from sms_dist.pruning.mask import full_mask
-from sms_dist.pruning.prune import prune
+from sms_dist.pruning.patterns import prune
 from sms_dist.sparse_rules import make_rule
 from sms_dist.sparse_rules.base import Setup
 from sms_dist.sparse_rules.magnitude import largest, masked
