@@ -180,8 +180,8 @@ def recorded_seconds(folder: Path) -> float:
 def forecast_of(run: Run, rates: Path) -> Forecast:
     config = load(None, run.settings)
     read, notes = read_rates(rates, config, None)
-    ((_, forecast),) = forecasts(config, [run.case.num_ranks], read, None, notes).rows
-    return forecast
+    _, found = forecasts(config, [run.case.num_ranks], read, None, notes)
+    return found.forecasts[0]
 
 
 @click.command()

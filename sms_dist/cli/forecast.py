@@ -6,7 +6,7 @@ The formulas are those of docs/forecast.md; the rates that they start from come 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pydantic import Field
@@ -79,10 +79,10 @@ class Forecast:
     start_seconds: float  # the part before and after the work
     memory_bytes: float  # of a rank, at its peak
     phases: tuple[PhaseForecast, ...]
-
-    @property
-    def rank_hours(self) -> float:
-        return self.num_ranks * self.seconds / HOUR
+    num_waves: int  # of the phase that has most
+    rank_hours: float
+    remark: str  # which groups have nothing to do
+    efficiency: float = 1.0  # rank hours of one group, as a fraction of these
 
 
 class Estimate:
@@ -163,15 +163,29 @@ class Estimate:
 
     def forecast(self, rates: Rates) -> Forecast:
         phases = (self.pretraining(rates), *(self.phase(rates, i) for i in self.plan.phases))
+        seconds = rates.start_seconds + sum(phase.seconds for phase in phases)
         return Forecast(
             num_ranks=self.num_ranks,
             num_hosts=-(-self.num_ranks // self.per_host),
             num_groups=self.plan.num_groups,
-            seconds=rates.start_seconds + sum(phase.seconds for phase in phases),
+            seconds=seconds,
             start_seconds=rates.start_seconds,
             memory_bytes=rates.process_bytes + self.memory(),
             phases=phases,
+            num_waves=max((len(item.waves) for item in self.plan.phases), default=0),
+            rank_hours=self.num_ranks * seconds / HOUR,
+            remark=self._remark(),
         )
+
+    def _remark(self) -> str:
+        """Return which groups have nothing to do, in the last wave or in all of them."""
+        groups, phases = self.plan.num_groups, self.plan.phases
+        most = max((len(item.phase.candidates) for item in phases), default=groups)
+        if most < groups:
+            idle = groups - most
+            return f"idle: {idle:,} group{'s' if idle > 1 else ''}"
+        short = [len(item.waves[-1]) for item in phases if len(item.waves[-1]) < groups]
+        return f"last wave: {min(short):,} of {groups:,}" if short else ""
 
     def _measured(self, ranks: int) -> float:
         """Return what each rank computes when they measure a model, in trained samples."""
@@ -200,37 +214,18 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Forecasts:
-    """A row for each number of ranks."""
+    """A forecast for each number of ranks."""
 
-    rows: tuple[tuple[Planned, Forecast], ...]
-    base: Forecast  # on one group
-    even: tuple[Forecast, ...]  # on the fewest groups for each number of waves
-    rates: Rates
+    forecasts: tuple[Forecast, ...]
+    sensible: Forecast  # the fastest without idle groups that is worth its ranks
+    device: str
     notes: tuple[str, ...]
-
-    def efficiency(self, forecast: Forecast) -> float:
-        """Return the rank hours of one group, as a fraction of those of a forecast."""
-        return self.base.rank_hours / forecast.rank_hours if forecast.rank_hours else 1.0
-
-    @property
-    def sensible(self) -> Forecast:
-        """The fastest one without idle groups of which at least half of the time is of use."""
-        worth = [each for each in self.even if self.efficiency(each) >= WORTH]
-        return min(worth, key=lambda each: (each.seconds, each.num_ranks))
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "forecasts": [
-                asdict(each)
-                | {
-                    "rank_hours": each.rank_hours,
-                    "efficiency": self.efficiency(each),
-                    "remark": _remark(planned),
-                }
-                for planned, each in self.rows
-            ],
+            "forecasts": [asdict(each) for each in self.forecasts],
             "sensible_ranks": self.sensible.num_ranks,
-            "device": self.rates.device,
+            "device": self.device,
             "notes": list(self.notes),
         }
 
@@ -241,39 +236,60 @@ def forecasts(
     rates: Rates,
     cluster: ClusterConfig | None,
     notes: Sequence[str] = (),
-) -> Forecasts:
-    """Return forecasts for these numbers of ranks (none: those of the cluster, or one group)."""
+) -> tuple[Planned, Forecasts]:
+    """Return forecasts for these numbers of ranks, and the plan for the first of them.
+
+    None given: the ranks of the cluster, or one group.
+    """
     plan, group = planner(config), config.engine.ranks_per_candidate
 
-    def on(num_ranks: int) -> tuple[Planned, Forecast]:
-        planned = plan(num_ranks)
-        return planned, Estimate(planned, cluster).forecast(rates)
+    def on(num_ranks: int, base: Forecast | None = None) -> Forecast:
+        forecast = Estimate(plan(num_ranks), cluster).forecast(rates)
+        if base is None or forecast.rank_hours == 0:
+            return forecast
+        return replace(forecast, efficiency=base.rank_hours / forecast.rank_hours)
 
     wanted = tuple(ranks) or ((cluster.num_ranks,) if cluster else (group,))
-    rows = [on(num) for num in wanted]
-    most = max((len(item.phase.candidates) for item in rows[0][0].plan.phases), default=1)
+    first = plan(wanted[0])
+    most = max((len(item.phase.candidates) for item in first.plan.phases), default=1)
     fewest = -(-(config.pretrain.ranks or 1) // group)
+    # The fewest groups for each number of waves.
     even = sorted({max(fewest, -(-most // waves)) for waves in range(1, most + 1)})
-    candidates = tuple(on(groups * group)[1] for groups in even)
+    base = on(even[0] * group)
+    candidates = [on(groups * group, base) for groups in even]
+    worth = [each for each in candidates if each.efficiency >= WORTH]
     per_host = {min(num, cluster.ranks_per_node) if cluster else num for num in wanted}
     other = sorted(per_host - {rates.processes}) if rates.processes else []
     if other:
-        numbers = ", ".join(map(str, other))
         notes = (
             *notes,
-            f"rates were measured with {rates.processes} processes on a host, not {numbers}; "
-            f"sms-dist measure --nproc {other[-1]}",
+            f"rates were measured with {rates.processes} processes on a host, not "
+            f"{', '.join(map(str, other))}; sms-dist measure --nproc {other[-1]}",
         )
-    return Forecasts(tuple(rows), candidates[0], candidates, rates, tuple(notes))
+    return first, Forecasts(
+        forecasts=tuple(on(num, base) for num in wanted),
+        sensible=min(worth, key=lambda each: (each.seconds, each.num_ranks)),
+        device=rates.device,
+        notes=tuple(notes),
+    )
 
 
 def show(forecasts: Forecasts, console: Console) -> None:
     """Print the forecast: phase by phase for one number of ranks, else a row for each."""
-    is_single = len(forecasts.rows) == 1
-    console.print(_phases(forecasts.rows[0][1]) if is_single else _rows(forecasts))
-    lines = [_total(forecasts)] if is_single else []
+    hours = "rank hours" if forecasts.device == "cpu" else "GPU hours"
+    first, lines = forecasts.forecasts[0], []
+    if len(forecasts.forecasts) == 1:
+        console.print(_phases(first))
+        lines.append(
+            f"forecast     {duration(first.seconds)} on {_ranks(first)}, "
+            f"{duration(first.start_seconds)} of it to start; {first.rank_hours:,.2f} {hours}; "
+            f"{bytes_text(first.memory_bytes)} a rank"
+            + (f"; {first.remark}" if first.remark else "")
+        )
+    else:
+        console.print(_rows(forecasts.forecasts, hours))
     best = forecasts.sensible
-    efficiency = f"efficiency {forecasts.efficiency(best):.0%}"
+    efficiency = f"efficiency {best.efficiency:.0%}"
     lines.append(f"sensible     {_ranks(best)}: {duration(best.seconds)}, {efficiency}")
     for line in [*lines, *(f"note         {note}" for note in forecasts.notes)]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -297,50 +313,22 @@ def _phases(forecast: Forecast) -> Table:
     return rows
 
 
-def _rows(forecasts: Forecasts) -> Table:
-    hours = _hours(forecasts.rates)
+def _rows(forecasts: Sequence[Forecast], hours: str) -> Table:
     rows = table("ranks", "hosts", "waves", "time", hours, "efficient", "memory", "", padding=0)
-    for planned, each in forecasts.rows:
-        waves = max((len(item.waves) for item in planned.plan.phases), default=0)
+    for each in forecasts:
         rows.add_row(
             f"{each.num_ranks:,}",
             f"{each.num_hosts:,}",
-            f"{waves:,}",
+            f"{each.num_waves:,}",
             duration(each.seconds),
             f"{each.rank_hours:,.2f}",
-            f"{forecasts.efficiency(each):.0%}",
+            f"{each.efficiency:.0%}",
             bytes_text(each.memory_bytes),
-            _remark(planned),
+            each.remark,
         )
     rows.columns[-1].justify = "left"
     return rows
 
 
-def _total(forecasts: Forecasts) -> str:
-    planned, each = forecasts.rows[0]
-    idle = _remark(planned)
-    return (
-        f"forecast     {duration(each.seconds)} on {_ranks(each)}, "
-        f"{duration(each.start_seconds)} of it to start; {each.rank_hours:,.2f} "
-        f"{_hours(forecasts.rates)}; {bytes_text(each.memory_bytes)} a rank"
-        + (f"; {idle}" if idle else "")
-    )
-
-
-def _remark(planned: Planned) -> str:
-    """Return which groups have nothing to do, in the last wave or in all of them."""
-    groups, phases = planned.plan.num_groups, planned.plan.phases
-    most = max((len(item.phase.candidates) for item in phases), default=groups)
-    if most < groups:
-        idle = groups - most
-        return f"idle: {idle:,} group{'s' if idle > 1 else ''}"
-    short = [len(item.waves[-1]) for item in phases if len(item.waves[-1]) < groups]
-    return f"last wave: {min(short):,} of {groups:,}" if short else ""
-
-
 def _ranks(forecast: Forecast) -> str:
     return f"{forecast.num_ranks:,} rank{'s' if forecast.num_ranks > 1 else ''}"
-
-
-def _hours(rates: Rates) -> str:
-    return "rank hours" if rates.device == "cpu" else "GPU hours"

@@ -76,7 +76,8 @@ class RunStatus:
         environment = self._read(paths.environment, _record(schema.EnvironmentFile), None)
         self.starts = environment.starts if environment else ()
         self.journal = list(self._events())
-        self.job_lines = self._read(folder / JOBS, lambda _: jobs.recorded(paths), [])
+        no_lines: list[schema.JobLine] = []
+        self.job_lines = self._read(folder / JOBS, lambda _: jobs.recorded(paths), no_lines)
         self.owner = lock.read(paths.lock)
         if self.owner is None and paths.lock.exists():
             self.damaged.append("lock.json: it does not say who works in the folder")

@@ -64,13 +64,12 @@ def plan(
         plan, forecast = planned(config, num_ranks), None
     else:
         rates, notes = read_rates(rates_path, config, cluster)
-        forecast = forecasts(config, ranks, rates, cluster, notes)
-        plan = forecast.rows[0][0]
+        plan, forecast = forecasts(config, ranks, rates, cluster, notes)
     if is_json:
         click.echo(json.dumps(plan.as_json() | (forecast.as_json() if forecast else {}), indent=2))
         return
     console = Console()
-    if forecast is None or len(forecast.rows) == 1:
+    if forecast is None or len(forecast.forecasts) == 1:
         show_plan(plan, console)
     if forecast is not None:
         show(forecast, console)
