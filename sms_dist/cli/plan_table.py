@@ -8,8 +8,8 @@ from rich.table import Table
 
 from sms_dist.cli.amounts import bytes_text
 from sms_dist.cli.planned import Planned
-from sms_dist.methods.packs import obstacle, pack_size
 from sms_dist.methods.plan import PhasePlan
+from sms_dist.stacks import obstacle, stack_size
 
 
 def show(planned: Planned, console: Console) -> None:
@@ -85,7 +85,7 @@ def _packs(planned: Planned) -> list[str]:
     """What the table's waves do not show."""
     engine, phases = planned.config.engine, [item.phase for item in planned.plan.phases]
     most = max(len(phase.candidates) for phase in phases)
-    size = pack_size(engine.pack_size, most, planned.plan.num_groups)
+    size = stack_size(engine.pack_size, most, planned.plan.num_groups)
     packed = any(obstacle(engine, phase) is None for phase in phases)
     if engine.name != "packed" or engine.packing == "loop" or size == 1 or not packed:
         return []

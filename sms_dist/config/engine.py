@@ -26,8 +26,8 @@ class EngineConfig(Section):
     deterministic: bool = False
     """cuda: only algorithms that give the same bits every time, slower (a CPU always does)"""
     compile: Literal["eager", "default", "reduce-overhead", "max-autotune", "auto"] = "eager"
-    """ddp: eager (not at all), a mode of torch.compile for forward and backward, or auto: what is
-    faster, as measured once and kept in the run folder; compiled steps have bits of their own"""
+    """ddp: eager (not at all), a mode of torch.compile for forward and backward, or auto
+    (default on cuda, eager on a CPU); compiled steps have bits of their own"""
     channels_last: bool = False
     """memory layout of images and convolutions, faster on many devices"""
     gradients: Literal["dense", "surviving"] = "dense"

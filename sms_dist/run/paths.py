@@ -38,11 +38,6 @@ class RunPaths:
         return self.root / "packing.json"
 
     @property
-    def compile(self) -> Path:
-        """How the model is compiled where that was left to a trial; it decides bits."""
-        return self.root / "compile.json"
-
-    @property
     def journal(self) -> Path:
         return self.root / "journal.jsonl"
 

@@ -28,9 +28,9 @@ from sms_dist.run.recovery import RecoveryPoints
 from sms_dist.run.schema import DenseMetrics, Epoch
 from sms_dist.schedules.retraining import History
 from sms_dist.training.batch_norm import recompute_
+from sms_dist.training.checkpoints import Checkpointer
 from sms_dist.training.context import Context
 from sms_dist.training.evaluation import evaluate
-from sms_dist.training.recovery import Keeper
 from sms_dist.training.retrain import Start, retrain
 
 SMALL_SHARE = 4  # of a batch: a fourth of it tells what a step costs, however few its samples are
@@ -124,7 +124,7 @@ class Speeds:
         candidate = Candidate(0, 0, config.retrain.model_copy(update=changes))
         watcher = self._stopwatch(num, loader.num_steps)
         points = RecoveryPoints(self._folder / "points", context.mesh.world.rank, {})
-        keeper = Keeper(
+        keeper = Checkpointer(
             points, context.mesh.data, context.mesh.control, config.records, context.mesh.device
         )
         wait(context.mesh)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,8 @@ from sms_dist.cli.measuring.around import around, short_run, with_few_samples
 from sms_dist.cli.measuring.speeds import SMALL_SHARE, Speeds
 from sms_dist.config import Config
 from sms_dist.config.file import load
-from sms_dist.experiment.compiling import compiled_as, tried
 from sms_dist.mesh.collectives import gather_json
 from sms_dist.mesh.topology import world_size
-from sms_dist.methods import recipe
 from sms_dist.start.session import Session
 from sms_dist.training.context import Context
 
@@ -57,8 +54,7 @@ def main(
         session = Session.open(short_run(config, world_size()), folder / "run")
         config = config.model_copy(update={"engine": session.context.config.engine})
         opened = time.time()
-        decided = _decided(session.context, config)
-        rates = _rates(session, config, Speeds(session.context, decided, folder, seconds), steps)
+        rates = _rates(session, config, Speeds(session.context, config, folder, seconds), steps)
         begun += time.time() - opened  # a run does not measure on its way to the first step
         session = with_few_samples(session)
         session.run()
@@ -71,14 +67,6 @@ def main(
         write_text(folder / FOUND, json_text({"ended": ended, "rates": known.model_dump()}))
     sys.stdout.flush()
     os._exit(DONE)
-
-
-def _decided(context: Context, config: Config) -> Config:
-    """engine.compile=auto as a run of it would choose here. Every rank must call."""
-    if config.engine.compile != "auto":
-        return config
-    mode, _ = tried(replace(context, config=config, recipe=recipe(config)))
-    return compiled_as(config, mode)
 
 
 def _rates(session: Session, config: Config, speeds: Speeds, steps: int) -> Rates:

@@ -23,7 +23,6 @@ from sms_dist.base.folders import entries
 from sms_dist.base.plain import is_file, read
 from sms_dist.config import Config
 from sms_dist.config import file as config_file
-from sms_dist.methods.packs import pack_size
 from sms_dist.run import journal, lock
 from sms_dist.run.events import Event, OtherEvent, event_type
 from sms_dist.run.find import find_runs
@@ -40,6 +39,7 @@ from sms_dist.run.schema import (
     RecoveryFile,
     parsed,
 )
+from sms_dist.stacks import stack_size
 
 CANDIDATE = re.compile(r"phase_(\d+)_candidate_(\d+)")
 SOUP = re.compile(r"phase_(\d+)_soup")
@@ -127,7 +127,7 @@ class RunState:
         if self.config is None or self.packing is None or self.packing.packing != "vmap":
             return 1
         wanted = self.config.engine.pack_size
-        return max(1, pack_size(wanted, num_candidates, self.packing.num_groups))
+        return max(1, stack_size(wanted, num_candidates, self.packing.num_groups))
 
     def age(self, time: float) -> float:
         return max(0.0, self.clock.now - time)

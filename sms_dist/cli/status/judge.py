@@ -11,10 +11,10 @@ from sms_dist.cli.amounts import ago, span
 from sms_dist.cli.status.folder import ENVIRONMENT, JOBS, JOURNAL, LOCK, Place, RunState
 from sms_dist.config import EngineConfig
 from sms_dist.mesh.division import deal
-from sms_dist.methods.packs import cut
 from sms_dist.run.events import Event
 from sms_dist.run.progress import Progress
 from sms_dist.run.schema import PhasePlanFile
+from sms_dist.stacks import cut
 
 State = Literal["running", "waiting", "stopped", "failed", "lost", "done", "not started"]
 # What `sms-dist status` ends with; 0 in all other states.
