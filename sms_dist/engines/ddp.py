@@ -154,7 +154,7 @@ class DdpEngine:
             model = DistributedDataParallel(
                 bare,
                 process_group=job.axis.group,
-                broadcast_buffers=False,  # batch norm is recomputed before anybody looks at it
+                broadcast_buffers=False,  # batch norm is recomputed before it is used
                 gradient_as_bucket_view=True,
             )
         if job.engine.gradients == "surviving" and self._mask.prunes:

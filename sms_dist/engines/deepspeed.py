@@ -54,7 +54,7 @@ SHARDS = (
 
 
 class GroupUnit:
-    """DeepSpeed's model-parallel unit: data parallel over my group, model parallel over me alone.
+    """DeepSpeed's model-parallel unit: data parallel over the group, model parallel over this rank.
 
     Without the latter, clipping would take the gradient's norm over the whole world, silently.
     """

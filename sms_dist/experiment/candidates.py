@@ -120,7 +120,7 @@ def retrained(context: Context, log: Logbook, phase: Phase, start_of: StartOf) -
 
 @dataclass(frozen=True)
 class _Group:
-    """What this group does for the candidates of a phase.
+    """This group's work on the candidates of a phase.
 
     Every rank of the group must call every method; no other takes part.
     """
@@ -133,14 +133,14 @@ class _Group:
     def retrained(self, candidate: Candidate, wave: int, attempts: Attempts) -> Result:
         """Return a candidate: trained from its start, measured and stored.
 
-        If it is not finite and may be tried again, it is, with another seed. `attempts` are those
-        that were rejected before.
+        While it is not finite and may be tried again, it is, with another seed. `attempts` are
+        those that were rejected before.
         """
-        self._set_stage([candidate], wave)
         start = self.start_of(candidate)
         while True:
             attempt = nth_attempt(candidate, attempts)
             watcher, result = self._watcher(attempt), DIVERGED
+            self._set_stage([attempt], {attempt.index: watcher}, wave)
             if start is not None:  # else it diverged in an earlier phase
                 checkpoints = self._checkpointer(start, attempt)
                 result = retrain(self.context, start, attempt, watcher, checkpoints)
@@ -154,33 +154,23 @@ class _Group:
 
         One that is to be tried again then trains by itself.
         """
-        watchers = {c.index: self._watcher(c) for c in stack.todo}
-        results, starts = {}, {}
-        for candidate in stack.todo:
-            start = self.start_of(candidate)
-            if start is None:
-                results[candidate.index] = self._measured_and_stored(
-                    candidate, None, DIVERGED, watchers[candidate.index]
-                )
-            else:
-                starts[candidate.index] = start
-        going = [candidate for candidate in stack.todo if candidate.index in starts]
-        if going:
-            self._set_stage_of_stack(going, watchers, wave)
-            checkpoints = {
-                candidate.index: self._checkpointer(
-                    starts[candidate.index], candidate, pack=stack_lengths(self.context, stack)
-                )
-                for candidate in going
-            }
-            training = retrain_stack(self.context, stack, starts, watchers, checkpoints)
-            for candidate, result in training:
-                i = candidate.index
-                going.remove(candidate)
-                self.log.set_stage("batch norm", phase=self.phase.index, candidate=i, together=())
-                results[i] = self._measured_and_stored(candidate, starts[i], result, watchers[i])
-                if going:
-                    self._set_stage_of_stack(going, watchers, wave)
+        starts = {c.index: start for c in stack.todo if (start := self.start_of(c)) is not None}
+        results = {
+            c.index: self._measured_and_stored(c, None, DIVERGED, self._watcher(c))
+            for c in stack.todo
+            if c.index not in starts
+        }
+        going = [c for c in stack.todo if c.index in starts]
+        watchers = {c.index: self._watcher(c) for c in going}
+        lengths = stack_lengths(self.context, stack)
+        checkpoints = {c.index: self._checkpointer(starts[c.index], c, pack=lengths) for c in going}
+        self._set_stage(going, watchers, wave)
+        for candidate, result in retrain_stack(self.context, stack, starts, watchers, checkpoints):
+            i = candidate.index
+            going.remove(candidate)
+            self.log.set_stage("batch norm", phase=self.phase.index, candidate=i, together=())
+            results[i] = self._measured_and_stored(candidate, starts[i], result, watchers[i])
+            self._set_stage(going, watchers, wave)
         for candidate in stack.todo:
             record = results[candidate.index][1]
             if is_rejected(self.context.config.candidates, record):
@@ -257,8 +247,12 @@ class _Group:
         identity |= {"start": state_digest(start.state)}
         return checkpointer(self.context, self.log.paths, name, self.context.mesh.data, **identity)
 
-    def _set_stage(self, candidates: Sequence[Candidate], wave: int) -> None:
-        """Show that the group trains these candidates now."""
+    def _set_stage(
+        self, candidates: Sequence[Candidate], watchers: Mapping[int, GroupWatcher], wave: int
+    ) -> None:
+        """Show that the group trains these candidates, and how far the longest training is."""
+        if not candidates:
+            return
         k, indices = self.phase.index, [candidate.index for candidate in candidates]
         self.log.set_stage(
             "retrain",
@@ -270,15 +264,10 @@ class _Group:
         )
         word = "candidates" if len(indices) > 1 else "candidate"
         self.context.mesh.control.set_place(f"phase {k}, {word} {', '.join(map(str, indices))}")
-
-    def _set_stage_of_stack(
-        self, going: Sequence[Candidate], watchers: Mapping[int, GroupWatcher], wave: int
-    ) -> None:
-        """Show these candidates, with the progress of the one that trains longest."""
-        self._set_stage(going, wave)
-        longest = max(going, key=lambda candidate: candidate.retrain.epochs)
-        for candidate in going:
-            watchers[candidate.index].stands_for = len(going) if candidate is longest else 0
+        longest = max(candidates, key=lambda candidate: candidate.retrain.epochs)
+        for candidate in candidates:
+            num = len(candidates) if candidate is longest else 0
+            watchers[candidate.index].stands_for = num
 
 
 def _files(phase: Phase, result: Retrained) -> dict[str, dict[str, Tensor]]:

@@ -35,6 +35,8 @@ def retrain_stack(
 
     Stopped is raised once all of them have a checkpoint. A group of one rank calls.
     """
+    if not starts:
+        return
     candidates = {
         place: CandidateTraining(context, starts[candidate.index], candidate)
         for place, candidate in enumerate(stack.places)

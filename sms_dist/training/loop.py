@@ -72,7 +72,7 @@ class TrainingLoss:
         right, count = self.task.correct(outputs, targets)
         weight = self.task.weight(targets)
         if not isinstance(weight, Tensor):
-            weight = torch.full_like(count, weight)  # filled on the device, which nobody waits for
+            weight = torch.full_like(count, weight)  # filled on the device: nothing waits
         return value, torch.stack([x.double() for x in (value.detach(), right, count, weight)])
 
     def _summed(self, outputs: Outputs, targets: Tensor) -> Tensor:
