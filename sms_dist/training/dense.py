@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from sms_dist.base import plain
 from sms_dist.base.plain import is_file
@@ -46,20 +46,36 @@ def pretrain(
 
     `make_checkpointer` is called with the axis of the ranks that train.
     """
-    mesh, recipe = context.mesh, context.recipe
-    num_steps = context.loaders.train.num_steps
-    rates = pretraining_rates(recipe.pretrain.curve, num_steps)
-    history = History(tuple(rates), recipe.pretrain.epochs) if rates else None
+    mesh, recipe, config = context.mesh, context.recipe, context.config
+    loader, pretrain = context.loaders.train, context.recipe.pretrain
+    rates = pretraining_rates(pretrain.curve, loader.num_steps)
+    history = History(tuple(rates), pretrain.epochs) if rates else None
     axis = first_ranks(mesh, context.pretrain_ranks)
     model = context.new_model()
     state, kept = _copy(bare_state(model)), _copy(bare_state(model))
     epochs: list[Epoch] = []
     if axis is not None and recipe.dense_epochs:
-        rates = rates[: recipe.dense_epochs * num_steps]
-        weights, at_epoch, epochs = _trained(
-            context, model, rates, axis, watcher, make_checkpointer(axis)
+        optimizer, size = optimizer_settings(pretrain), config.data.batch_size
+        engine = make_engine(Job(model, {}, axis, mesh, config.engine, optimizer, size))
+        follower = KeptEpoch(recipe.kept_epoch, engine.weights)
+        training = Training(
+            engine=engine,
+            loader=loader,
+            rates=rates[: recipe.dense_epochs * loader.num_steps],
+            loss=training_loss(context),
+            seed=config.seed,
+            purpose="pretrain",
+            phase=0,
+            axis=axis,
+            device=mesh.device,
+            watcher=watcher,
+            checkpointer=make_checkpointer(axis),
+            follower=follower,
         )
-        state, kept = state | weights, kept | at_epoch
+        epochs = train(training)
+        state |= engine.weights()
+        kept |= context.on_device(follower.weights)
+        engine.close()
     mesh.control.meet()
     state, kept = full_precision(state), full_precision(kept)
     broadcast_state_(state, mesh.world)
@@ -87,42 +103,6 @@ class KeptEpoch:
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self.weights = dict(state)
-
-
-def _trained(
-    context: Context,
-    model: nn.Module,
-    rates: list[float],
-    axis: Axis,
-    watcher: Watcher,
-    checkpointer: Checkpointer,
-) -> tuple[State, State, list[Epoch]]:
-    """Return the weights at the end, those after the epoch to keep (unless it is 0), the epochs.
-
-    Every rank of the axis must call.
-    """
-    config, pretrain = context.config, context.recipe.pretrain
-    optimizer, batch_size = optimizer_settings(pretrain), config.data.batch_size
-    engine = make_engine(Job(model, {}, axis, context.mesh, config.engine, optimizer, batch_size))
-    kept = KeptEpoch(context.recipe.kept_epoch, engine.weights)
-    training = Training(
-        engine=engine,
-        loader=context.loaders.train,
-        rates=rates,
-        loss=training_loss(context),
-        seed=config.seed,
-        purpose="pretrain",
-        phase=0,
-        axis=axis,
-        device=context.mesh.device,
-        watcher=watcher,
-        checkpointer=checkpointer,
-        follower=kept,
-    )
-    epochs = train(training)
-    weights = engine.weights()
-    engine.close()
-    return weights, context.on_device(kept.weights), epochs
 
 
 def _copy(state: State) -> State:
