@@ -34,7 +34,7 @@ from sms_dist.engines.base import Job
 from sms_dist.engines.optimizers import optimizer_settings
 from sms_dist.mesh.topology import Axis, Topology, by_itself
 from sms_dist.pruning.mask import full_mask, prunable_names
-from sms_dist.stacks.choice import Trial, trial_share, try_stack
+from sms_dist.stacks.choice import Trial, trial_batch, try_stack
 from sms_dist.stacks.engine import StackEngine
 from sms_dist.stacks.loop import train_together
 from sms_dist.tasks.classification import Classification
@@ -107,8 +107,8 @@ class Candidates:
 
     def trial(self) -> Trial:
         jobs = [self.job(place) for place in range(self._case.count)]
-        shares = [trial_share(self._loader, job, seed, 1) for seed, job in enumerate(jobs)]
-        return try_stack(jobs, shares, self._loss)
+        batches = [trial_batch(self._loader, job, seed, 1) for seed, job in enumerate(jobs)]
+        return try_stack(jobs, batches, self._loss)
 
     def job(self, place: int) -> Job:
         case, mesh = self._case, self._mesh

@@ -15,7 +15,7 @@ from sms_dist.base import plain
 from sms_dist.base.files import json_text, write_text
 from sms_dist.base.randomness import stream
 from sms_dist.config.file import one_line
-from sms_dist.data.loader import Loader
+from sms_dist.data.loader import Batch, Loader
 from sms_dist.engines import make_engine
 from sms_dist.engines.base import Job
 from sms_dist.mesh.collectives import from_first
@@ -24,7 +24,7 @@ from sms_dist.run.events import PackingEvent
 from sms_dist.run.logbook import Logbook
 from sms_dist.run.schema import PackingFile
 from sms_dist.stacks import obstacle, stack_size
-from sms_dist.stacks.engine import Share, StackEngine
+from sms_dist.stacks.engine import StackEngine
 from sms_dist.training.context import Context
 from sms_dist.training.loop import Meter, TrainingLoss, training_loss
 from sms_dist.training.retrain import CandidateTraining, StartOf
@@ -83,12 +83,12 @@ def _chosen(
     mesh.control.set_place("trying steps of a stack")
     members = [known[i % len(known)] for i in range(size)]
     jobs = [CandidateTraining(context, start, candidate).job for start, candidate in members]
-    shares = [
-        trial_share(context.loaders.train, jobs[0], candidate.seed, phase.index)
+    batches = [
+        trial_batch(context.loaders.train, jobs[0], candidate.seed, phase.index)
         for _, candidate in members
     ]
     # All ranks try, as all will train; what the first one has measured counts.
-    own = try_stack(jobs, shares, training_loss(context))
+    own = try_stack(jobs, batches, training_loss(context))
     trial = Trial(**from_first(lambda: asdict(own), mesh.world, mesh.device))
     if wanted == "vmap" and trial.together is None:
         raise ValueError(
@@ -129,19 +129,20 @@ class Trial:
         return f"a step of all takes {1000 * self.together:.3g} ms together, {apart}"
 
 
-def try_stack(jobs: Sequence[Job], shares: Sequence[Share], loss: TrainingLoss) -> Trial:
+def try_stack(jobs: Sequence[Job], batches: Sequence[Batch], loss: TrainingLoss) -> Trial:
     """Time steps of these candidates at rate 0, in no collective; the jobs are used up."""
     device = jobs[0].mesh.device
-    engine, by_place = StackEngine(jobs, [1] * len(jobs)), dict(enumerate(shares))
+    engine = StackEngine(jobs, [1] * len(jobs))
+    drawn = {place: (batch, 0.0) for place, batch in enumerate(batches)}
 
     def together() -> None:
-        engine.step(0, by_place, loss)
+        engine.step(0, drawn, loss)
 
     single, meter = make_engine(jobs[0]), Meter(loss, device)
 
     def one_by_one() -> None:
-        for share in shares:
-            single.step(share.inputs, share.targets, share.weight, 0.0, meter.loss)
+        for batch in batches:
+            single.step(batch.inputs, batch.targets, batch.weight, 0.0, meter.loss)
 
     try:
         together()
@@ -153,12 +154,11 @@ def try_stack(jobs: Sequence[Job], shares: Sequence[Share], loss: TrainingLoss) 
     return Trial(joint, apart)
 
 
-def trial_share(loader: Loader, job: Job, seed: int, phase: int) -> Share:
-    """Return a batch to try a step with, at rate 0."""
+def trial_batch(loader: Loader, job: Job, seed: int, phase: int) -> Batch:
+    """Return a batch to try a step with."""
     address = (seed, "trial", phase)
     order, augmentation = stream(*address, 0), stream(*address, 1)
-    batch = next(loader.epoch(order, augmentation, job.axis.rank, job.axis.size))
-    return Share(batch.inputs, batch.targets, batch.weight, 0.0)
+    return next(loader.epoch(order, augmentation, job.axis.rank, job.axis.size))
 
 
 def _seconds(ways: Sequence[Callable[[], None]], device: torch.device) -> list[float]:

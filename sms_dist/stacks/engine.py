@@ -9,27 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from sms_dist.engines.base import Inputs, Job
+from sms_dist.data.loader import Batch
+from sms_dist.engines.base import Job
 from sms_dist.engines.state import check_fit, copy_, joined, number
 from sms_dist.stacks.rows import ROW_OPTIMIZERS, CountedLoss, RowNetwork
 
-
-class Share(NamedTuple):
-    """One candidate's step: its batch, what its summed loss is divided by, and its rate."""
-
-    inputs: Inputs
-    targets: Tensor
-    weight: float
-    rate: float
-
-    @property
-    def shapes(self) -> tuple[torch.Size, ...]:
-        return tuple(tensor.shape for tensor in (*self.inputs, self.targets))
+Drawn = tuple[Batch, float]  # a candidate's batch for a step, and its learning rate
 
 
 class StackEngine:
@@ -60,21 +49,22 @@ class StackEngine:
         """Return one candidate of the stack, as a training sees it."""
         return StackPlace(self, index)
 
-    def step(self, step: int, shares: Mapping[int, Share], loss: CountedLoss) -> dict[int, Tensor]:
-        """Take a step at the places with a share, after `step` steps; return the counts of each.
+    def step(self, step: int, drawn: Mapping[int, Drawn], loss: CountedLoss) -> dict[int, Tensor]:
+        """Take a step at the places that have drawn, after `step` steps; return the counts of each.
 
         The other places do not change. Batches of different shapes are computed one after another.
         """
         self._narrow([i for i, length in enumerate(self._lengths) if length > step])
-        alike: dict[tuple[torch.Size, ...], dict[int, Share]] = {}
-        for place, share in shares.items():
-            alike.setdefault(share.shapes, {})[place] = share
+        alike: dict[tuple[torch.Size, ...], dict[int, Drawn]] = {}
+        for place, (batch, rate) in drawn.items():
+            shapes = tuple(tensor.shape for tensor in (*batch.inputs, batch.targets))
+            alike.setdefault(shapes, {})[place] = batch, rate
         counts: dict[int, Tensor] = {}
         for some in alike.values():
             with self._unchanged([place for place in self._rows if place not in some]):
                 rows = self._step(some, loss)
             counts |= {place: rows[self._rows.index(place)] for place in some}
-        for place in shares:
+        for place in drawn:
             self.num_steps[place] += 1
         return counts
 
@@ -87,13 +77,15 @@ class StackEngine:
         """Return the parameters of a place, as views."""
         return self._network.named(self._weights[self._rows.index(place)])
 
-    def _step(self, shares: Mapping[int, Share], loss: CountedLoss) -> Tensor:
-        """Take a step of all rows; where there is no share, one of the others fills the place."""
-        filler = next(iter(shares.values()))
-        filled = [shares.get(place, filler) for place in self._rows]
-        inputs = [torch.stack(tensors) for tensors in zip(*(s.inputs for s in filled), strict=True)]
-        targets = torch.stack([share.targets for share in filled])
-        scale = self._column([1 / share.weight for share in filled])
+    def _step(self, drawn: Mapping[int, Drawn], loss: CountedLoss) -> Tensor:
+        """Take a step of all rows; a place that has drawn nothing gets the batch of another."""
+        filler = next(iter(drawn.values()))
+        filled = [drawn.get(place, filler) for place in self._rows]
+        batches = [batch for batch, _ in filled]
+        each_input = zip(*(batch.inputs for batch in batches), strict=True)
+        inputs = [torch.stack(tensors) for tensors in each_input]
+        targets = torch.stack([batch.targets for batch in batches])
+        scale = self._column([1 / batch.weight for batch in batches])
         self._weights.requires_grad_().grad = None
         counts = torch.zeros(())
         num = self._config.accumulation
@@ -102,7 +94,7 @@ class StackEngine:
             losses, more = self._network.losses(self._weights, self._buffers, piece, wanted, loss)
             (losses * scale).sum().backward()  # type: ignore[no-untyped-call]
             counts = more if counts.ndim == 0 else counts + more
-        self._apply([share.rate for share in filled])
+        self._apply([rate for _, rate in filled])
         return counts
 
     @torch.no_grad()

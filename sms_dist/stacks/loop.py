@@ -9,7 +9,7 @@ import torch
 from sms_dist.mesh.control import Stopped
 from sms_dist.methods.phases import Candidate
 from sms_dist.stacks import Stack
-from sms_dist.stacks.engine import Share, StackEngine, StackPlace
+from sms_dist.stacks.engine import StackEngine, StackPlace
 from sms_dist.training.checkpoints import Checkpointer
 from sms_dist.training.context import Context
 from sms_dist.training.loop import Training, Watcher
@@ -82,11 +82,7 @@ def _step(engine: StackEngine, trainings: Trainings) -> list[int]:
     if not taking:
         return []
     drawn = {place: training.draw() for place, training in taking.items()}
-    shares = {
-        place: Share(batch.inputs, batch.targets, batch.weight, rate)
-        for place, (batch, rate) in drawn.items()
-    }
-    counts = engine.step(step, shares, next(iter(taking.values())).loss)
+    counts = engine.step(step, drawn, next(iter(taking.values())).loss)
     totals = [training.meter.totals for training in taking.values()]
     torch._foreach_add_(totals, [counts[place] for place in taking])
     stopped = []

@@ -11,12 +11,13 @@ from torch import nn
 
 from sms_dist import models
 from sms_dist.config import EngineConfig, ModelConfig, PretrainConfig
+from sms_dist.data.loader import Batch
 from sms_dist.engines import make_engine
 from sms_dist.engines.base import Job
 from sms_dist.engines.optimizers import optimizer_settings
 from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.pruning.mask import full_mask, prunable_names
-from sms_dist.stacks.engine import Share, StackEngine
+from sms_dist.stacks.engine import StackEngine
 
 ALONE, CPU = Axis(None, 0, 1), torch.device("cpu")
 HERE = Topology(ALONE, ALONE, ALONE, None, CPU)
@@ -87,26 +88,26 @@ def jobs_of(build, optimizers=(SGD, SGD, SGD), dtype=torch.float64, **engine):
     ]
 
 
-def share(place, step, shape=(1, 6, 6), classes=3, dtype=torch.float64, size=BATCH):
+def drawn(place, step, shape=(1, 6, 6), classes=3, dtype=torch.float64, size=BATCH):
     generator = torch.Generator().manual_seed(100 * place + step)
     images = torch.randn(size, *shape, generator=generator, dtype=torch.float64).to(dtype)
     targets = torch.randint(0, classes, (size,), generator=generator)
-    return Share((images,), targets, float(size), RATES[place % 3] / (1 + step))
+    return Batch((images,), targets, size, float(size)), RATES[place % 3] / (1 + step)
 
 
 def stacked(jobs, steps=STEPS, **kind):
     engine = StackEngine(jobs, [steps] * len(jobs))
     for step in range(steps):
-        engine.step(step, {i: share(i, step, **kind) for i in range(len(jobs))}, counted_loss)
+        engine.step(step, {i: drawn(i, step, **kind) for i in range(len(jobs))}, counted_loss)
     return engine
 
 
 def alone(job, place, steps=STEPS, **kind):
     engine = make_engine(job)
     for step in range(steps):
-        one = share(place, step, **kind)
+        batch, rate = drawn(place, step, **kind)
         engine.step(
-            one.inputs, one.targets, one.weight, one.rate, lambda o, t: counted_loss(o, t)[0]
+            batch.inputs, batch.targets, batch.weight, rate, lambda o, t: counted_loss(o, t)[0]
         )
     return engine
 
@@ -176,24 +177,26 @@ def test_bf16_is_computed_in_bf16():
 
 def test_what_is_seen_is_that_of_each_candidates_own_batch():
     engine = StackEngine(jobs_of(small_model), [1, 1, 1])
-    found = engine.step(0, {i: share(i, 0, size=BATCH + i) for i in range(3)}, counted_loss)
+    found = engine.step(0, {i: drawn(i, 0, size=BATCH + i) for i in range(3)}, counted_loss)
     assert {place: int(facts) for place, facts in found.items()} == {0: 6, 1: 7, 2: 8}
 
 
 def test_batches_of_other_sizes_are_other_steps_of_the_same_mathematics():
     engine = StackEngine(jobs_of(small_model), [STEPS] * 3)
     for step in range(STEPS):
-        engine.step(step, {i: share(i, step, size=BATCH + i % 2) for i in range(3)}, counted_loss)
+        engine.step(step, {i: drawn(i, step, size=BATCH + i % 2) for i in range(3)}, counted_loss)
     for place, job in enumerate(jobs_of(small_model)):
         wanted = alone(job, place, size=BATCH + place % 2).weights()
         assert_close(engine.place(place).weights(), wanted)
 
 
-def rows(jobs, lengths, shares):
+def rows(jobs, lengths, drawn_by):
     """All that there is of place 0 after the steps that these give, by place and step."""
     engine = StackEngine(jobs, lengths)
     for step in range(lengths[0]):
-        engine.step(step, {p: s for p in range(len(jobs)) if (s := shares(p, step))}, counted_loss)
+        engine.step(
+            step, {p: s for p in range(len(jobs)) if (s := drawn_by(p, step))}, counted_loss
+        )
     return engine.row_of(0)
 
 
@@ -207,7 +210,7 @@ def test_the_bits_of_a_candidate_do_not_depend_on_who_is_in_the_other_places():
         return jobs_of(small_model, dtype=torch.float32)
 
     def own(place, step):
-        return share(place, step, dtype=torch.float32)
+        return drawn(place, step, dtype=torch.float32)
 
     lengths = [4, 2, 4]
     wanted = rows(jobs(), lengths, lambda p, step: own(p, step) if step < lengths[p] else None)
@@ -228,7 +231,7 @@ def test_what_is_restored_goes_on_with_the_same_bits():
         for i in range(3):
             again.place(i).restore(states[i])
         whole = stacked(jobs_of(small_model, optimizers), steps=3)
-        again.step(2, {i: share(i, 2) for i in range(3)}, counted_loss)
+        again.step(2, {i: drawn(i, 2) for i in range(3)}, counted_loss)
         for i in range(3):
             assert_same_bits(again.place(i).state(), whole.place(i).state())
 

@@ -9,6 +9,7 @@ import torch
 import whole_run
 
 from sms_dist.run.journal import read
+from sms_dist.stacks.choice import Trial
 from sms_dist.training import checkpoints
 
 SETTINGS = {
@@ -120,3 +121,12 @@ def with_dropout(input_shape, num_classes):
     return torch.nn.Sequential(
         torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Linear(64, num_classes)
     )
+
+
+@pytest.mark.parametrize(
+    ("together", "is_worth_it"), [(0.94, True), (0.96, False), (2.0, False), (None, False)]
+)
+def test_candidates_train_together_only_where_that_is_clearly_faster(together, is_worth_it):
+    trial = Trial(together, 1.0, "" if together else "random")
+    assert trial.is_worth_it is is_worth_it
+    assert ("impossible (random)" in trial.message) is (together is None)
