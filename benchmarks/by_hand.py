@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
 from sms_dist.base.vision import torchvision
-from sms_dist.models.resnet_cifar import resnet20
+from sms_dist.models.resnets import resnet20
 
 SPARSITY, BATCH_SIZE, WARMUP = 0.9, 64, 0.1
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)

@@ -27,14 +27,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a c
 from sms_dist.config import Config, RecordsConfig
 from sms_dist.config.file import load
 from sms_dist.experiment.dense import DenseModel
-from sms_dist.experiment.start import Standing, common_start
+from sms_dist.experiment.start import PhaseState, common_start
 from sms_dist.mesh import topology
 from sms_dist.mesh.collectives import from_first
-from sms_dist.models.state import bare_state
+from sms_dist.models.weights import bare_state
 from sms_dist.pruning.mask import full_mask
 from sms_dist.run.logbook import GroupWatcher
 from sms_dist.run.recovery import RecoveryPoints
-from sms_dist.schedules.retraining import History
+from sms_dist.schedules.learning_rate import History
 from sms_dist.training.checkpoints import Checkpoint, Checkpointer
 from sms_dist.training.context import Context, set_up
 from sms_dist.training.retrain import Start, retrain
@@ -121,7 +121,7 @@ def started(config: Config) -> tuple[Context, Start]:
     context = set_up(config, topology.start(config.engine.ranks_per_candidate))
     state = {name: tensor.clone() for name, tensor in bare_state(context.new_model()).items()}
     dense = DenseModel(state, History((0.1,), 1), {})  # any rate will do
-    standing = Standing(state, full_mask(state, context.prunable))
+    standing = PhaseState(state, full_mask(state, context.prunable))
     return context, common_start(context, context.recipe.phases[0], standing, dense)
 
 

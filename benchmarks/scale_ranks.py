@@ -25,15 +25,14 @@ import torch.distributed as dist
 from torch.distributed import HashStore, Store
 
 from benchmarks.rows import Row, Target, report
-from sms_dist.base.process_identity import is_gone, this_process
+from sms_dist.base.process import is_gone, this_process
 from sms_dist.cli.planned import planner
 from sms_dist.config import Config
-from sms_dist.mesh import topology
+from sms_dist.mesh import beats, topology
+from sms_dist.mesh.beats import Beat, Board
 from sms_dist.mesh.control import Control
 from sms_dist.mesh.handshake import compare
-from sms_dist.mesh.watch import judge
-from sms_dist.mesh.watch.beats import Beat, Board
-from sms_dist.mesh.watch.watchdog import seconds_between_beats
+from sms_dist.mesh.watchdog import seconds_between_beats
 
 RANKS_PER_CANDIDATE = 4
 SILENCE = 60.0  # seconds, the default of engine.silence_seconds
@@ -96,15 +95,15 @@ def handshake(size: int) -> tuple[int, int]:
 def look(size: int) -> tuple[float, float]:
     """Seconds in which rank 0 reads and judges all beats, and their share of the time between."""
     store: Store = HashStore()
-    board, listener = Board(store, lambda: None), judge.Listener(range(size))
+    board, listener = Board(store, lambda: None), beats.Listener(range(size))
     for rank in range(size):
         board.post(Beat(rank, 1, this_process(), "phase 1, candidate 2, step 300", moves=300))
-    limits = judge.Limits(SILENCE, SILENCE, 1800.0)
+    limits = beats.Limits(SILENCE, SILENCE, 1800.0)
 
     def work() -> None:
         _, beats = board.read(list(listener.silent))
         listener.hear(beats, 1.0)
-        judge.fault(listener, limits, is_gone, "another machine")
+        beats.fault(listener, limits, is_gone, "another machine")
 
     taken = seconds(work)
     return taken, taken / seconds_between_beats(SILENCE, size)

@@ -36,7 +36,7 @@ from sms_dist.cli.forecast.work import work_of
 from sms_dist.cli.planned import planned
 from sms_dist.config.file import load
 from sms_dist.run import journal
-from sms_dist.run.events import SoupEvent
+from sms_dist.run.journal import SoupEvent
 
 HOSTS = 4
 PORT = 29600

@@ -31,7 +31,7 @@ from patience import TrialError  # noqa: E402
 from shards import write_digits  # noqa: E402
 from tables import markdown, span  # noqa: E402
 
-from sms_dist.base.exit_status import STOPPED  # noqa: E402
+from sms_dist.base.process import STOPPED  # noqa: E402
 
 LIMIT_SECONDS = 5.0  # in which a request must be granted
 MOST_FAULTS = 5  # after which there is no use in more requests

@@ -21,8 +21,13 @@ from sms_dist.methods import recipe
 from sms_dist.pruning.allocation import Ranking
 from sms_dist.pruning.mask import full_mask
 from sms_dist.pruning.patterns import tighten
-from sms_dist.schedules.pretraining import Curve, pretraining_rates
-from sms_dist.schedules.retraining import History, Retraining, retraining_rates
+from sms_dist.schedules.learning_rate import (
+    Curve,
+    History,
+    Retraining,
+    pretraining_rates,
+    retraining_rates,
+)
 from sms_dist.soups.rules import rule
 from sms_dist.training.loop import TrainingLoss, own_loss
 
@@ -33,7 +38,7 @@ SOURCE = '''
 import torch
 from PIL import Image
 from torch import nn
-from sms_dist.methods.frame import several
+from sms_dist.methods.phases import several
 from sms_dist.methods.phases import Phase
 from sms_dist.pruning.allocation import Ranking
 from sms_dist.tasks.classification import Classification

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sms_dist.config.file import load
-from sms_dist.schedules.pretraining import pretraining_rates
+from sms_dist.schedules.learning_rate import pretraining_rates
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FULL = [path for path in sorted(CONFIGS.glob("*.yaml")) if not path.stem.endswith("_small")]

@@ -99,7 +99,7 @@ def test_every_room_is_there_and_has_files() -> None:
     [
         ("sms_dist.pruning.mask", "import sms_dist.mesh.topology"),
         ("sms_dist.pruning.mask", "import os, sms_dist.training as t"),
-        ("sms_dist.pruning.mask", "from sms_dist.models.resnet import build"),
+        ("sms_dist.pruning.mask", "from sms_dist.models.resnets import build"),
         ("sms_dist.pruning.mask", "from sms_dist import experiment"),
         ("sms_dist.pruning.mask", "from sms_dist import methods, base"),
         ("sms_dist.pruning.mask", "from .. import mesh"),

@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 import click
 
 from sms_dist import __version__
-from sms_dist.base.exit_status import BAD_INPUT
 from sms_dist.base.plain import printable
+from sms_dist.base.process import BAD_INPUT
 from sms_dist.cli.commands.data import data
 from sms_dist.cli.commands.doctor import doctor
 from sms_dist.cli.commands.export import export

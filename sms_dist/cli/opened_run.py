@@ -12,8 +12,7 @@ from sms_dist.config import file as config_file
 from sms_dist.mesh import topology
 from sms_dist.reports import scores
 from sms_dist.run import store
-from sms_dist.run.find import DENSE, check_run, finished
-from sms_dist.run.paths import METRICS, WEIGHTS, RunPaths
+from sms_dist.run.paths import DENSE, METRICS, WEIGHTS, RunPaths, check_run, finished
 from sms_dist.run.schema import DenseMetrics, PhaseMetrics
 from sms_dist.training.context import Context, set_up
 from sms_dist.training.predictions import fitted

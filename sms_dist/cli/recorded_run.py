@@ -21,7 +21,7 @@ from sms_dist.config import Config
 from sms_dist.config import file as config_file
 from sms_dist.methods.plan import PhasePlan
 from sms_dist.run import journal
-from sms_dist.run.events import Event, SoupEvent, StartEvent
+from sms_dist.run.journal import Event, SoupEvent, StartEvent
 from sms_dist.run.paths import METRICS, RunPaths
 from sms_dist.run.schema import (
     CandidateMetrics,

@@ -1,10 +1,10 @@
 """The configuration of an experiment: its sections, its files, and how two compare."""
 
-from sms_dist.config.data import DataConfig
-from sms_dist.config.engine import EngineConfig
 from sms_dist.config.experiment import (
     CandidatesConfig,
     Config,
+    DataConfig,
+    EngineConfig,
     MethodConfig,
     ModelConfig,
     PretrainConfig,

@@ -8,8 +8,6 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from sms_dist.base.lookup import lookup
-from sms_dist.config.data import DataConfig as DataConfig
-from sms_dist.config.engine import EngineConfig as EngineConfig
 from sms_dist.config.section import (
     Above0,
     AtLeast0,
@@ -22,9 +20,107 @@ from sms_dist.config.section import (
     Names,
     Natural,
     Overrides,
+    Pair,
     Section,
+    Size,
 )
-from sms_dist.schedules.pretraining import Curve
+from sms_dist.schedules.learning_rate import Curve
+
+
+class DataConfig(Section):
+    name: str = "digits_distorted"
+    """see [data sets](data.md); `card`: shards of your own, described by their card.yaml;
+    the path of a card, a .yaml file; `package.module:function`: your own data set"""
+    path: str | None = None
+    """folder of shards, or of the data set as it is downloaded; the digits are embedded and need
+    none"""
+    loader: Literal["resident", "streaming"] = "resident"
+    """resident: all samples lie on the device; streaming: they are read while training"""
+    batch_size: Count = 16
+    """samples per optimizer step of a candidate, all its ranks together"""
+    train_samples: Count | None = None
+    """use only the first so many training samples (null: all)"""
+    validation: Fraction = 0.1
+    """fraction of the training samples kept for validation"""
+    augment: bool | str = True
+    """the data set's own augmentation while training (the digits have none), none at all, or
+    `package.module:function`"""
+    size: Size | None = None
+    """height and width to which images are scaled when they are read (null: the data set's)"""
+    target: str | None = None
+    """celeba: the attribute to predict"""
+    subgroup: str | None = None
+    """celeba: the attribute whose combinations with the target are measured apart"""
+    subgroups: dict[str, list[str]] = {}
+    """measure the recall of groups of classes, e.g. {animals: [cat, dog], things: [car]}"""
+    corruptions: str | None = None
+    """also measure dense models and soups on corrupted test images: a CIFAR-C or ImageNet-C folder,
+    or `generated`"""
+    corruption_samples: Count | None = None
+    """of these images, about so many, in batches from all over the test set (null: all)"""
+    corrupt_candidates: bool = False
+    """measure the candidates on them as well"""
+    max_length: Count = 128
+    """translation: tokens of a sentence, its end included"""
+    max_length_policy: Literal["stop", "cut", "skip"] = "stop"
+    """translation: what happens to training sentences that are longer"""
+    vocabulary: str = "bytes"
+    """translation: bytes, or a SentencePiece model file"""
+    languages: Pair = ("en", "de")
+    """translation: from and to, as the files are named"""
+    num_beams: Count = 1
+    """translation: beams of the search when measuring BLEU (1: greedy)"""
+    workers: Natural = 0
+    """streaming: processes that read and decode, of each rank (0: the rank itself)"""
+    prefetch: Count = 4
+    """streaming: batches that each worker prepares ahead"""
+    shuffle_shards: Count | None = None
+    """streaming: so many shards are mixed at a time, for slow disks (null: the order is that of
+    the resident loader, over all samples)"""
+    max_bad_samples: Natural = 0
+    """streaming: damaged samples to leave out, on each rank, before it stops"""
+    cache: str | None = None
+    """streaming: folder for unpacked or fetched shards (null: beside the shards)"""
+    remote: bool = False
+    """allow shards that are addressed by URL or by `pipe:` commands, which run in a shell"""
+
+
+class EngineConfig(Section):
+    name: str = "ddp"
+    """ddp, deepspeed or packed (the candidates of a group train together on its one rank)"""
+    ranks_per_candidate: Count = 1
+    """ranks that train one candidate; must divide the number of ranks"""
+    packing: Literal["auto", "vmap", "loop"] = "auto"
+    """packed: vmap (one network with the weights of all), loop (one after another, as with ddp) or
+    auto: what is faster, as measured once and kept in the run folder"""
+    pack_size: Count | None = None
+    """packed: candidates that train together (null: all that fall to a group at the first start)"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: cuda where there is one"""
+    threads: Count = 1
+    """CPU threads of a rank; fixed because it decides bits"""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """of forward and backward; masters stay fp32 (fp16: cuda only)"""
+    deterministic: bool = False
+    """cuda: only algorithms that give the same bits every time, slower (a CPU always does)"""
+    compile: Literal["eager", "default", "reduce-overhead", "max-autotune", "auto"] = "eager"
+    """ddp: eager (not at all), a mode of torch.compile for forward and backward, or auto
+    (default on cuda, eager on a CPU); compiled steps have bits of their own"""
+    channels_last: bool = False
+    """memory layout of images and convolutions, faster on many devices"""
+    gradients: Literal["dense", "surviving"] = "dense"
+    """ddp: what travels in a group while a fixed mask holds: all gradients, or those of surviving
+    weights, for slow links; the bits are the same with two ranks, others with more"""
+    accumulation: Count = 1
+    """micro-batches per optimizer step; the batch size stays the same"""
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    """deepspeed: ZeRO stage"""
+    deepspeed: dict[str, Any] = {}
+    """deepspeed: further keys of its configuration, merged over the derived ones"""
+    silence_seconds: Above0 = 60.0
+    """a rank that has not been heard of for so long counts as lost, and the others stop"""
+    hang_seconds: Above0 | None = 1800.0
+    """a rank whose training or evaluation has not moved for so long counts as hung (null: never)"""
 
 
 class ModelConfig(Section):

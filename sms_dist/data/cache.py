@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from filelock import FileLock
 
-from sms_dist.base.atomic import replacing
+from sms_dist.base.files import replacing
 from sms_dist.data import remote
 from sms_dist.data.decode import AGAIN
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sms_dist.base.atomic import sha256_of
+from sms_dist.base.files import sha256_of
 from sms_dist.config import DataConfig
 from sms_dist.data import image_source, index, shards
 from sms_dist.data.card import FILE, OWN, SPLITS, Card, SplitName

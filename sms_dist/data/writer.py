@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sms_dist.base import atomic
+from sms_dist.base import files
 from sms_dist.data import index
 from sms_dist.data.card import SplitName
 from sms_dist.data.index import Index, ShardFacts, Splits
@@ -35,7 +35,7 @@ def write(
     It appears complete or not at all.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic.replacing(target) as new:  # an empty folder, or what is not there
+    with files.replacing(target) as new:  # an empty folder, or what is not there
         new.mkdir()
         written: dict[str, list[ShardFacts]] = {}
         for split, samples in splits.items():
@@ -49,7 +49,7 @@ def write(
 def write_index(folder: Path, name: str, classes: Iterable[str], splits: Splits) -> None:
     """index.json of shards that lie in the folder."""
     known = Index(name=name, classes=list(classes), splits=splits)
-    atomic.write(folder / index.FILE, known.model_dump_json(indent=1).encode())
+    files.write_bytes(folder / index.FILE, known.model_dump_json(indent=1).encode())
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
@@ -73,7 +73,7 @@ def _shards(
     for number, shard in enumerate(_chunks(samples, size)):
         path = folder / f"{name}-{number:06d}.tar"
         count = _write_shard(path, shard)
-        yield ShardFacts(file=path.name, samples=count, sha256=atomic.sha256_of(path))
+        yield ShardFacts(file=path.name, samples=count, sha256=files.sha256_of(path))
         progress(f"{path.name}: {count} samples")
 
 

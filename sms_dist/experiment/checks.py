@@ -5,7 +5,7 @@ from __future__ import annotations
 from sms_dist import data
 from sms_dist.base.lookup import is_own_name, lookup, lookup_open, own
 from sms_dist.config import Config
-from sms_dist.config.engine import EngineConfig
+from sms_dist.config.experiment import EngineConfig
 from sms_dist.engines import ENGINES, compile_obstacle
 from sms_dist.engines.optimizers import OPTIMIZERS, optimizer_maker
 from sms_dist.experiment.sizes import num_parameters, prunable_shapes
@@ -20,11 +20,10 @@ from sms_dist.pruning.feasible import (
     check_pruning,
     needs_shapes,
 )
-from sms_dist.schedules.pretraining import pretraining_rates
-from sms_dist.schedules.retraining import RETRAINING
+from sms_dist.schedules.learning_rate import RETRAINING, pretraining_rates
 from sms_dist.soups.rules import rule
 from sms_dist.stacks import obstacle
-from sms_dist.tasks.scores import COMPARABLE
+from sms_dist.tasks import COMPARABLE
 
 
 def check(config: Config) -> Recipe:

@@ -13,7 +13,7 @@ from sms_dist.data.corrupted import GENERATED, corrupted_sets
 from sms_dist.data.corruptions import CorruptedSet
 from sms_dist.mesh.collectives import from_first, together
 from sms_dist.run import store
-from sms_dist.run.events import OodEvent
+from sms_dist.run.journal import OodEvent
 from sms_dist.run.logbook import Logbook
 from sms_dist.run.paths import WEIGHTS
 from sms_dist.run.schema import CorruptionFile, OodMetrics, parsed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sms_dist.mesh.collectives import gather_json
-from sms_dist.run.events import DamagedSamplesEvent
+from sms_dist.run.journal import DamagedSamplesEvent
 from sms_dist.run.logbook import Logbook
 from sms_dist.training.context import Context
 

@@ -10,12 +10,12 @@ import torch
 from sms_dist.experiment.damaged import tell_damaged
 from sms_dist.mesh.collectives import from_first, together
 from sms_dist.run import store
-from sms_dist.run.events import DenseEvent
+from sms_dist.run.journal import DenseEvent
 from sms_dist.run.logbook import GroupWatcher, Logbook
 from sms_dist.run.paths import HISTORY, KEPT, METRICS, WEIGHTS
 from sms_dist.run.recovery import forget
 from sms_dist.run.schema import DenseMetrics
-from sms_dist.schedules.retraining import History
+from sms_dist.schedules.learning_rate import History
 from sms_dist.training.checkpoints import checkpointer
 from sms_dist.training.context import Context, State
 from sms_dist.training.dense import load_dense, pretrain

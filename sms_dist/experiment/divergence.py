@@ -16,11 +16,11 @@ from sms_dist.config import CandidatesConfig, RetrainConfig
 from sms_dist.mesh.collectives import from_first
 from sms_dist.methods.phases import Candidate, Phase
 from sms_dist.run import store
-from sms_dist.run.events import DivergenceEvent
+from sms_dist.run.journal import DivergenceEvent
 from sms_dist.run.logbook import Logbook
 from sms_dist.run.paths import METRICS, RunPaths
 from sms_dist.run.schema import Attempt, CandidateMetrics, Divergence, Rejected
-from sms_dist.soups.outliers import far
+from sms_dist.soups.alarm import outliers
 from sms_dist.training.context import Context
 from sms_dist.training.retrain import Retrained, Start
 
@@ -65,7 +65,7 @@ def judged(
         return result
     for alike in _retrained_alike(records):
         losses = {i: epochs[-1].loss for i in alike if (epochs := records[i].epochs)}
-        for i, median in far(losses, policy.far).items():
+        for i, median in outliers(losses, policy.far).items():
             divergence = Divergence(kind="far", loss=losses[i], median=median)
             update = {"diverged": True, "divergence": divergence}
             result[i] = records[i].model_copy(update=update)

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from sms_dist import models
 from sms_dist.base import safetensors_file
-from sms_dist.base.atomic import replacing, sha256_of
+from sms_dist.base.files import replacing, sha256_of
 from sms_dist.base.plain import read
 from sms_dist.config import ModelConfig
 from sms_dist.config.section import Section
 from sms_dist.export.shrink import resize_
-from sms_dist.models.state import assign_, bare_state
+from sms_dist.models.weights import assign_, bare_state
 from sms_dist.run.paths import WEIGHTS
 
 DESCRIPTION = "model.json"

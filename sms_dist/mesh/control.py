@@ -14,7 +14,7 @@ from pathlib import Path
 import torch.distributed as dist
 from torch.distributed import Store
 
-from sms_dist.mesh.watch.watchdog import MOST_RANKS_A_SECOND, Watchdog
+from sms_dist.mesh.watchdog import MOST_RANKS_A_SECOND, Watchdog
 
 LISTEN_SECONDS = 0.5  # between two looks at the store; more where there are many ranks
 REQUEST = "stop requested"

@@ -11,11 +11,10 @@ import torch
 import torch.distributed as dist
 from torch.distributed import HashStore, PrefixStore
 
-from sms_dist.mesh.arrival import arrive
 from sms_dist.mesh.control import Control
 from sms_dist.mesh.division import groups_of
-from sms_dist.mesh.handshake import compare
-from sms_dist.mesh.watch.watchdog import Watchdog
+from sms_dist.mesh.handshake import arrive, compare
+from sms_dist.mesh.watchdog import Watchdog
 
 # A collective outlasts the watchdog's limit, which names who hangs. Groups that may be hours apart
 # meet outside of collectives (`Control.meet`), and then wait for each other for a moment only.

@@ -34,8 +34,7 @@ from sms_dist.methods.during_training import (
     gmp,
     gmp_sms,
 )
-from sms_dist.methods.frame import after_training
-from sms_dist.methods.phases import Phase, Recipe
+from sms_dist.methods.phases import Phase, Recipe, after_training
 from sms_dist.methods.single_training import StartKeys, dnw, dst, gsm, lc, str_
 from sms_dist.sparse_rules import rule_class
 

@@ -8,9 +8,10 @@ from itertools import pairwise
 
 from sms_dist.config import Config
 from sms_dist.config.section import Natural, Section
-from sms_dist.methods.frame import (
+from sms_dist.methods.phases import (
     ORIGINAL,
     Candidates,
+    Recipe,
     after_training,
     all_but_first,
     check_fixed_epochs,
@@ -18,7 +19,6 @@ from sms_dist.methods.frame import (
     several,
     single,
 )
-from sms_dist.methods.phases import Recipe
 
 SWA_FROM, SWA_LEARNING_RATE = 0.75, 0.05
 

@@ -7,16 +7,18 @@ from functools import partial
 
 from sms_dist.config import Config, PretrainConfig
 from sms_dist.config.section import Count, Natural, Section
-from sms_dist.methods.frame import (
+from sms_dist.methods.phases import (
     ORIGINAL,
     Candidates,
+    Phase,
+    Recipe,
+    SparseTraining,
     check_fixed_epochs,
     cycles,
     goal_sparsity,
     several,
     single,
 )
-from sms_dist.methods.phases import Phase, Recipe, SparseTraining
 from sms_dist.schedules.sparsity import cubic, fraction_pruned
 
 

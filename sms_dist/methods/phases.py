@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
 
-from sms_dist.config import PretrainConfig, RetrainConfig
+from pydantic import ValidationError
+
+from sms_dist.config import Config, PretrainConfig, RetrainConfig
+from sms_dist.schedules.sparsity import fraction_per_phase, geometric
+from sms_dist.sparse_rules import rule_class
 
 Begin = Literal["soup", "own", "rewind"]
 FIXED_MASK = "fixed_mask"  # no sparse training rule: what is pruned stays pruned
@@ -55,6 +60,11 @@ class Phase:
         """Do candidates end with masks that may differ?"""
         return self.begin == "own" or not self.has_fixed_mask
 
+    @property
+    def keeps_latent(self) -> bool:
+        """Do the dense weights behind the candidates go on, instead of the pruned ones?"""
+        return not self.has_fixed_mask and rule_class(self.training.rule).keeps_latent
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -64,3 +74,90 @@ class Recipe:
     dense_epochs: int  # of pretrain.epochs, trained before the first phase
     phases: tuple[Phase, ...]
     kept_epoch: int | None = None  # its weights are kept for phases that rewind
+
+
+SEEDS_PER_RUN = 1000  # the seeds of candidates of neighbouring runs do not meet
+Candidates: TypeAlias = tuple[Candidate, ...]
+ORIGINAL = "original"  # stands in for a retraining schedule in what is recorded
+
+
+def goal_sparsity(config: Config) -> float:
+    """The goal; ValueError where none is given to a method that needs one."""
+    goal = config.pruning.goal_sparsity
+    if goal is None:
+        raise ValueError(
+            f"pruning.goal_sparsity=null, but method.name={config.method.name} prunes to a goal; "
+            "give one, for example 0.9"
+        )
+    return goal
+
+
+def single(config: Config, **changes: Any) -> Candidates:
+    """One candidate, with retraining keys replaced."""
+    return (_candidate(config, 0, "method", changes),)
+
+
+def several(config: Config, phase: int, **changes: Any) -> Candidates:
+    """The m candidates of a phase, each as configured to vary; then the changes of all."""
+    per_phase = config.candidates.count_per_phase
+    count = per_phase[phase - 1] if per_phase else config.candidates.count
+    return tuple(_varied(config, i, changes) for i in range(count))
+
+
+def _varied(config: Config, index: int, changes: dict[str, Any]) -> Candidate:
+    own = {key: values[index] for key, values in config.candidates.vary.items()}
+    found = _candidate(config, index, "candidates.vary", own)
+    if config.candidates.overrides:
+        field = f"candidates.overrides[{index}]"
+        found = _candidate(config, index, field, own | config.candidates.overrides[index])
+    return _candidate(config, index, "method", found.retrain.model_dump() | changes)
+
+
+def _candidate(config: Config, index: int, field: str, changes: dict[str, Any]) -> Candidate:
+    seed = config.seed * SEEDS_PER_RUN + (index if config.candidates.vary_seed else 0)
+    return Candidate(index, seed, _replaced(config.retrain, field, changes))
+
+
+def _replaced(retrain: RetrainConfig, field: str, changes: dict[str, Any]) -> RetrainConfig:
+    try:
+        return RetrainConfig.model_validate(retrain.model_dump() | changes)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key, problem = first["loc"][0], first["msg"].replace("Input should", "should")
+        raise ValueError(f"{field}.{key}: {first['input']} {problem}") from None
+
+
+def check_fixed_epochs(config: Config) -> None:
+    """ValueError where candidates are to differ in what the schedule of pretraining decides."""
+    candidates = config.candidates
+    for key in ("epochs", "schedule", "warmup"):
+        if key in candidates.vary or any(key in changes for changes in candidates.overrides):
+            raise ValueError(
+                f"candidates vary in {key}, but method.name={config.method.name} continues the "
+                "schedule of pretraining; vary the seed, learning_rate or weight_decay"
+            )
+
+
+def cycles(
+    config: Config,
+    candidates: Callable[[int], Candidates],
+    rule: str = "uniform",
+    num_phases: int | None = None,
+) -> tuple[Phase, ...]:
+    """Phases that remove equal fractions; `candidates` gives those of each, from 1."""
+    goal, num = goal_sparsity(config), num_phases or config.pruning.phases
+    fraction = fraction_per_phase(goal, num)
+    return tuple(
+        Phase(k, sparsity, fraction, candidates(k), rule)
+        for k, sparsity in enumerate(geometric(goal, num), 1)
+    )
+
+
+def after_training(config: Config, phases: tuple[Phase, ...], **more: Any) -> Recipe:
+    """The recipe of phases that follow the whole of pretraining."""
+    return Recipe(config.pretrain, config.pretrain.epochs, phases, **more)
+
+
+def all_but_first(phases: tuple[Phase, ...], **changes: Any) -> tuple[Phase, ...]:
+    """The phases, from the second on with fields replaced."""
+    return phases[:1] + tuple(replace(phase, **changes) for phase in phases[1:])

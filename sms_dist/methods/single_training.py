@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from sms_dist.config import Config
 from sms_dist.config.section import Section
-from sms_dist.methods.frame import ORIGINAL, after_training, goal_sparsity, single
-from sms_dist.methods.phases import Phase, Recipe, SparseTraining
+from sms_dist.methods.phases import (
+    ORIGINAL,
+    Phase,
+    Recipe,
+    SparseTraining,
+    after_training,
+    goal_sparsity,
+    single,
+)
 
 
 class StartKeys(Section):

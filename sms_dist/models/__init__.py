@@ -12,17 +12,11 @@ from sms_dist.base.lookup import lookup_open
 from sms_dist.base.randomness import stream
 from sms_dist.config import ModelConfig
 from sms_dist.models import weights
-from sms_dist.models.digits_cnn import digits_cnn
-from sms_dist.models.family import ModelFamily, inputs_text
-from sms_dist.models.maxvit import maxvit_t
-from sms_dist.models.options import check_options
+from sms_dist.models.convnets import digits_cnn, maxvit_t, vgg16_bn
+from sms_dist.models.family import ModelFamily, check_options, inputs_text
+from sms_dist.models.hugging_face import PREFIX, t5, timm_family
 from sms_dist.models.pspnet import pspnet
-from sms_dist.models.resnet import resnet18, resnet50
-from sms_dist.models.resnet_cifar import resnet20
-from sms_dist.models.t5 import t5
-from sms_dist.models.timm_models import PREFIX, timm_family
-from sms_dist.models.vgg16_bn import vgg16_bn
-from sms_dist.models.wrn20 import wrn20
+from sms_dist.models.resnets import resnet18, resnet20, resnet50, wrn20
 
 CIFAR_SHAPE, IMAGES = (3, 32, 32), (3, None, None)
 MODELS: dict[str, ModelFamily] = {

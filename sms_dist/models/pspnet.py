@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sms_dist.base.lookup import lookup
 from sms_dist.base.vision import torchvision
-from sms_dist.models.initialise import he
+from sms_dist.models.resnets import he
 
 BINS = (1, 2, 3, 6)
 # stride -> dilation of the last two stages, where it takes the place of their own stride

@@ -1,4 +1,4 @@
-"""Weights from a file that somebody gave us: tensors only, and those of this model."""
+"""The tensors of a bare model by name, and weights from a file that somebody gave us."""
 
 from __future__ import annotations
 
@@ -13,10 +13,51 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from sms_dist.base import safetensors_header
+from sms_dist.base import safetensors_file
 from sms_dist.base.lookup import nearest
 from sms_dist.base.plain import is_file
-from sms_dist.models.state import aliases, bare_state
+
+
+def bare_state(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers as in state_dict(), detached, without the aliases of tied ones.
+
+    `load_state_dict(state, strict=False)` restores all of them.
+    """
+    others = aliases(model)
+    return {n: t.detach() for n, t in model.state_dict().items() if n not in others}
+
+
+def aliases(model: nn.Module) -> dict[str, str]:
+    """Of tensors with several names: each further name, and the first."""
+    first: dict[int, str] = {}
+    found = {}
+    tensors = (model.named_parameters, model.named_buffers)
+    for name, tensor in (pair for named in tensors for pair in named(remove_duplicate=False)):
+        if first.setdefault(id(tensor), name) != name:
+            found[name] = first[id(tensor)]
+    return found
+
+
+def assign_(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Make a bare state's tensors those of the model, which may be on the meta device.
+
+    What was tied stays tied, which `load_state_dict(assign=True)` alone would undo. The names must
+    be all of the model's.
+    """
+    others = aliases(model)
+    report = model.load_state_dict(dict(state), strict=False, assign=True)
+    assert not report.unexpected_keys, report
+    assert set(report.missing_keys) <= set(others), report
+    for alias, name in others.items():
+        owner, leaf = _owner(model, alias)
+        first, first_leaf = _owner(model, name)
+        setattr(owner, leaf, getattr(first, first_leaf))
+
+
+def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    module, _, leaf = name.rpartition(".")
+    return model.get_submodule(module), leaf
+
 
 State = dict[str, Tensor]
 
@@ -97,7 +138,7 @@ def is_below(key: str, names: Iterable[str]) -> bool:
 
 def read_safetensors(path: Path, place: str, device: str = "cpu") -> State:
     """All tensors of a safetensors file; ValueError, which `place` begins, where it is none."""
-    safetensors_header.check(path, place)
+    safetensors_file.check(path, place)
     try:
         return dict(safetensors.torch.load_file(path, device=device))
     except safetensors.SafetensorError as error:

@@ -14,7 +14,7 @@ from sms_dist.reports.identity import Identity, data_name, identity, key_of
 from sms_dist.reports.method_facts import facts
 from sms_dist.reports.scores import OOD
 from sms_dist.run import journal
-from sms_dist.run.events import (
+from sms_dist.run.journal import (
     CandidateEvent,
     DenseEvent,
     DoneEvent,
@@ -23,8 +23,7 @@ from sms_dist.run.events import (
     SoupEvent,
     StartEvent,
 )
-from sms_dist.run.find import find_runs
-from sms_dist.run.paths import RunPaths
+from sms_dist.run.paths import RunPaths, find_runs
 from sms_dist.run.schema import DenseMetrics, OodMetrics, PhaseMetrics, Summary, parsed
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
+from sms_dist import tasks as known
 from sms_dist.reports.grid import Form
-from sms_dist.tasks import scores as known
-from sms_dist.tasks.scores import Score
+from sms_dist.tasks import Score
 
 OOD = "ood_accuracy"  # on corrupted test samples
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from filelock import LeaseCompromise, LeaseSettingsMismatch, SoftFileLease, Timeout
 
-from sms_dist.base import atomic, plain
-from sms_dist.base.disk_errors import entering
-from sms_dist.base.process_identity import Process, is_gone, this_process
+from sms_dist.base import files, plain
+from sms_dist.base.files import entering
+from sms_dist.base.process import Process, is_gone, this_process
 
 INTERVAL = 2.0  # seconds between two renewals
 MISSED = 4  # intervals without a renewal, after which others may take the folder
@@ -92,7 +92,7 @@ class Lock:
             self._lease.release()
 
     def _name_owner(self) -> None:
-        atomic.sync(Path(self._lease.lock_file))  # after a power cut it would be empty
+        files.sync(Path(self._lease.lock_file))  # after a power cut it would be empty
         assert self._lease.token
         me = this_process()
         owner = Owner(
@@ -104,7 +104,7 @@ class Lock:
             started=me.born,
             token=self._lease.token,
         )
-        atomic.write(self.path, json.dumps(asdict(owner)).encode() + b"\n")
+        files.write_bytes(self.path, json.dumps(asdict(owner)).encode() + b"\n")
 
     def _is_ours(self) -> bool:
         marker = self._lease.owner
@@ -135,7 +135,7 @@ def acquire(
     """
     root = path.parent
     with entering(root):
-        atomic.make_folder(root)
+        files.make_folder(root)
         try:
             try:
                 return Lock(path, on_lost, interval)

@@ -14,9 +14,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, TypeAdapter
 
 from sms_dist.base import plain
-from sms_dist.base.disk_errors import Dispensable
-from sms_dist.base.files import json_text
-from sms_dist.base.folders import entries
+from sms_dist.base.files import Dispensable, entries, json_text
 
 Stage = Literal[
     "pretrain", "retrain", "batch norm", "evaluate", "soup", "corruptions", "waiting", "done"

@@ -13,9 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from sms_dist.base import atomic, plain, safetensors_file
-from sms_dist.base.disk_errors import told
-from sms_dist.base.files import json_text
+from sms_dist.base import files, plain, safetensors_file
+from sms_dist.base.files import json_text, write_error
 from sms_dist.run.schema import RecoveryFile, parsed
 
 SLOTS = ("a", "b")
@@ -55,7 +54,7 @@ class RecoveryPoints:
             point = _point(path.with_suffix(".json"))
             if point is None or point.identity != self._identity:
                 continue
-            if path.is_file() and atomic.sha256_of(path) == point.sha256:
+            if path.is_file() and files.sha256_of(path) == point.sha256:
                 found[point.steps] = Found(path, point.document)
         return found
 
@@ -91,20 +90,20 @@ class RecoveryPoints:
             self._thread = None
         if self._error is not None:
             error, self._error = self._error, None
-            raise told(error, self.folder) if isinstance(error, OSError) else error
+            raise write_error(error, self.folder) if isinstance(error, OSError) else error
 
     def _write(self, slot: str, tensors: Tensors, document: Mapping[str, Any]) -> None:
         start = time.monotonic()
         try:
             path = self._file(slot, self._rank)
-            atomic.make_folder(path.parent)
+            files.make_folder(path.parent)
             for remains in path.parent.glob(f".{path.stem}.*.tmp"):  # of starts that were killed
                 shutil.rmtree(remains) if remains.is_dir() else remains.unlink()
-            with atomic.replacing(path, in_folder=True) as new:
+            with files.replacing(path, in_folder=True) as new:
                 safetensors_file.write(new, tensors)
-                sha256 = atomic.sha256_of(new)
+                sha256 = files.sha256_of(new)
             point = RecoveryFile(identity=self._identity, sha256=sha256, document=dict(document))
-            atomic.write(path.with_suffix(".json"), json_text(point.as_json()).encode())
+            files.write_bytes(path.with_suffix(".json"), json_text(point.as_json()).encode())
         except (OSError, ValueError) as error:  # told by `finish`, in the thread that trains
             self._error = error
         self.seconds = time.monotonic() - start

@@ -16,9 +16,7 @@ from pathlib import Path
 
 import sms_dist
 from sms_dist.base import plain
-from sms_dist.base.atomic import make_folder
-from sms_dist.base.disk_errors import entering
-from sms_dist.base.files import json_text, write_text
+from sms_dist.base.files import entering, json_text, make_folder, write_text
 from sms_dist.config import Config
 from sms_dist.config import file as config_file
 from sms_dist.config.compare import differences

@@ -13,9 +13,15 @@ from typing import Any
 from torch import Tensor
 
 from sms_dist.base import plain, safetensors_file
-from sms_dist.base.atomic import make_folder, replacing, sha256_of, sync
-from sms_dist.base.disk_errors import telling
-from sms_dist.base.files import json_text, write_text
+from sms_dist.base.files import (
+    json_text,
+    make_folder,
+    replacing,
+    sha256_of,
+    sync,
+    telling,
+    write_text,
+)
 from sms_dist.base.plain import printable
 from sms_dist.run.paths import MANIFEST
 from sms_dist.run.schema import R, parsed

@@ -13,20 +13,24 @@ Coefficients = list[float]  # of each candidate; none is negative, they add up t
 
 
 class Oracle(Protocol):
-    """What a rule may ask about soups that are not made yet."""
+    """Measures soups that are not made yet, for the rules that ask."""
 
     def score(self, coefficients: Coefficients) -> float:
-        """On validation samples: the larger the better."""
+        """Return the score of a soup on validation samples: the larger the better."""
+        ...
+
+    def loss(self, coefficients: Coefficients) -> float:
+        """Return the loss of a soup on validation samples."""
         ...
 
     def objective(self, coefficients: Coefficients) -> tuple[float, list[float]]:
-        """What a learned rule makes small, and its derivative by each coefficient."""
+        """Return what a learned rule makes small, and its derivative by each coefficient."""
         ...
 
 
 @dataclass(frozen=True)
 class Descent:
-    """How learned rules descend: Adam's steps on the coefficients and their learning rate."""
+    """Adam's steps on the coefficients and their learning rate, for learned rules."""
 
     steps: int = 30
     learning_rate: float = 0.1
@@ -43,25 +47,27 @@ class Rule:
     needs_several: bool = False  # with a single candidate there is nothing to choose
     needs_validation: bool = True
     needs_teacher: bool = False  # its objective compares with the dense model
+    is_own: bool = False  # a function of somebody's own
 
 
-def average(members: Sequence[int], num: int) -> Coefficients:
-    """Equal coefficients for the given candidates, zero for the others."""
-    return [1 / len(members) if i in members else 0.0 for i in range(num)]
+def average(chosen: Sequence[int], num: int) -> Coefficients:
+    """Return equal coefficients for the chosen candidates, zero for the others."""
+    return [1 / len(chosen) if i in chosen else 0.0 for i in range(num)]
 
 
 def uniform(scores: Sequence[float], oracle: Oracle, descent: Descent) -> Coefficients:
-    """The mean of all candidates."""
+    """Return the coefficients of the mean of all candidates."""
     return average(range(len(scores)), len(scores))
 
 
 def best(scores: Sequence[float], oracle: Oracle, descent: Descent) -> Coefficients:
-    """The best candidate alone; ties go to the lower index."""
+    """Return the coefficients of the best candidate alone; ties go to the lower index."""
     return average([max(range(len(scores)), key=lambda i: scores[i])], len(scores))
 
 
 def greedy(scores: Sequence[float], oracle: Oracle, descent: Descent) -> Coefficients:
-    """From the best candidate down, each joins if the soup with it scores at least as well."""
+    """Return the mean of those that help: from the best candidate down, each joins if the soup with
+    it scores at least as well (Wortsman et al., 2022)."""
     order = sorted(range(len(scores)), key=lambda i: -scores[i])  # stable: ties by lower index
     chosen, highest = order[:1], scores[order[0]]
     for candidate in order[1:]:
@@ -72,10 +78,10 @@ def greedy(scores: Sequence[float], oracle: Oracle, descent: Descent) -> Coeffic
 
 
 def learned(scores: Sequence[float], oracle: Oracle, descent: Descent) -> Coefficients:
-    """The lowest objective that a descent from the mean on comes across (Wortsman et al., 2022).
+    """Return the coefficients of the lowest objective on a descent from the mean.
 
-    Adam moves one number per candidate, whose softmax are the coefficients. The mean itself is
-    among those compared: the result is never worse.
+    Adam moves one number per candidate; their softmax are the coefficients (Wortsman et al., 2022).
+    The mean itself is among those compared: the result is never worse.
     """
     import torch  # here, because a configuration is checked against the table below without it
 
@@ -129,4 +135,4 @@ def _own_rule(given: Callable[..., Any]) -> Rule:
             )
         return coefficients
 
-    return Rule(choose, needs_validation=getattr(given, "needs_validation", True))
+    return Rule(choose, needs_validation=getattr(given, "needs_validation", True), is_own=True)

@@ -17,7 +17,7 @@ RULES = {
     "dpf": "sms_dist.sparse_rules.magnitude:Dpf",
     "gsm": "sms_dist.sparse_rules.magnitude:Gsm",
     "dnw": "sms_dist.sparse_rules.magnitude:Dnw",
-    "lc": "sms_dist.sparse_rules.lc:Lc",
+    "lc": "sms_dist.sparse_rules.magnitude:Lc",
     "dst": "sms_dist.sparse_rules.thresholds:Dst",
     "str": "sms_dist.sparse_rules.thresholds:SoftThreshold",
 }

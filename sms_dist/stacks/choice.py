@@ -20,7 +20,7 @@ from sms_dist.engines import make_engine
 from sms_dist.engines.base import Job
 from sms_dist.mesh.collectives import from_first
 from sms_dist.methods.phases import Phase
-from sms_dist.run.events import PackingEvent
+from sms_dist.run.journal import PackingEvent
 from sms_dist.run.logbook import Logbook
 from sms_dist.run.schema import PackingFile
 from sms_dist.stacks import obstacle, stack_size

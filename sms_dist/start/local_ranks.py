@@ -27,8 +27,8 @@ from torch.distributed.launcher import api
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this code, wherever it starts
 
-from sms_dist.base.exit_status import BAD_INPUT, FAILED, STOPPED
-from sms_dist.start.rank_process import LAUNCHER, ON_REQUEST
+from sms_dist.base.process import BAD_INPUT, FAILED, STOPPED
+from sms_dist.start import LAUNCHER, ON_REQUEST
 
 ON_PURPOSE = (BAD_INPUT, STOPPED)  # the rank has said what there is to say
 QUIET = "torch.distributed.elastic.multiprocessing.api"  # how ranks ended is said here, in a line

@@ -1,4 +1,4 @@
-"""The command of a rank: its options, what it says of mistakes, its exit status."""
+"""The command of a rank: its options, how it stops, what it says of mistakes, its exit status."""
 
 from __future__ import annotations
 
@@ -8,18 +8,55 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from sms_dist.base.exit_status import BAD_INPUT, DONE, FAILED, STOPPED
 from sms_dist.base.plain import printable
-from sms_dist.start.rank_process import stop_before_start
+from sms_dist.base.process import BAD_INPUT, DONE, FAILED, STOPPED
+from sms_dist.start import ON_REQUEST
 
 if TYPE_CHECKING:
     from sms_dist.config import Config
     from sms_dist.mesh.control import Control
     from sms_dist.start.session import Session
+
+
+def stop_before_start() -> None:
+    """End at once when asked to stop, until there is something to save."""
+    for number in ON_REQUEST:
+        signal.signal(number, lambda number, frame: os._exit(STOPPED))
+
+
+def stop_on_signals(control: Control) -> None:
+    """From now on a signal is a request, looked at between two steps; a second Ctrl-C ends the
+    process."""
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        control.request(signal.Signals(number).name)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    for number in ON_REQUEST:
+        signal.signal(number, ask)
+
+
+def report_exceptions(control: Control) -> None:
+    """From now on an exception that nobody catches is reported to the other ranks and ends this
+    one, without the interpreter's teardown, which might hang."""
+    from sms_dist.mesh.beats import is_consequence
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        is_alone = control.watchdog is None or control.is_closed  # nobody else will explain it
+        if is_alone or not is_consequence(error) or "SMS_DIST_TRACEBACK" in os.environ:
+            traceback.print_exception(kind, error, trace)
+        if control.watchdog is not None and not control.is_closed:
+            control.watchdog.explain(error)
+            control.watchdog.stop()
+        sys.stderr.flush()
+        os._exit(FAILED)
+
+    sys.excepthook = hook
 
 
 @click.command(epilog="Without --config the embedded first experiment runs: a test of a cluster.")

@@ -25,14 +25,14 @@ from sms_dist.methods.phases import Recipe
 from sms_dist.methods.plan import Plan, make_plan
 from sms_dist.reports.table import run_table
 from sms_dist.run import run_folder
-from sms_dist.run.events import FaultEvent, StartEvent, StoppedEvent
+from sms_dist.run.journal import FaultEvent, StartEvent, StoppedEvent
 from sms_dist.run.lock import Lock
 from sms_dist.run.logbook import Logbook
 from sms_dist.run.paths import WEIGHTS, RunPaths
 from sms_dist.run.run_folder import environment
 from sms_dist.run.schema import PlanFile
 from sms_dist.run.store import is_complete
-from sms_dist.start.rank_process import report_exceptions, stop_on_signals
+from sms_dist.start.rank import report_exceptions, stop_on_signals
 from sms_dist.start.screen import Screen
 from sms_dist.training.context import Context, set_up
 from sms_dist.training.dense import load_dense

@@ -1,4 +1,4 @@
-"""What all training of an experiment shares: configuration, mesh, data, the model."""
+"""The context of an experiment: configuration, mesh, data, task and model, set up once."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from sms_dist.mesh.topology import Topology
 from sms_dist.methods import recipe
 from sms_dist.methods.phases import Recipe
 from sms_dist.methods.plan import check_pretrain_ranks, pretrain_ranks
-from sms_dist.pruning.mask import prunable_names
-from sms_dist.tasks import make_task
+from sms_dist.models.speedup import macs, on_meta
+from sms_dist.pruning.mask import Mask, prunable_names
+from sms_dist.soups.vector import SurvivingVector
+from sms_dist.tasks import SCORES, make_task
 from sms_dist.tasks.base import Task
-from sms_dist.tasks.scores import SCORES
-from sms_dist.tasks.speedup import macs, on_meta
 
 FEWEST = {"segmentation": 2}  # samples of a rank, else 1
 State = dict[str, Tensor]  # of the bare model: parameters and buffers
@@ -79,6 +79,13 @@ class Context:
         missing = model.load_state_dict(state, strict=False)
         assert not missing.unexpected_keys, missing
         return model
+
+    def surviving_vector(self, mask: Mask) -> SurvivingVector:
+        """Return what travels when candidates with this mask are merged: all their parameters but
+        the pruned weights."""
+        model = _on_meta(self.config, self.info)
+        like = {name: parameter.detach() for name, parameter in model.named_parameters()}
+        return SurvivingVector(like, list(like), mask)
 
     def on_device(self, state: State) -> State:
         return {name: tensor.to(self.mesh.device) for name, tensor in state.items()}

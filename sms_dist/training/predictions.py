@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from sms_dist.data.loader import Batch
 from sms_dist.mesh.division import NUM_PARTS
-from sms_dist.models.state import bare_state
-from sms_dist.models.weights import check_fits
+from sms_dist.models.weights import bare_state, check_fits
 from sms_dist.tasks import segmentation
 from sms_dist.tasks.base import main_output
 from sms_dist.tasks.samples import Guess, LabelledImage, Prediction, Sample, Scene, Sentence

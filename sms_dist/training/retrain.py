@@ -15,18 +15,17 @@ from sms_dist.engines.optimizers import optimizer_settings
 from sms_dist.engines.state import check_fit, copy_, joined, number, part
 from sms_dist.mesh.collectives import sum_
 from sms_dist.methods.phases import Candidate, Phase
-from sms_dist.models.state import bare_state
+from sms_dist.models.weights import bare_state
 from sms_dist.pruning.apportion import num_kept
 from sms_dist.pruning.mask import Mask, num_weights
 from sms_dist.run.schema import Epoch
-from sms_dist.schedules.retraining import History, Retraining, continued, retraining_rates
-from sms_dist.soups.packing import Packing
+from sms_dist.schedules.learning_rate import History, Retraining, continued, retraining_rates
+from sms_dist.soups.vector import SurvivingVector
 from sms_dist.sparse_rules import make_rule
 from sms_dist.sparse_rules.base import Rule, Setup
 from sms_dist.training.checkpoints import Checkpointer
 from sms_dist.training.context import Context, State
 from sms_dist.training.loop import AnyTrainable, Training, Watcher, train, training_loss
-from sms_dist.training.settle import keeps_latent
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Start:
     held: Mask  # the mask, and what else is zero with it (biases of dead filters)
     history: History | None
     distance: float  # how far pruning moved the weights (ALLR)
-    packing: Packing | None = None  # of the mask, if all candidates have it: ready to be merged
+    vector: SurvivingVector | None = None  # of the mask, if all candidates share it
 
 
 StartOf = Callable[[Candidate], Start | None]  # None: it diverged in an earlier phase
@@ -130,7 +129,7 @@ class CandidateTraining:
             assert_masked(state, start.held)
             return Retrained(state, start.mask, epochs, is_finite=True)
         weights, mask = rule.finish({name: state[name] for name in start.mask})
-        latent = state if keeps_latent(start.phase) else None
+        latent = state if start.phase.keeps_latent else None
         return Retrained(state | dict(weights), mask, epochs, is_finite=True, latent=latent)
 
     def _rule(self, model: nn.Module) -> Rule | None:

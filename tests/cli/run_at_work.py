@@ -13,8 +13,15 @@ from sms_dist.base.files import json_text
 from sms_dist.cli.planned import planned
 from sms_dist.config import file as config_file
 from sms_dist.run import store
-from sms_dist.run.events import DenseEvent, DoneEvent, Event, SoupEvent, StartEvent, StoppedEvent
-from sms_dist.run.journal import Journal
+from sms_dist.run.journal import (
+    DenseEvent,
+    DoneEvent,
+    Event,
+    Journal,
+    SoupEvent,
+    StartEvent,
+    StoppedEvent,
+)
 from sms_dist.run.lock import Lock, acquire
 from sms_dist.run.paths import METRICS, RunPaths
 from sms_dist.run.progress import ProgressWriter

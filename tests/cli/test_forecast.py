@@ -28,7 +28,7 @@ from sms_dist.cli.forecast.traffic import (
 from sms_dist.cli.forecast.work import Samples, Work, busiest
 from sms_dist.config import Config
 from sms_dist.mesh.division import NUM_PARTS, parts_of
-from sms_dist.mesh.watch.watchdog import MOST_RANKS_A_SECOND
+from sms_dist.mesh.watchdog import MOST_RANKS_A_SECOND
 from sms_dist.methods import recipe
 from sms_dist.methods.plan import Sizes, make_plan
 from sms_dist.tasks.classification import num_totals

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from sms_dist.cli.main import cli
 from sms_dist.config import file as config_file
-from sms_dist.run.find import find_runs
+from sms_dist.run.paths import find_runs
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

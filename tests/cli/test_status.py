@@ -24,7 +24,7 @@ from sms_dist.cli.status.folder import LOCK, clock, look
 from sms_dist.cli.status.judge import left
 from sms_dist.cli.status.report import status
 from sms_dist.cli.status.screen import one
-from sms_dist.run.events import FaultEvent, StoppedEvent, WarningEvent
+from sms_dist.run.journal import FaultEvent, StoppedEvent, WarningEvent
 from sms_dist.run.lock import read
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 import torch.distributed as dist
 
-from sms_dist.mesh.arrival import ARRIVALS, own_store
+from sms_dist.mesh.handshake import ARRIVALS, own_store
 
 SOON, LATER = timedelta(seconds=0.2), timedelta(seconds=60)
 

@@ -9,9 +9,9 @@ from datetime import timedelta
 import pytest
 import torch.distributed as dist
 
-from sms_dist.base.process_identity import Process
+from sms_dist.base.process import Process
 from sms_dist.cli.forecast.traffic import BEAT_BYTES, CONTROL_BYTES
-from sms_dist.mesh.watch.beats import Beat, Board
+from sms_dist.mesh.beats import Beat, Board
 
 PATIENCE = timedelta(seconds=60)
 PROCESS = Process("node17", "node17 0f5b04b8-6c0a-4d0a-9d6a-6b0d8c2f7a11 pid:[1]", 12345, "123456")

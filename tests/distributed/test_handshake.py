@@ -17,8 +17,7 @@ from launching import PROGRAMS, ROOT, free_ports, launch_forked, read_json
 from sms_dist.config import Config
 from sms_dist.experiment.checks import check
 from sms_dist.experiment.facts import facts
-from sms_dist.mesh.disagreement import MAX_LINES, differences, ranks_text
-from sms_dist.mesh.handshake import compare
+from sms_dist.mesh.handshake import MAX_LINES, compare, differences, ranks_text
 
 HOST = platform.node()
 SAME = "install the same everywhere"

@@ -14,7 +14,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from sms_dist.mesh import topology
 from sms_dist.mesh.control import Control
 from sms_dist.mesh.handshake import compare
-from sms_dist.mesh.watch.watchdog import MOST_RANKS_A_SECOND
+from sms_dist.mesh.watchdog import MOST_RANKS_A_SECOND
 
 SIZES = (64, 4096)
 

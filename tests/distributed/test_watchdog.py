@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 from launching import PROGRAMS, launch, launched, marked, wait_for
 
-from sms_dist.base.process_identity import Process, is_gone, this_process
+from sms_dist.base.process import Process, is_gone, this_process
+from sms_dist.mesh.beats import Beat, Limits, Listener, fault, is_consequence
 from sms_dist.mesh.topology import collective_timeout
-from sms_dist.mesh.watch.beats import Beat
-from sms_dist.mesh.watch.judge import Limits, Listener, fault, is_consequence
-from sms_dist.mesh.watch.watchdog import seconds_between_beats
+from sms_dist.mesh.watchdog import seconds_between_beats
 from sms_dist.start.local_ranks import describe
 
 WATCHED = PROGRAMS / "watched.py"

@@ -28,8 +28,7 @@ from sms_dist.reports.collect import read_runs
 from sms_dist.reports.paper_tables import make as make_table
 from sms_dist.reports.terminal import text
 from sms_dist.run import journal, progress, store
-from sms_dist.run.find import chosen, finished
-from sms_dist.run.paths import HISTORY, MANIFEST, METRICS, WEIGHTS, RunPaths
+from sms_dist.run.paths import HISTORY, MANIFEST, METRICS, WEIGHTS, RunPaths, chosen, finished
 from sms_dist.run.run_folder import environment, open_run
 from sms_dist.stacks.choice import read_decision
 from sms_dist.training.context import set_up

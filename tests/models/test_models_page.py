@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from sms_dist.config import ModelConfig
-from sms_dist.models import MODELS, build_on_meta
+from sms_dist.models import MODELS, build_on_meta, speedup
 from sms_dist.pruning.mask import prunable_shapes
-from sms_dist.tasks import speedup
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 INTRODUCTION, COUNTS, *_ = PAGE.split("\n## ")

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from sms_dist.config import ModelConfig
 from sms_dist.models import build, build_on_meta
-from sms_dist.models.extras import library
-from sms_dist.models.state import bare_state
+from sms_dist.models.hugging_face import library
+from sms_dist.models.weights import bare_state
 
 pytest.importorskip("transformers")
 transformers = library("transformers", "text", "t5")

@@ -5,7 +5,7 @@ import torch
 
 from sms_dist.config import ModelConfig
 from sms_dist.models import build, build_on_meta
-from sms_dist.models.extras import library
+from sms_dist.models.hugging_face import library
 
 pytest.importorskip("timm")
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from sms_dist.base.vision import torchvision
+from sms_dist.models.speedup import macs, on_meta, theoretical_speedup
 from sms_dist.pruning.allocation import ALLOCATIONS
 from sms_dist.pruning.filters import keep_filters
 from sms_dist.pruning.mask import full_mask, num_surviving, num_weights, prunable_names, sparsity
 from sms_dist.pruning.n_of_m import keep_of_groups
 from sms_dist.pruning.patterns import tighten
 from sms_dist.pruning.prune import prune
-from sms_dist.tasks.speedup import macs, on_meta, theoretical_speedup
 
 SHAPES = {"conv1.weight": (8, 4, 1, 3), "conv2.weight": (12, 8, 2, 2), "fc.weight": (5, 12)}
 

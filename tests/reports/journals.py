@@ -10,7 +10,7 @@ from typing import Any
 from sms_dist.config import Config
 from sms_dist.config import file as config_file
 from sms_dist.reports.collect import Run, collect
-from sms_dist.run.events import event_type
+from sms_dist.run.journal import event_type
 from sms_dist.run.schema import Summary, parsed
 
 NUM_WEIGHTS = 1000

@@ -19,8 +19,7 @@ from power_cut import STATES, Disk
 from sms_dist.base.files import write_text
 from sms_dist.config import Config
 from sms_dist.run import journal, lock, store
-from sms_dist.run.events import OtherEvent
-from sms_dist.run.journal import Journal
+from sms_dist.run.journal import Journal, OtherEvent
 from sms_dist.run.paths import RunPaths
 from sms_dist.run.recovery import RecoveryPoints
 from sms_dist.run.run_folder import environment, open_run

@@ -15,12 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sms_dist.base.atomic import sync
-from sms_dist.base.disk_errors import told
-from sms_dist.base.files import write_text
+from sms_dist.base.files import sync, write_error, write_text
 from sms_dist.run import store
-from sms_dist.run.events import OtherEvent
-from sms_dist.run.journal import Journal, read
+from sms_dist.run.journal import Journal, OtherEvent, read
 from sms_dist.run.progress import ProgressWriter, read_all
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,7 +54,7 @@ def save(folder: Path) -> None:
 )
 def test_each_error_has_its_way_out(tmp_path: Path, number: int, words: list[str]) -> None:
     path = tmp_path / "run" / "dense"
-    line = str(told(OSError(number, os.strerror(number)), path))
+    line = str(write_error(OSError(number, os.strerror(number)), path))
     assert line.startswith(f"{path} could not be written: ")
     assert all(word in line for word in words), line
     assert line.endswith("then give the same command again; the last good state is untouched")
@@ -147,7 +144,7 @@ def test_progress_that_a_power_cut_spoiled_is_left_out(tmp_path: Path, content: 
 # Curves whose second and third epoch do not fit.
 CURVES = """
 import pathlib, resource, sys
-from sms_dist.run.tensorboard import CandidateBoard
+from sms_dist.run.logbook import CandidateBoard
 board = CandidateBoard(pathlib.Path(sys.argv[1]))
 for epoch in (1, 2, 3, 4):
     limit = 30 if epoch in (2, 3) else resource.RLIM_INFINITY

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sms_dist.base.folders import entries
+from sms_dist.base.files import entries
 from sms_dist.cli.slurm.requeue import mark
 from sms_dist.cli.status.folder import look
 from sms_dist.run.paths import RunPaths

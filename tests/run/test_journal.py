@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sms_dist.run.events import OtherEvent, StartEvent
-from sms_dist.run.journal import Journal, read
+from sms_dist.run.journal import Journal, OtherEvent, StartEvent, read
 
 
 def test_events_are_read_back_in_order(tmp_path: Path) -> None:

@@ -15,9 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sms_dist.base import atomic, safetensors_file, safetensors_header
-from sms_dist.base.safetensors_file import PIECE, read, write
-from sms_dist.base.safetensors_header import DTYPES, LONGEST_NAME
+from sms_dist.base import files, safetensors_file
+from sms_dist.base.safetensors_file import DTYPES, LONGEST_NAME, PIECE, read, write
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=6).filter(
     lambda name: name != "__metadata__"
@@ -66,7 +65,7 @@ def test_a_tensor_of_many_pieces_comes_back(tmp_path) -> None:
     write(tmp_path / "x", tensors)
     loaded, sha256 = read(tmp_path / "x")
     assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
-    assert sha256 == atomic.sha256_of(tmp_path / "x")
+    assert sha256 == files.sha256_of(tmp_path / "x")
 
 
 def test_who_may_read_the_folder_may_read_the_file(tmp_path) -> None:
@@ -95,7 +94,7 @@ def test_a_name_that_is_not_read_again_is_refused() -> None:
 def test_a_file_that_becomes_shorter_while_it_is_read_is_refused(tmp_path) -> None:
     path = tmp_path / "x"
     write(path, {"a": torch.zeros(PIECE)})
-    places = safetensors_header.check(path)
+    places = safetensors_file.check(path)
     os.truncate(path, 2 * PIECE)
     with path.open("rb", buffering=0) as file, pytest.raises(ValueError, match="became shorter"):
         safetensors_file._tensor(places[0], file, hashlib.sha256())

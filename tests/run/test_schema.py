@@ -10,7 +10,7 @@ import pytest
 
 from sms_dist.base.files import finite, json_text
 from sms_dist.run import journal, schema
-from sms_dist.run.events import EVENTS, OtherEvent, event_type
+from sms_dist.run.journal import EVENTS, OtherEvent, event_type
 
 RECORDED = Path(__file__).parent / "recorded"
 KINDS = {

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from sms_dist.run.tensorboard import CandidateBoard, RunBoard
+from sms_dist.run.logbook import CandidateBoard, RunBoard
 
 
 def events_in(folder: Path) -> Any:

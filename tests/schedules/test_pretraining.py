@@ -3,7 +3,7 @@
 import pytest
 
 from sms_dist.config import PretrainConfig
-from sms_dist.schedules.pretraining import PRETRAINING, pretraining_rates
+from sms_dist.schedules.learning_rate import PRETRAINING, pretraining_rates
 
 
 def rates_of(steps_per_epoch=10, **keys):

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sms_dist.config import PretrainConfig
-from sms_dist.schedules.pretraining import pretraining_rates
-from sms_dist.schedules.retraining import (
+from sms_dist.schedules.learning_rate import (
     RETRAINING,
     WITHOUT_WARMUP,
     History,
     Retraining,
+    pretraining_rates,
     relative_distance,
     retraining_rates,
 )

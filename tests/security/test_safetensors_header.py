@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sms_dist.base.safetensors_header import MAX_HEADER, check
+from sms_dist.base.safetensors_file import MAX_HEADER, check
 from sms_dist.models.weights import read_safetensors
 
 GOOD = {

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from sms_dist.tasks.scores import SCORES, score
+from sms_dist.tasks import SCORES, score
 
 
 def test_only_losses_and_calibration_errors_are_better_small():
@@ -36,7 +36,7 @@ def test_what_is_no_metric_has_no_facts():
 
 def test_names_cost_no_torch():
     code = (
-        "import sys, sms_dist.tasks.scores, sms_dist.data.corruptions,"
+        "import sys, sms_dist.tasks, sms_dist.data.corruptions,"
         " sms_dist.data.corrupted; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

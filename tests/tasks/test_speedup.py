@@ -7,8 +7,8 @@ from torch import nn
 from sms_dist.base.vision import torchvision
 from sms_dist.config import ModelConfig
 from sms_dist.models import build_on_meta
+from sms_dist.models.speedup import OTHER, macs, on_meta, theoretical_speedup
 from sms_dist.pruning.mask import prunable_names
-from sms_dist.tasks.speedup import OTHER, macs, on_meta, theoretical_speedup
 
 
 def num_prunable(model):

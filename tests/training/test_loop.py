@@ -18,7 +18,7 @@ from sms_dist.engines.optimizers import optimizer_settings
 from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.methods import recipe
 from sms_dist.pruning.mask import apply_, full_mask, prunable_names
-from sms_dist.schedules.retraining import History
+from sms_dist.schedules.learning_rate import History
 from sms_dist.tasks.classification import Classification
 from sms_dist.training.context import set_up
 from sms_dist.training.loop import Meter, Training, TrainingLoss, train

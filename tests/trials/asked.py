@@ -18,7 +18,7 @@ from moments import START, TRAINING, progress_of, stage_of, training_of
 from patience import Patience, TrialError, happens, wait_until
 from processes import Processes, children
 
-from sms_dist.base.exit_status import DONE
+from sms_dist.base.process import DONE
 from sms_dist.run.paths import METRICS, RunPaths
 
 HANG_SECONDS = 60.0  # after which it counts as never granted

@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sms_dist.base.folders import entries
+from sms_dist.base.files import entries
 from sms_dist.run.paths import RunPaths
 from sms_dist.run.progress import Progress
 from sms_dist.run.store import is_complete

@@ -51,8 +51,7 @@ def _read(run: Path, phase: int | None) -> tuple[Description, dict[str, Tensor]]
     from sms_dist.config.file import load
     from sms_dist.export.folder import Description
     from sms_dist.run import store
-    from sms_dist.run.find import check_run, chosen
-    from sms_dist.run.paths import METRICS, WEIGHTS, RunPaths
+    from sms_dist.run.paths import METRICS, WEIGHTS, RunPaths, check_run, chosen
     from sms_dist.run.schema import DenseMetrics, PhaseMetrics
     from sms_dist.tasks import make_task
 
@@ -106,7 +105,7 @@ def _shrunk(
 
 
 def _comparison(model: nn.Module, other: nn.Module, input_shape: tuple[int, ...]) -> list[str]:
-    from sms_dist.tasks.speedup import macs, on_meta
+    from sms_dist.models.speedup import macs, on_meta
 
     parameters = [sum(p.numel() for p in one.parameters()) for one in (model, other)]
     operations = [sum(macs(one, on_meta(input_shape)).values()) for one in (model, other)]

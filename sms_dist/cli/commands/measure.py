@@ -55,7 +55,7 @@ def measure(
 
 def _check(file: Path) -> None:
     """That it can be written, before a minute of measuring; ValueError for people."""
-    from sms_dist.base.disk_errors import MEANINGS
+    from sms_dist.base.files import MEANINGS
 
     try:
         if file.is_dir():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sms_dist.base.exit_status import DONE, FAILED, STOPPED
+from sms_dist.base.process import DONE, FAILED, STOPPED
 
 
 @click.command(epilog="Example: sms-dist status runs/digits_sms --watch")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from sms_dist.base.exit_status import DONE, FAILED, STOPPED
+from sms_dist.base.process import DONE, FAILED, STOPPED
 
 
 @click.command(

@@ -15,18 +15,18 @@ from sms_dist.cli.measuring.memory import peak, start_peak
 from sms_dist.config import Config
 from sms_dist.data.loader import Excerpt, Loader
 from sms_dist.experiment.dense import DenseModel
-from sms_dist.experiment.start import Standing, common_start
+from sms_dist.experiment.start import PhaseState, common_start
 from sms_dist.mesh.collectives import from_first, gather_json, sum_
 from sms_dist.mesh.topology import Topology
 from sms_dist.methods import recipe
 from sms_dist.methods.phases import Candidate, Phase
-from sms_dist.models.state import bare_state
+from sms_dist.models.weights import bare_state
 from sms_dist.pruning.mask import full_mask
 from sms_dist.run.logbook import GroupWatcher
 from sms_dist.run.progress import ProgressWriter
 from sms_dist.run.recovery import RecoveryPoints
 from sms_dist.run.schema import DenseMetrics, Epoch
-from sms_dist.schedules.retraining import History
+from sms_dist.schedules.learning_rate import History
 from sms_dist.training.batch_norm import recompute_
 from sms_dist.training.checkpoints import Checkpointer
 from sms_dist.training.context import Context
@@ -179,7 +179,7 @@ def _start(context: Context) -> Start:
     state = {name: tensor.clone() for name, tensor in bare_state(context.new_model()).items()}
     history = History((0.01,), 1)  # any rate will do
     dense = DenseModel(state, history, DenseMetrics(metrics={}), kept=state)
-    standing = Standing(state, full_mask(state, context.prunable))
+    standing = PhaseState(state, full_mask(state, context.prunable))
     return common_start(context, _phase(context), standing, dense)
 
 

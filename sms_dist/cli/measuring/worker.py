@@ -13,10 +13,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this code, where
 import click
 import torch
 
-from sms_dist.base.exit_status import BAD_INPUT, DONE
 from sms_dist.base.files import json_text, write_text
 from sms_dist.base.lookup import search_beside
 from sms_dist.base.plain import printable
+from sms_dist.base.process import BAD_INPUT, DONE
 from sms_dist.cli.forecast.memory import training_bytes
 from sms_dist.cli.forecast.rates import HostRates, Rates, decisive
 from sms_dist.cli.forecast.work import work_of

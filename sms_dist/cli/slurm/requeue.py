@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # this code, wherever it starts
 
 from sms_dist.base import plain
-from sms_dist.base.folders import entries
+from sms_dist.base.files import entries
 from sms_dist.cli.slurm import jobs
 from sms_dist.run.paths import MANIFEST, RunPaths
 from sms_dist.run.schema import RecoveryFile, parsed

@@ -7,8 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import sms_dist
-from sms_dist.base.atomic import replacing
-from sms_dist.base.files import json_text
+from sms_dist.base.files import json_text, replacing
 from sms_dist.base.lookup import own_files
 from sms_dist.base.shipped import PACKAGE, package_files
 from sms_dist.config import Config

@@ -19,15 +19,14 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from sms_dist.base import plain
-from sms_dist.base.folders import entries
+from sms_dist.base.files import entries
 from sms_dist.base.plain import is_file, read
 from sms_dist.config import Config
 from sms_dist.config import file as config_file
 from sms_dist.run import journal, lock
-from sms_dist.run.events import Event, OtherEvent, event_type
-from sms_dist.run.find import find_runs
+from sms_dist.run.journal import Event, OtherEvent, event_type
 from sms_dist.run.lock import Owner
-from sms_dist.run.paths import MANIFEST, METRICS, RunPaths
+from sms_dist.run.paths import MANIFEST, METRICS, RunPaths, find_runs
 from sms_dist.run.progress import Progress, read_all
 from sms_dist.run.schema import (
     CandidateMetrics,

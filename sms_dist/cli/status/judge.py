@@ -6,12 +6,12 @@ from collections.abc import Collection
 from statistics import mean, median
 from typing import Literal, NamedTuple
 
-from sms_dist.base.exit_status import FAILED, STOPPED
+from sms_dist.base.process import FAILED, STOPPED
 from sms_dist.cli.amounts import ago, span
 from sms_dist.cli.status.folder import ENVIRONMENT, JOBS, JOURNAL, LOCK, Place, RunState
 from sms_dist.config import EngineConfig
 from sms_dist.mesh.division import deal
-from sms_dist.run.events import Event
+from sms_dist.run.journal import Event
 from sms_dist.run.progress import Progress
 from sms_dist.run.schema import PhasePlanFile
 from sms_dist.stacks import cut

@@ -10,7 +10,7 @@ from typing import Any
 from sms_dist.cli.status.folder import JOURNAL, Place, RecoveryPoint, RunState, disk_bytes
 from sms_dist.cli.status.judge import Left, State, judge, left, said
 from sms_dist.reports import scores
-from sms_dist.run.events import DenseEvent, DoneEvent, Event, SoupEvent, StartEvent
+from sms_dist.run.journal import DenseEvent, DoneEvent, Event, SoupEvent, StartEvent
 from sms_dist.run.progress import Progress
 from sms_dist.run.schema import Measured, Start
 

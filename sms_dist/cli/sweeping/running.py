@@ -18,7 +18,7 @@ from typing import Literal
 from rich.console import Console
 from rich.text import Text
 
-from sms_dist.base.exit_status import STOPPED
+from sms_dist.base.process import STOPPED
 from sms_dist.cli.commands.run import command
 from sms_dist.cli.sweeping.grid import SweepRun, result, state
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from sms_dist.base.atomic import sha256_of
+from sms_dist.base.files import sha256_of
 from sms_dist.base.lookup import lookup
 from sms_dist.config import DataConfig
 from sms_dist.data import image_source, index, shards

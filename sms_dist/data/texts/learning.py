@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from sms_dist.base import atomic
+from sms_dist.base.files import write_bytes
 from sms_dist.data.card import TextCard
 from sms_dist.data.texts.files import Files, Languages, count, find, lines
 from sms_dist.data.texts.vocabulary import END, PAD, UNKNOWN, sentencepiece
@@ -27,7 +27,7 @@ def train_vocabulary(source: Path, size: int, target: Path, languages: Languages
     files = find(ANYWHERE, source, "train", languages)
     model = _train(_sentences(files), size)
     target.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write(target, model)
+    write_bytes(target, model)
 
 
 def _sentences(all_files: list[Files]) -> Iterator[str]:

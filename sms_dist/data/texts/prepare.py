@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
-from sms_dist.base.atomic import replacing, sha256_of
+from sms_dist.base.files import replacing, sha256_of
 from sms_dist.data.card import SPLITS, SplitName, TextCard
 from sms_dist.data.index import FILE
 from sms_dist.data.texts import index

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from sms_dist.start.rank_process import stop_before_start
+from sms_dist.start.rank import stop_before_start
 
 END = {"killed": -signal.SIGKILL, "failed": 1, "bad_input": 2, "stopped": 75}
 

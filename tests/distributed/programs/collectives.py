@@ -15,23 +15,22 @@ import torch
 
 from sms_dist import data, models
 from sms_dist.config import DataConfig, ModelConfig
-from sms_dist.mesh import parts, topology
+from sms_dist.mesh import collectives, topology
 from sms_dist.mesh.collectives import (
     agree,
     broadcast_state_,
     from_first,
     gather_json,
     sum_,
+    sum_over_parts,
     together,
 )
-from sms_dist.mesh.parts import sum_over_parts
 from sms_dist.mesh.topology import Axis, first_ranks
 from sms_dist.pruning.cut import Parts
 from sms_dist.pruning.layer import Layer
 from sms_dist.pruning.selection import keep_largest
-from sms_dist.soups.candidate_shards import CandidateShards
 from sms_dist.soups.diversity import gram
-from sms_dist.soups.mixing import mix
+from sms_dist.soups.merge import CandidateShards, mix
 from sms_dist.tasks import make_task
 from sms_dist.training.batch_norm import recompute_
 from sms_dist.training.evaluation import evaluate
@@ -190,9 +189,9 @@ broadcast_state_(state, world)
 found["broadcast"] = [tensor.flatten().tolist() for tensor in (state["a"], state["b"])]
 for name, axis in (("world", world), ("data", mesh.data)):
     total, expected = (sum_over_parts(part, 5, where, cpu) for where in (axis, alone))
-    parts._COLUMNS = 2  # three tables, the last one narrower
+    collectives._COLUMNS = 2  # three tables, the last one narrower
     in_tables = sum_over_parts(part, 5, axis, cpu)
-    parts._COLUMNS = 1 << 16
+    collectives._COLUMNS = 1 << 16
     is_same = torch.equal(total, expected) and torch.equal(in_tables, expected)
     found[f"parts over the {name}"] = is_same
     found[f"batch norm, metrics over the {name}"] = measuring(axis)

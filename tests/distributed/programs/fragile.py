@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from sms_dist.base.randomness import stream
-from sms_dist.models.digits_cnn import digits_cnn
+from sms_dist.models.convnets import digits_cnn
 
 CHANCE = 0.015
 

@@ -25,15 +25,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from launching import free_ports
 
-from sms_dist.start.rank_process import end_with_launcher
+from sms_dist.start import end_with_launcher
 
 end_with_launcher()
 
 import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
 
-from sms_dist.base.process_identity import this_process  # noqa: E402
-from sms_dist.mesh.watch.watchdog import Watchdog  # noqa: E402
+from sms_dist.base.process import this_process  # noqa: E402
+from sms_dist.mesh.watchdog import Watchdog  # noqa: E402
 
 RANKS, STORE = range(3), 3
 SHORT, LONG, GRACE = 5.0, 60.0, 1.0  # seconds

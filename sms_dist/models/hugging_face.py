@@ -1,20 +1,84 @@
-"""T5 (Raffel et al., 2020) by transformers, from options or from a local folder; never the network.
-
-The tensors are named as in Hugging Face's files.
-"""
+"""Models of Hugging Face's libraries, never downloaded: timm's image classifiers, T5."""
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sms_dist.base import plain
-from sms_dist.base.lookup import lookup
+from sms_dist.base import plain, vision
+from sms_dist.base.lookup import lookup, nearest
 from sms_dist.models import weights
-from sms_dist.models.extras import library
+from sms_dist.models.family import ModelFamily
+
+
+def library(module: str, extra: str, model: str) -> ModuleType:
+    """An optional library; ValueError that says how to install it."""
+    vision.mend()  # they import torchvision by themselves where they find it
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise ValueError(
+            f"model.name={model} needs {module}, which is not installed; pip install"
+            f" 'sms_dist[{extra}]'"
+        ) from None
+
+
+PREFIX = "timm:"
+# The data decides these, or they would fetch or read weights.
+TAKEN = {
+    *("in_chans", "num_classes", "img_size", "pretrained", "pretrained_cfg"),
+    *("pretrained_cfg_overlay", "checkpoint_path", "cache_dir"),
+}
+
+
+def timm_family(name: str) -> ModelFamily:
+    """ValueError where timm is not installed, or has no such model."""
+    timm = library("timm", "timm", name)
+    architecture = name.removeprefix(PREFIX)
+    known = timm.list_models()
+    if architecture not in known:
+        raise ValueError(
+            f"model.name={name} is not known to timm {timm.__version__}"
+            f"{nearest(architecture, known)}; timm.list_models() lists all"
+        )
+
+    def build(input_shape: tuple[int, int, int], num_classes: int, **options: Any) -> nn.Module:
+        for option in TAKEN.intersection(options):
+            raise ValueError(
+                f"model.options.{option} is not for timm models: the data decides on shapes, and "
+                "model.weights names a file of weights"
+            )
+        return _created(timm, architecture, input_shape, num_classes, options)
+
+    return ModelFamily(build, (None, None, None))
+
+
+def _created(
+    timm: ModuleType,
+    architecture: str,
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    options: dict[str, Any],
+) -> nn.Module:
+    channels, *size = input_shape
+    known = timm.models.get_pretrained_cfg(architecture)
+    if known is not None and known.fixed_input_size and tuple(size) != known.input_size[1:]:
+        options = {**options, "img_size": tuple(size)}
+    try:
+        model: nn.Module = timm.create_model(
+            architecture, pretrained=False, in_chans=channels, num_classes=num_classes, **options
+        )
+    except TypeError as error:
+        raise ValueError(f"model.name={PREFIX}{architecture}: {error}") from error
+    return model
+
 
 PAD, END, START = 0, 1, 0  # tokens
 # Left over in old files; the model never had a use for it.

@@ -1,4 +1,4 @@
-"""Which process something belongs to, and whether that process is still there."""
+"""Processes: their identity, whether they are still there, and what they exit with."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+
+DONE = 0
+FAILED = 1
+BAD_INPUT = 2  # nothing was begun, nothing was written
+STOPPED = 75  # on request: the same command goes on (EX_TEMPFAIL of sysexits.h)
 
 
 @dataclass(frozen=True)

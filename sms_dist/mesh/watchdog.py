@@ -15,11 +15,18 @@ from types import FrameType
 import torch
 from torch.distributed import DistError, Store
 
-from sms_dist.base.exit_status import FAILED
 from sms_dist.base.plain import printable
-from sms_dist.base.process_identity import Process, is_gone, is_stopped, this_process
-from sms_dist.mesh.watch import judge
-from sms_dist.mesh.watch.beats import Beat, Board, Verdict
+from sms_dist.base.process import FAILED, Process, is_gone, is_stopped, this_process
+from sms_dist.mesh.beats import (
+    Beat,
+    Board,
+    Limits,
+    Listener,
+    Verdict,
+    fault,
+    is_consequence,
+    last_line,
+)
 
 GRACE = 10.0  # seconds between a verdict and the end of a rank that has not left by itself
 FIRST_ANSWER = 60.0  # seconds more: the store looks up the name of every client
@@ -62,12 +69,12 @@ class Watchdog:
         self._seconds = seconds_between_beats(silence_seconds, size)
         # Who finds a fault is still there when the others find it, or they would tell it again.
         self._grace = max(grace_seconds, 3 * self._seconds)
-        self._limits = judge.Limits(
+        self._limits = Limits(
             silence_seconds,
             min(4 * self._seconds, silence_seconds),
             hang_seconds if rank == 0 else None,  # to say who waits for whom takes all beats
         )
-        self._listener = judge.Listener(_watched(rank, size))
+        self._listener = Listener(_watched(rank, size))
         self._said = Beat(rank, 0, process or this_process())
         self._idle = Patience(self._seconds)
         self._moves, self._is_armed, self._is_cut = 0, False, False
@@ -106,11 +113,11 @@ class Watchdog:
 
     def explain(self, error: BaseException) -> str:
         """The verdict after an exception: on this rank, or on one whose end brought it about."""
-        if judge.is_consequence(error):
+        if is_consequence(error):
             self._is_cut = True
             self._wake.set()
             self.verdict(8 * self._seconds)
-        return self.verdict() or self.report(judge.last_line(error))
+        return self.verdict() or self.report(last_line(error))
 
     def verdict(self, wait_seconds: float = 0.0) -> str | None:
         """Why the run ends, as soon as it is known; None if it is not by then."""
@@ -142,7 +149,7 @@ class Watchdog:
                 self._wake.clear()
         except DistError as error:
             if not self._is_leaving.is_set():
-                self._unheard(judge.last_line(error))
+                self._unheard(last_line(error))
 
     def _exchange(self, board: Board, seconds: float) -> bool:
         """Say how I am, hear how the others are; is it the last time?"""
@@ -151,7 +158,7 @@ class Watchdog:
         verdict, beats = board.read(list(self._listener.silent))
         self._listener.hear(beats, seconds)
         machine = self._said.process.machine
-        found = self._failure or judge.fault(self._listener, self._limits, is_gone, machine)
+        found = self._failure or fault(self._listener, self._limits, is_gone, machine)
         if verdict is None and found is not None:
             verdict = board.decide(Verdict(self._rank, found))
         if verdict is not None:

@@ -1,1 +1,0 @@
-"""What notices a lost or hung rank, from inside each rank; start reading at watchdog.py."""
