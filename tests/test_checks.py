@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from itertools import product
-from typing import cast
 
 import pytest
 import torch
@@ -14,9 +13,8 @@ from sms_dist.base.shipped import shipped
 from sms_dist.config import Config, DataConfig
 from sms_dist.config.file import load
 from sms_dist.data.card import OWN, names
-from sms_dist.data.dataset import DatasetInfo, TaskName
 from sms_dist.experiment.checks import check
-from sms_dist.experiment.sizes import FAMILIAR, count_parameters, num_parameters, sizes
+from sms_dist.experiment.sizes import num_parameters, sizes
 from sms_dist.methods import METHODS, recipe
 from sms_dist.models import MODELS
 
@@ -36,7 +34,10 @@ def test_a_good_configuration_gives_the_recipe_of_its_method(method: str) -> Non
         ("data.name=cifar11", "data.name=cifar11 is not known, did you mean cifar10"),
         ("soup.rule=gready", "soup.rule=gready is not known, did you mean greedy"),
         ("soup.score=los", "soup.score=los is not known, did you mean loss"),
-        ("soup.score=bleu", "soup.score=bleu is not known; legal: accuracy, balanced_accuracy"),
+        (
+            "soup.score=bleu",
+            "soup.score=bleu is not known; valid values: accuracy, balanced_accuracy",
+        ),
         (
             "model.weights=a.pt pretrain.from=runs/b",
             "model.weights=a.pt is where pretraining begins, and pretrain.from=runs/b is where",
@@ -82,7 +83,10 @@ def test_a_good_configuration_gives_the_recipe_of_its_method(method: str) -> Non
         ("candidates.overrides=[{}, {}]", "candidates.overrides has 2 values for candidates.coun"),
         ("candidates.overrides=[{}, {}, {epochs: 0}]", "candidates.overrides[2].epochs: 0 should"),
         ("candidates.count_per_phase=[3, 2]", "has 2 values for pruning.phases=3"),
-        ("method.name=gmp method.stepz=3", "method.stepz is not a key of method.name=gmp; legal"),
+        (
+            "method.name=gmp method.stepz=3",
+            "method.stepz is not a key of method.name=gmp; valid values",
+        ),
         ("method.name=swamp method.singl_phases=3", "did you mean single_phases?"),
         ("method.name=lc method.mu=0", "method.mu=0 should be greater than 0"),
         ("method.name=str", "method.name=str cannot prune to an exact sparsity"),
@@ -124,27 +128,6 @@ def test_what_only_looks_like_a_mistake_passes(settings: list[str]) -> None:
     assert check(config) == recipe(config)
 
 
-@pytest.mark.parametrize(("model", "shape", "num_outputs"), FAMILIAR, ids=str)
-def test_familiar_sizes_are_those_of_the_models(
-    model: str, shape: tuple[int | None, ...], num_outputs: int
-) -> None:
-    task = cast(TaskName, MODELS[model].task)
-    if task == "translation":
-        pytest.importorskip("transformers")
-    for size in (40, 72):
-        info = DatasetInfo(
-            name="x",
-            num_train=1,
-            num_test=1,
-            input_shape=tuple(size if known is None else known for known in shape),
-            classes=(),
-            task=task,
-            vocabulary=num_outputs,
-        )
-        config = load(settings=[f"model.name={model}"])
-        assert num_parameters(config, info) == count_parameters(config, info)
-
-
 def test_models_on_data_that_they_do_not_take_are_refused() -> None:
     for model, name in product(MODELS, [name for name in names() if name != OWN]):
         family, info = MODELS[model], data.described(DataConfig(name=name))
@@ -166,7 +149,6 @@ def test_sizes_count_steps_as_training_does(samples: int) -> None:
 def test_options_change_the_sizes() -> None:
     config = load(settings=["model.options.width=8"])
     info = data.info(config.data)
-    assert num_parameters(config, info) == count_parameters(config, info)
     assert num_parameters(config, info) != num_parameters(Config(), info)
 
 

@@ -1,6 +1,7 @@
 """Functions and classes of people's own, in a file beside their configuration."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,10 +9,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
+from click.testing import CliRunner
 
 from sms_dist import data
 from sms_dist.base.lookup import lookup_open, own, own_files, search_beside
 from sms_dist.base.randomness import stream
+from sms_dist.cli.main import cli
 from sms_dist.config import Config, DataConfig
 from sms_dist.data.theirs import own_augmentation
 from sms_dist.engines.optimizers import optimizer_maker, optimizer_settings
@@ -141,6 +144,15 @@ class Guess(Classification):
 class Guesses(Blobs):
     classes = ["a", "b"]
     task = "theirs:Guess"
+
+def breaks(split):
+    return {}[split]
+
+def breaks_later(input_shape, num_classes):
+    raise RuntimeError("of mine")
+
+def breaks_at_work(layers, num_kept):
+    return num_kept / 0
 
 def nothing(split):
     return iter(())
@@ -495,3 +507,45 @@ def test_a_plan_refuses_names_of_nothing_with_a_way_out(section, key, value, mes
     with pytest.raises(ValueError, match=message) as caught:
         check(config)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("data.name=os:listdir", "raised FileNotFoundError: "),
+        ("data.name=theirs:breaks", r"raised KeyError: 'train' \(.*theirs.py, line \d+\); mend it"),
+        ("model.name=os:listdir", "cannot be called with"),
+        ("model.name=theirs:breaks_later", "raised RuntimeError: of mine"),
+        ("method.name=os.path:join", "raised TypeError: "),
+        ("pretrain.schedule=math:floor", "raised TypeError: "),
+        ("pretrain.optimizer=math:floor", "raised TypeError: "),
+        ("pretrain.loss=cross", "is no package.module:function; name a function like this"),
+        ("pretrain.loss=theirs:flat", "is called with .outputs, targets.: too many"),
+        ("retrain.schedule=math:floor", "raised TypeError: "),
+        ("candidates.vary={schedule: [llr, clr, 'math:floor']}", "raised TypeError: "),
+        ("pruning.score=math:floor", "raised TypeError: "),
+        ("pruning.allocation=theirs:flat", "is called with .layers, num_kept.: too many"),
+        ("soup.rule=theirs:flat", "is called with .scores, score_of.: too many"),
+        ("soup.score=theirs:halves", "is called with .metrics.: missing a required argument"),
+        ("data.augment=theirs:mirrored", "is called with .image.: missing a required argument"),
+    ],
+)
+def test_an_own_function_that_cannot_be_meant_is_one_line_of_the_plan(setting, message):
+    result = CliRunner().invoke(cli, ["plan", "--set", setting])
+    assert result.exit_code == 2, result.output
+    assert (result.stdout, result.stderr.count("\n")) == ("", 1)
+    name = re.escape(setting) if setting.count("=") == 1 and "{" not in setting else ".*math:floor"
+    assert re.match(f"error: {name}.*{message}", result.stderr), result.stderr
+
+
+def test_an_own_function_that_breaks_in_a_run_is_one_line(tmp_path):
+    settings = {"data": {"name": "digits"}, "pruning": {"allocation": "theirs:breaks_at_work"}}
+    settings |= {"pretrain": {"epochs": 1}, "records": {"tensorboard": False}}
+    (tmp_path / "theirs.yaml").write_text(yaml.safe_dump(settings))
+    words = ["--config", tmp_path / "theirs.yaml", "--run-dir", tmp_path / "run"]
+    with launched(MAIN, words, tmp_path) as launch:
+        finished = launch.end(200)
+    assert finished.status == 1, finished
+    (line,) = [line for line in finished.err.splitlines() if line.startswith("error")]
+    assert "pruning.allocation=theirs:breaks_at_work raised ZeroDivisionError" in line
+    assert "Traceback" not in finished.err

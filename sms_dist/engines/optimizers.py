@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sms_dist.base.lookup import lookup_open
+from sms_dist.base.lookup import guarded, lookup_open
 from sms_dist.config import PretrainConfig, RetrainConfig
 
 if TYPE_CHECKING:
@@ -80,7 +80,9 @@ def optimizer_maker(name: str) -> Make:
     return lookup_open(OPTIMIZERS, name, "pretrain.optimizer", partial(_own_optimizer, name))
 
 
-def _own_optimizer(name: str, function: Callable[..., Any]) -> Make:
+def _own_optimizer(name: str, given: Callable[..., Any]) -> Make:
+    function = guarded(given, name, "pretrain.optimizer")
+
     def make(trained: Sequence[Tensor], settings: OptimizerSettings) -> Optimizer:
         import torch
         from torch.nn import Parameter

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from sms_dist import data
-from sms_dist.base.lookup import is_own_name, lookup, lookup_open, own
+from sms_dist.base.lookup import (
+    check_arguments,
+    guarded,
+    is_own_name,
+    lookup,
+    lookup_open,
+    own,
+)
 from sms_dist.config import Config
 from sms_dist.config.experiment import EngineConfig
 from sms_dist.engines import ENGINES, compile_obstacle
@@ -20,7 +27,13 @@ from sms_dist.pruning.feasible import (
     check_pruning,
     needs_shapes,
 )
-from sms_dist.schedules.learning_rate import RETRAINING, pretraining_rates
+from sms_dist.schedules.learning_rate import (
+    RETRAINING,
+    History,
+    Retraining,
+    pretraining_rates,
+    retraining_rates,
+)
 from sms_dist.soups.rules import rule
 from sms_dist.stacks import obstacle
 from sms_dist.tasks import COMPARABLE
@@ -56,15 +69,44 @@ def _check_names(config: Config, requested: tuple[Phase, ...]) -> None:
     lookup_open(ALLOCATIONS, config.pruning.allocation, "pruning.allocation")
     lookup_open({DEFAULT_SCORE: None}, config.pruning.score, "pruning.score")
     optimizer_maker(config.pretrain.optimizer)
-    if isinstance(config.data.augment, str):
-        own(config.data.augment, "data.augment")
-    if config.pretrain.loss is not None:
-        own(config.pretrain.loss, "pretrain.loss")
-        if config.pretrain.label_smoothing:
-            raise ValueError(
-                f"pretrain.label_smoothing={config.pretrain.label_smoothing} is for the task's own "
-                f"loss, not for pretrain.loss={config.pretrain.loss}; set it to 0.0"
-            )
+    _check_own_functions(config, requested)
+    if config.pretrain.loss is not None and config.pretrain.label_smoothing:
+        raise ValueError(
+            f"pretrain.label_smoothing={config.pretrain.label_smoothing} is for the task's own "
+            f"loss, not for pretrain.loss={config.pretrain.loss}; set it to 0.0"
+        )
+
+
+def _check_own_functions(config: Config, requested: tuple[Phase, ...]) -> None:
+    """People's own functions are there, and take what they will be called with."""
+    from torch import ones
+    from torch.nn import Parameter
+
+    task = data.described(config.data).task
+    calls: dict[tuple[str, object], str] = {
+        ("data.augment", config.data.augment): "image, mask" if task == "segmentation" else "image",
+        ("pretrain.loss", config.pretrain.loss): "outputs, targets",
+        ("pruning.score", config.pruning.score): "weights",
+        ("pruning.allocation", config.pruning.allocation): "layers, num_kept",
+        ("soup.score", config.soup.score): "metrics",
+        **{("soup.rule", phase.rule): "scores, score_of" for phase in requested},
+    }
+    without_table = ("data.augment", "pretrain.loss")
+    for (field, name), arguments in calls.items():
+        if isinstance(name, str) and (is_own_name(name) or field in without_table):
+            given = own(name, field)
+            function = guarded(given, name, field)() if isinstance(given, type) else given
+            check_arguments(function, arguments, name, field)
+    # These are tried on what any of them has to take.
+    if is_own_name(config.pretrain.optimizer):
+        make = optimizer_maker(config.pretrain.optimizer)
+        make([Parameter(ones(2, 2))], config.pretrain, True)
+    if is_own_name(name := config.pruning.score):
+        shapes = prunable_shapes(config, data.described(config.data))
+        score = guarded(own(name, "pruning.score"), name, "pruning.score")
+        score({layer: ones(shape) for layer, shape in shapes.items()})
+    for schedule in filter(is_own_name, {*_schedules(requested), config.retrain.schedule}):
+        retraining_rates(schedule, Retraining(History((0.1, 0.05), 1), 1), 2, warmup=0.0)
 
 
 def _check_history(config: Config, requested: tuple[Phase, ...]) -> None:
@@ -200,9 +242,7 @@ def _check_pattern(config: Config, requested: tuple[Phase, ...]) -> None:
 def _check_measures(config: Config) -> None:
     """What is asked to be measured can be, for this task."""
     task = data.described(config.data).task
-    if is_own_name(config.soup.score):
-        own(str(config.soup.score), "soup.score")
-    elif config.soup.score is not None:
+    if config.soup.score is not None and not is_own_name(config.soup.score):
         lookup(dict.fromkeys(COMPARABLE.get(task, ())), config.soup.score, "soup.score")
     if config.data.corruptions is not None and task != "classification":
         raise ValueError(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from sms_dist.base.lookup import lookup_open
+from sms_dist.base.lookup import guarded, lookup_open
 from sms_dist.base.randomness import stream
 from sms_dist.config import ModelConfig
 from sms_dist.models import weights
@@ -106,12 +107,13 @@ def _checked(
 def _family(name: str) -> ModelFamily:
     if name.startswith(PREFIX):
         return timm_family(name)
-    return lookup_open(MODELS, name, "model.name", _own_family)
+    return lookup_open(MODELS, name, "model.name", partial(_own_family, name))
 
 
-def _own_family(function: Callable[..., Any]) -> ModelFamily:
+def _own_family(name: str, function: Callable[..., Any]) -> ModelFamily:
     """Return the family of somebody's own: for any inputs, and the task that it may name."""
-    return ModelFamily(function, input_shape=None, task=getattr(function, "task", None))
+    build = guarded(function, name, "model.name")
+    return ModelFamily(build, input_shape=None, task=getattr(function, "task", None))
 
 
 def _sizes(shape: tuple[int, ...]) -> str:

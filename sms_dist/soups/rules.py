@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
-from sms_dist.base.lookup import lookup_open
+from sms_dist.base.lookup import guarded, lookup_open
 
 Coefficients = list[float]  # of each candidate; none is negative, they add up to 1
 
@@ -118,18 +119,19 @@ def rule(name: str) -> Rule:
     that returns the score of the soup with given coefficients; it returns the coefficients. Its
     attribute `needs_validation = False` says that it looks at neither.
     """
-    return lookup_open(RULES, name, "soup.rule", _own_rule)
+    return lookup_open(RULES, name, "soup.rule", partial(_own_rule, name))
 
 
-def _own_rule(given: Callable[..., Any]) -> Rule:
-    function = given() if isinstance(given, type) else given
+def _own_rule(name: str, given: Callable[..., Any]) -> Rule:
+    made = guarded(given, name, "soup.rule")() if isinstance(given, type) else given
+    function = guarded(made, name, "soup.rule")
 
     def choose(scores: Sequence[float], oracle: Oracle, descent: Descent) -> Coefficients:
         coefficients = [float(value) for value in function(list(scores), oracle.score)]
         is_convex = min(coefficients, default=-1.0) >= 0 and abs(sum(coefficients) - 1) < 1e-6
         if len(coefficients) != len(scores) or not is_convex:
             raise ValueError(
-                f"soup.rule: {getattr(given, '__name__', given)} returned {coefficients} for "
+                f"soup.rule={name} returned {coefficients} for "
                 f"{len(scores)} candidates; return a coefficient for each, none of them negative, "
                 "that add up to 1"
             )

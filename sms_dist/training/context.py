@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sms_dist import data, models
-from sms_dist.base.lookup import is_own_name, own
+from sms_dist.base.lookup import guarded, is_own_name, own
 from sms_dist.config import Config, ModelConfig
 from sms_dist.data.dataset import DatasetInfo
 from sms_dist.data.loader import Dataset, Loaders
@@ -127,7 +127,8 @@ def _own_score(name: str, metrics: Mapping[str, Any]) -> float:
     """Return what a function of somebody's own makes of the metrics of validation samples."""
     prefix = "validation_"
     known = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
-    return float(own(name, "soup.score")(known)) if known else 0.0
+    score = guarded(own(name, "soup.score"), name, "soup.score")
+    return float(score(known)) if known else 0.0
 
 
 def full_precision(state: State) -> State:

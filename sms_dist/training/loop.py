@@ -10,7 +10,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from sms_dist.base.lookup import own
+from sms_dist.base.lookup import guarded, own
 from sms_dist.base.randomness import stream
 from sms_dist.data.loader import Batch, Loader
 from sms_dist.engines.base import Engine, Trainable
@@ -53,8 +53,9 @@ def own_loss(name: str | None) -> OwnLoss | None:
     """Return the loss `package.module:function` of pretrain.loss; None for that of the task."""
     if name is None:
         return None
-    given = own(name, "pretrain.loss")
-    loss: OwnLoss = given() if isinstance(given, type) else given
+    field = "pretrain.loss"
+    given = own(name, field)
+    loss: OwnLoss = guarded(given, name, field)() if isinstance(given, type) else given
     return loss
 
 
