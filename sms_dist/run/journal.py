@@ -125,14 +125,6 @@ class PackingEvent(Event):
     message: str
 
 
-class CompileEvent(Event):
-    event: Literal["compile"] = "compile"
-    compile: str
-    steps: dict[str, float]  # seconds, by mode
-    first: dict[str, float]
-    message: str
-
-
 class OodEvent(Event):
     FLAT = ("metrics",)
 

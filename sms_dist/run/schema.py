@@ -354,12 +354,6 @@ class PackingFile(Section):
     packing: Literal["vmap", "loop"] | None = None
 
 
-class CompileFile(Section):
-    """compile.json, which decides bits too."""
-
-    compile: Literal["eager", "default", "reduce-overhead"]
-
-
 class Start(Record):
     """What one start runs with, in environment.json; keys that are not known stay."""
 

@@ -1,4 +1,4 @@
-"""A pack of candidates in one process: the mathematics of each is that of training alone."""
+"""A stack of candidates in one process: each takes the steps that it takes by itself."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from torch import nn
 
 from sms_dist import models
 from sms_dist.config import EngineConfig, ModelConfig, PretrainConfig
+from sms_dist.data.loader import Batch
 from sms_dist.engines import make_engine
 from sms_dist.engines.base import Job
-from sms_dist.engines.packed import PackedEngine, Share
+from sms_dist.engines.optimizers import optimizer_settings
 from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.pruning.mask import full_mask, prunable_names
+from sms_dist.stacks.engine import StackEngine
 
 ALONE, CPU = Axis(None, 0, 1), torch.device("cpu")
 HERE = Topology(ALONE, ALONE, ALONE, None, CPU)
@@ -45,7 +47,7 @@ FAMILIES = {
 RATES, STEPS, BATCH = (0.05, 0.02, 0.1), 3, 6
 
 
-def seen(outputs, targets):
+def counted_loss(outputs, targets):
     """The loss in the model's own precision, and a count."""
     loss = F.cross_entropy(outputs, targets, reduction="sum")
     return loss, torch.full((1,), len(targets), dtype=torch.float64)
@@ -73,30 +75,40 @@ def jobs_of(build, optimizers=(SGD, SGD, SGD), dtype=torch.float64, **engine):
     built = [build(seed).to(dtype) for seed in range(len(optimizers))]
     config = EngineConfig(**engine)
     return [
-        Job(model, random_mask(model, seed), ALONE, HERE, config, optimizer, BATCH)
+        Job(
+            model,
+            random_mask(model, seed),
+            ALONE,
+            HERE,
+            config,
+            optimizer_settings(optimizer),
+            BATCH,
+        )
         for seed, (model, optimizer) in enumerate(zip(built, optimizers, strict=True))
     ]
 
 
-def share(place, step, shape=(1, 6, 6), classes=3, dtype=torch.float64, size=BATCH):
+def drawn(place, step, shape=(1, 6, 6), classes=3, dtype=torch.float64, size=BATCH):
     generator = torch.Generator().manual_seed(100 * place + step)
     images = torch.randn(size, *shape, generator=generator, dtype=torch.float64).to(dtype)
     targets = torch.randint(0, classes, (size,), generator=generator)
-    return Share((images,), targets, float(size), RATES[place % 3] / (1 + step))
+    return Batch((images,), targets, size, float(size)), RATES[place % 3] / (1 + step)
 
 
-def packed(jobs, steps=STEPS, **kind):
-    engine = PackedEngine(jobs, [steps] * len(jobs))
+def stacked(jobs, steps=STEPS, **kind):
+    engine = StackEngine(jobs, [steps] * len(jobs))
     for step in range(steps):
-        engine.step(step, {i: share(i, step, **kind) for i in range(len(jobs))}, seen)
+        engine.step(step, {i: drawn(i, step, **kind) for i in range(len(jobs))}, counted_loss)
     return engine
 
 
 def alone(job, place, steps=STEPS, **kind):
     engine = make_engine(job)
     for step in range(steps):
-        one = share(place, step, **kind)
-        engine.step(one.inputs, one.targets, one.weight, one.rate, lambda o, t: seen(o, t)[0])
+        batch, rate = drawn(place, step, **kind)
+        engine.step(
+            batch.inputs, batch.targets, batch.weight, rate, lambda o, t: counted_loss(o, t)[0]
+        )
     return engine
 
 
@@ -120,7 +132,7 @@ def test_every_family_takes_the_steps_that_each_candidate_takes_alone(family):
         config = ModelConfig(name=family, options=options)
         return models.build(config, shape, 10, seed=seed, data_name="x", task="classification")
 
-    engine = packed(jobs_of(build), steps=2, **kind)
+    engine = stacked(jobs_of(build), steps=2, **kind)
     for place, job in enumerate(jobs_of(build)):
         assert_close(engine.place(place).weights(), alone(job, place, steps=2, **kind).weights())
         assert_close(buffers(engine, place), dict(job.model.named_buffers()))
@@ -129,7 +141,7 @@ def test_every_family_takes_the_steps_that_each_candidate_takes_alone(family):
 @pytest.mark.parametrize("accumulation", [1, 2])
 @pytest.mark.parametrize("optimizers", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_every_optimizer_takes_its_steps_at_each_ones_rate_and_decay(optimizers, accumulation):
-    engine = packed(jobs_of(small_model, optimizers, accumulation=accumulation))
+    engine = stacked(jobs_of(small_model, optimizers, accumulation=accumulation))
     for place, job in enumerate(jobs_of(small_model, optimizers, accumulation=accumulation)):
         assert_close(engine.place(place).weights(), alone(job, place).weights())
 
@@ -138,7 +150,7 @@ def test_every_optimizer_takes_its_steps_at_each_ones_rate_and_decay(optimizers,
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_masks_hold_exactly_each_its_own(optimizers, precision):
     jobs = jobs_of(small_model, optimizers, torch.float32, precision=precision)
-    engine = packed(jobs, dtype=torch.float32)
+    engine = stacked(jobs, dtype=torch.float32)
     for place, job in enumerate(jobs):
         before = dict(job.model.named_parameters())
         weights = engine.place(place).weights()
@@ -159,30 +171,32 @@ def test_bf16_is_computed_in_bf16():
             layer.register_forward_hook(lambda layer, inputs, output: found.append(output.dtype))
         return model
 
-    packed(jobs_of(build, dtype=torch.float32, precision="bf16"), steps=1, dtype=torch.float32)
+    stacked(jobs_of(build, dtype=torch.float32, precision="bf16"), steps=1, dtype=torch.float32)
     assert found == [torch.bfloat16] * 3
 
 
 def test_what_is_seen_is_that_of_each_candidates_own_batch():
-    engine = PackedEngine(jobs_of(small_model), [1, 1, 1])
-    found = engine.step(0, {i: share(i, 0, size=BATCH + i) for i in range(3)}, seen)
+    engine = StackEngine(jobs_of(small_model), [1, 1, 1])
+    found = engine.step(0, {i: drawn(i, 0, size=BATCH + i) for i in range(3)}, counted_loss)
     assert {place: int(facts) for place, facts in found.items()} == {0: 6, 1: 7, 2: 8}
 
 
 def test_batches_of_other_sizes_are_other_steps_of_the_same_mathematics():
-    engine = PackedEngine(jobs_of(small_model), [STEPS] * 3)
+    engine = StackEngine(jobs_of(small_model), [STEPS] * 3)
     for step in range(STEPS):
-        engine.step(step, {i: share(i, step, size=BATCH + i % 2) for i in range(3)}, seen)
+        engine.step(step, {i: drawn(i, step, size=BATCH + i % 2) for i in range(3)}, counted_loss)
     for place, job in enumerate(jobs_of(small_model)):
         wanted = alone(job, place, size=BATCH + place % 2).weights()
         assert_close(engine.place(place).weights(), wanted)
 
 
-def rows(jobs, lengths, shares):
+def rows(jobs, lengths, drawn_by):
     """All that there is of place 0 after the steps that these give, by place and step."""
-    engine = PackedEngine(jobs, lengths)
+    engine = StackEngine(jobs, lengths)
     for step in range(lengths[0]):
-        engine.step(step, {p: s for p in range(len(jobs)) if (s := shares(p, step))}, seen)
+        engine.step(
+            step, {p: s for p in range(len(jobs)) if (s := drawn_by(p, step))}, counted_loss
+        )
     return engine.row_of(0)
 
 
@@ -196,7 +210,7 @@ def test_the_bits_of_a_candidate_do_not_depend_on_who_is_in_the_other_places():
         return jobs_of(small_model, dtype=torch.float32)
 
     def own(place, step):
-        return share(place, step, dtype=torch.float32)
+        return drawn(place, step, dtype=torch.float32)
 
     lengths = [4, 2, 4]
     wanted = rows(jobs(), lengths, lambda p, step: own(p, step) if step < lengths[p] else None)
@@ -211,19 +225,19 @@ def test_the_bits_of_a_candidate_do_not_depend_on_who_is_in_the_other_places():
 
 def test_what_is_restored_goes_on_with_the_same_bits():
     for optimizers in ([SGD] * 3, OPTIMIZERS["adamw"]):
-        engine = packed(jobs_of(small_model, optimizers), steps=2)
+        engine = stacked(jobs_of(small_model, optimizers), steps=2)
         states = [{n: t.clone() for n, t in engine.place(i).state().items()} for i in range(3)]
-        again = PackedEngine(jobs_of(small_model, optimizers), [3] * 3)
+        again = StackEngine(jobs_of(small_model, optimizers), [3] * 3)
         for i in range(3):
             again.place(i).restore(states[i])
-        whole = packed(jobs_of(small_model, optimizers), steps=3)
-        again.step(2, {i: share(i, 2) for i in range(3)}, seen)
+        whole = stacked(jobs_of(small_model, optimizers), steps=3)
+        again.step(2, {i: drawn(i, 2) for i in range(3)}, counted_loss)
         for i in range(3):
             assert_same_bits(again.place(i).state(), whole.place(i).state())
 
 
 def test_a_state_that_does_not_fit_is_refused_and_changes_nothing():
-    engine = PackedEngine(jobs_of(small_model), [1] * 3)
+    engine = StackEngine(jobs_of(small_model), [1] * 3)
     before = {n: t.clone() for n, t in engine.place(1).state().items()}
     wrong = {n: t + 1 for n, t in before.items() if n != "optimizer.momentum"}
     with pytest.raises(ValueError, match=r"optimizer\.momentum is missing"):
@@ -231,14 +245,14 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing():
     assert_same_bits(engine.place(1).state(), before)
 
 
-def test_dropout_cannot_be_packed():
+def test_dropout_cannot_be_stacked():
     """Its random numbers have an address for each candidate, which vmap cannot give them."""
     with pytest.raises(RuntimeError, match="random"):
-        packed(jobs_of(lambda seed: small_model(seed, dropout=0.5)), steps=1)
+        stacked(jobs_of(lambda seed: small_model(seed, dropout=0.5)), steps=1)
 
 
 def test_the_model_that_says_how_to_compute_stays_as_it_was():
     jobs = jobs_of(small_model)
     before = {n: t.clone() for n, t in jobs[0].model.state_dict().items()}
-    packed([replace(job) for job in jobs])
+    stacked([replace(job) for job in jobs])
     assert_same_bits(jobs[0].model.state_dict(), before)

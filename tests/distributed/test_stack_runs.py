@@ -1,4 +1,4 @@
-"""Whole runs of packs, in this process: what they leave behind, stopped or not."""
+"""Whole runs with stacks, in this process: what they leave behind, stopped or not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 import whole_run
 
 from sms_dist.run.journal import read
-from sms_dist.training import recovery
+from sms_dist.stacks.choice import Trial
+from sms_dist.training import checkpoints
 
 SETTINGS = {
     "data": {"name": "digits", "train_samples": 120, "batch_size": 24},
@@ -28,7 +29,7 @@ def started(folder, steps=-1, changes=None, **engine):
 
 @pytest.fixture(autouse=True)
 def looks_after_every_step(monkeypatch):
-    monkeypatch.setattr(recovery, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "LOOK_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def packed(tmp_path_factory):
     return folder, *started(folder, name="packed", packing="vmap")
 
 
-def test_a_run_of_packs_leaves_what_any_run_leaves(packed):
+def test_a_run_with_stacks_leaves_what_any_run_leaves(packed):
     folder, found, control = packed
     wanted = {f"phase_{k}/candidate_{i}/weights.safetensors" for k in (1, 2) for i in range(3)}
     assert wanted <= found.keys()
@@ -62,7 +63,7 @@ def test_what_was_decided_is_in_the_run_folder_and_the_journal(packed):
 
 
 @pytest.mark.parametrize("steps", [3, 12, 26])
-def test_a_run_that_is_stopped_in_a_pack_comes_to_the_same_end(tmp_path, packed, steps):
+def test_a_run_that_is_stopped_in_a_stack_comes_to_the_same_end(tmp_path, packed, steps):
     """In the first epoch of all; when one of them has ended; in the second phase, after half."""
     dense_steps = 5
     stopped, _ = started(tmp_path, dense_steps + steps, name="packed", packing="vmap")
@@ -120,3 +121,12 @@ def with_dropout(input_shape, num_classes):
     return torch.nn.Sequential(
         torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Linear(64, num_classes)
     )
+
+
+@pytest.mark.parametrize(
+    ("together", "is_worth_it"), [(0.94, True), (0.96, False), (2.0, False), (None, False)]
+)
+def test_candidates_train_together_only_where_that_is_clearly_faster(together, is_worth_it):
+    trial = Trial(together, 1.0, "" if together else "random")
+    assert trial.is_worth_it is is_worth_it
+    assert ("impossible (random)" in trial.message) is (together is None)

@@ -1,112 +1,101 @@
-"""Several candidates that take their steps together, in one process: rows of one stacked network.
+"""An engine for several candidates that take their steps together, in one process.
 
-Each has its own batch, rate, mask and statistics, and nothing of the others. Its bits depend on the
-number of rows (see PackedNetwork), so that follows from the lengths of the trainings alone: a row
-stays until its training would end, whoever trains in it, or nobody.
+Each has its own batch, rate, mask and statistics, and nothing of the others. The number of rows
+shows in the bits, so it follows from the lengths of the trainings alone: a row stays until its
+training would end, whether its candidate still trains or not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from sms_dist.engines.base import Inputs, Job
-from sms_dist.engines.named_tensors import check_fit, copy_, joined, number
-from sms_dist.engines.packed_network import PackedNetwork, Seen
-from sms_dist.engines.packed_optimizer import OPTIMIZERS
+from sms_dist.data.loader import Batch
+from sms_dist.engines.base import Job
+from sms_dist.engines.state import check_fit, copy_, joined, number
+from sms_dist.stacks.rows import ROW_OPTIMIZERS, CountedLoss, RowNetwork
+
+Drawn = tuple[Batch, float]  # a candidate's batch for a step, and its learning rate
 
 
-class Share(NamedTuple):
-    """One candidate's step: what it sees, what its summed loss is divided by, and its rate."""
-
-    inputs: Inputs
-    targets: Tensor
-    weight: float
-    rate: float
-
-    @property
-    def shapes(self) -> tuple[torch.Size, ...]:
-        return tuple(tensor.shape for tensor in (*self.inputs, self.targets))
-
-
-class PackedEngine:
-    """Places 0, 1, ... of a pack, one for each candidate."""
+class StackEngine:
+    """A stack of candidates at the places 0, 1, ...; each has one row of the weights."""
 
     def __init__(self, jobs: Sequence[Job | None], lengths: Sequence[int]) -> None:
-        """`jobs`: None where nobody trains (any more); `lengths`: steps that a training at this
-        place takes. The jobs have the same network, which is not changed."""
+        """Make a stack of jobs with the same network, which is not changed.
+
+        `jobs` has None at a place where no candidate trains (any more), `lengths` the steps that a
+        training at each place takes.
+        """
         given = [job for job in jobs if job is not None]
         filled = [job or given[0] for job in jobs]
         self._lengths = list(lengths)
         self._config, self._clip_norm = given[0].engine, given[0].optimizer.clip_norm
-        self._network = PackedNetwork(given[0].model, given[0].dtype)
+        self._network = RowNetwork(given[0].model, given[0].dtype)
         self._rows = list(range(len(jobs)))  # row -> place
-        self._num_steps = [0] * len(jobs)  # of each place
+        self.num_steps = [0] * len(jobs)  # that each place has taken
         self._pruned = torch.stack([self._pruned_row(job) for job in filled])
         weights = [self._network.row(dict(job.model.named_parameters())) for job in filled]
         self._weights = torch.stack(weights).masked_fill_(self._pruned, 0.0)
         buffers = [dict(job.model.named_buffers()) for job in filled]
         self._buffers = {n: torch.stack([each[n] for each in buffers]) for n in buffers[0]}
         optimizers = [job.optimizer for job in filled]
-        self._optimizer = OPTIMIZERS[optimizers[0].optimizer](optimizers, self._weights)
+        self._optimizer = ROW_OPTIMIZERS[optimizers[0].name](optimizers, self._weights)
 
-    def place(self, index: int) -> PackedPlace:
-        return PackedPlace(self, index)
+    def place(self, index: int) -> StackPlace:
+        """Return one candidate of the stack, as a training sees it."""
+        return StackPlace(self, index)
 
-    def step(self, step: int, shares: Mapping[int, Share], seen: Seen) -> dict[int, Tensor]:
-        """One step of the places that have a share, after `step` steps; what `seen` finds of each.
+    def step(self, step: int, drawn: Mapping[int, Drawn], loss: CountedLoss) -> dict[int, Tensor]:
+        """Take a step at the places that have drawn, after `step` steps; return the counts of each.
 
-        The others stay as they are. Batches of different shapes are computed one after another.
+        The other places do not change. Batches of different shapes are computed one after another.
         """
         self._narrow([i for i, length in enumerate(self._lengths) if length > step])
-        alike: dict[tuple[torch.Size, ...], dict[int, Share]] = {}
-        for place, share in shares.items():
-            alike.setdefault(share.shapes, {})[place] = share
-        found: dict[int, Tensor] = {}
+        alike: dict[tuple[torch.Size, ...], dict[int, Drawn]] = {}
+        for place, (batch, rate) in drawn.items():
+            shapes = tuple(tensor.shape for tensor in (*batch.inputs, batch.targets))
+            alike.setdefault(shapes, {})[place] = batch, rate
+        counts: dict[int, Tensor] = {}
         for some in alike.values():
             with self._unchanged([place for place in self._rows if place not in some]):
-                facts = self._step(some, seen)
-            found |= {place: facts[self._rows.index(place)] for place in some}
-        for place in shares:
-            self._num_steps[place] += 1
-        return found
+                rows = self._step(some, loss)
+            counts |= {place: rows[self._rows.index(place)] for place in some}
+        for place in drawn:
+            self.num_steps[place] += 1
+        return counts
 
     def row_of(self, place: int) -> dict[str, Tensor]:
-        """All that is stacked, of one place; views."""
+        """Return all that is stacked, of one place, as views."""
         row = self._rows.index(place)
         return {name: tensor[row] for name, tensor in self._stacked().items()}
 
     def weights_of(self, place: int) -> dict[str, Tensor]:
-        """The parameters of a place; views."""
+        """Return the parameters of a place, as views."""
         return self._network.named(self._weights[self._rows.index(place)])
 
-    def num_steps_of(self, place: int) -> int:
-        return self._num_steps[place]
-
-    def go_on_from(self, place: int, num_steps: int) -> None:
-        self._num_steps[place] = num_steps
-
-    def _step(self, shares: Mapping[int, Share], seen: Seen) -> Tensor:
-        """Of all rows; where there is no share, one of the others fills the place."""
-        filler = next(iter(shares.values()))
-        filled = [shares.get(place, filler) for place in self._rows]
-        inputs = [torch.stack(tensors) for tensors in zip(*(s.inputs for s in filled), strict=True)]
-        targets = torch.stack([share.targets for share in filled])
-        scale = self._column([1 / share.weight for share in filled])
+    def _step(self, drawn: Mapping[int, Drawn], loss: CountedLoss) -> Tensor:
+        """Take a step of all rows; a place that has drawn nothing gets the batch of another."""
+        filler = next(iter(drawn.values()))
+        filled = [drawn.get(place, filler) for place in self._rows]
+        batches = [batch for batch, _ in filled]
+        each_input = zip(*(batch.inputs for batch in batches), strict=True)
+        inputs = [torch.stack(tensors) for tensors in each_input]
+        targets = torch.stack([batch.targets for batch in batches])
+        scale = self._column([1 / batch.weight for batch in batches])
         self._weights.requires_grad_().grad = None
-        facts = torch.zeros(())
+        counts = torch.zeros(())
         num = self._config.accumulation
         pieces = zip(*(t.tensor_split(num, dim=1) for t in (*inputs, targets)), strict=True)
         for *piece, wanted in pieces:
-            losses, counted = self._network.seen(self._weights, self._buffers, piece, wanted, seen)
+            losses, more = self._network.losses(self._weights, self._buffers, piece, wanted, loss)
             (losses * scale).sum().backward()  # type: ignore[no-untyped-call]
-            facts = counted if facts.ndim == 0 else facts + counted
-        self._apply([share.rate for share in filled])
-        return facts
+            counts = more if counts.ndim == 0 else counts + more
+        self._apply([rate for _, rate in filled])
+        return counts
 
     @torch.no_grad()
     def _apply(self, rates: Sequence[float]) -> None:
@@ -116,11 +105,11 @@ class PackedEngine:
         if self._clip_norm is not None:
             norms = gradients.norm(dim=1, keepdim=True)
             gradients.mul_((self._clip_norm / (norms + 1e-6)).clamp_(max=1.0))
-        num_steps = [self._num_steps[place] for place in self._rows]
+        num_steps = [self.num_steps[place] for place in self._rows]
         self._optimizer.step_(self._weights.requires_grad_(False), gradients, rates, num_steps)
 
     def _narrow(self, places: Sequence[int]) -> None:
-        """Drop the rows of places that are not among these."""
+        """Drop the rows of all places but these."""
         if self._rows == places:
             return
         rows = self._index([self._rows.index(place) for place in places])
@@ -131,7 +120,7 @@ class PackedEngine:
 
     @contextmanager
     def _unchanged(self, places: Sequence[int]) -> Iterator[None]:
-        """These places are afterwards as they were before."""
+        """Leave these places unchanged by what happens inside."""
         if not places:
             yield
             return
@@ -156,12 +145,12 @@ class PackedEngine:
         return torch.tensor(rows, dtype=torch.int64, device=self._weights.device)
 
 
-class PackedPlace:
-    """The weights of one candidate of a pack, and what its next step depends on."""
+class StackPlace:
+    """One candidate of a stack: its weights, and what its next step depends on."""
 
     is_sharded = False
 
-    def __init__(self, engine: PackedEngine, index: int) -> None:
+    def __init__(self, engine: StackEngine, index: int) -> None:
         self._engine, self._index = engine, index
 
     def weights(self) -> dict[str, Tensor]:
@@ -169,13 +158,13 @@ class PackedPlace:
         return {name: tensor.detach().clone() for name, tensor in weights.items()}
 
     def state(self) -> dict[str, Tensor]:
-        num_steps = number(self._engine.num_steps_of(self._index))
+        num_steps = number(self._engine.num_steps[self._index])
         return {"num_steps": num_steps} | self._engine.row_of(self._index)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         check_fit(state, self.state())
         copy_(self._engine.row_of(self._index), state)
-        self._engine.go_on_from(self._index, int(state["num_steps"]))
+        self._engine.num_steps[self._index] = int(state["num_steps"])
 
     def close(self) -> None:
-        """The engine holds all there is."""
+        """Do nothing: the engine holds all there is."""

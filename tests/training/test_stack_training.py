@@ -1,4 +1,4 @@
-"""Trainings of a pack side by side: what each comes to, however long, wherever it was stopped."""
+"""The candidates of a stack: what each comes to, however long, wherever it was stopped."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import math
 
 import pytest
 import torch
-from test_loop import ALONE, CPU, HERE, LOADER, NOBODY, Recorder, random_mask, training
+from test_loop import ALONE, CPU, HERE, LOADER, NOBODY, Recorder, random_mask
+from test_loop import training as training_of
 from torch import nn
 
 from sms_dist.config import EngineConfig, PretrainConfig, RecordsConfig, RetrainConfig
 from sms_dist.engines import make_engine
 from sms_dist.engines.base import Job
-from sms_dist.engines.packed import PackedEngine
+from sms_dist.engines.optimizers import optimizer_settings
 from sms_dist.mesh.control import Control, Stopped
 from sms_dist.run.recovery import RecoveryPoints
-from sms_dist.training import recovery
-from sms_dist.training.averaging import Average
-from sms_dist.training.lockstep import train_together
-from sms_dist.training.loop import Run, train
-from sms_dist.training.recovery import Keeper
+from sms_dist.stacks.engine import StackEngine
+from sms_dist.stacks.loop import train_together
+from sms_dist.training import checkpoints
+from sms_dist.training.checkpoints import Checkpointer
+from sms_dist.training.loop import train
+from sms_dist.training.retrain import WeightAverage
 
 EPOCHS = (2, 3, 1)
 STEPS = LOADER.num_steps
@@ -59,36 +61,40 @@ def model(seed):
 
 
 def jobs(optimizer="sgd"):
+    settings = optimizer_settings(OPTIMIZERS[optimizer])
     return [
-        Job(one, random_mask(one), ALONE, HERE, EngineConfig(), OPTIMIZERS[optimizer], 16)
+        Job(one, random_mask(one), ALONE, HERE, EngineConfig(), settings, 16)
         for one in map(model, range(len(EPOCHS)))
     ]
 
 
-def job_of(place, rates=0.05):
-    return training(rates, epochs=EPOCHS[place], seed=place)
-
-
-def pack(watchers, keepers=(NOBODY,) * 3, optimizer="sgd", present=(0, 1, 2), rates=None):
-    """(engine, runs by place); each averages its weights over its epochs."""
+def stack(watchers, checkpointers=(NOBODY,) * 3, optimizer="sgd", present=(0, 1, 2), rates=None):
+    """(engine, trainings by place); each averages its weights over its epochs."""
     given = [job if place in present else None for place, job in enumerate(jobs(optimizer))]
-    engine = PackedEngine(given, [STEPS * epochs for epochs in EPOCHS])
-    runs = {}
+    engine = StackEngine(given, [STEPS * epochs for epochs in EPOCHS])
+    trainings = {}
     for p in present:
-        average = Average(RetrainConfig(epochs=EPOCHS[p], swa_from=0.3), engine.place(p).weights)
-        own = job_of(p, (rates or {}).get(p, 0.05))
-        runs[p] = Run(engine.place(p), own, ALONE, watchers[p], keepers[p], average)
-    return engine, runs
+        retrain = RetrainConfig(epochs=EPOCHS[p], swa_from=0.3)
+        trainings[p] = training_of(
+            engine.place(p),
+            (rates or {}).get(p, 0.05),
+            EPOCHS[p],
+            seed=p,
+            watcher=watchers[p],
+            checkpointer=checkpointers[p],
+            follower=WeightAverage(retrain, engine.place(p).weights),
+        )
+    return engine, trainings
 
 
-def ended(engine, runs):
+def ended(engine, trainings):
     """What each has come to, by place, in the order in which they ended."""
     return {
         place: (
-            {**runs[place].engine.weights(), **runs[place].follower.state()},
-            runs[place].epochs,
+            {**trainings[place].engine.weights(), **trainings[place].follower.state()},
+            trainings[place].epochs,
         )
-        for place in train_together(engine, runs)
+        for place in train_together(engine, trainings)
     }
 
 
@@ -102,13 +108,13 @@ def assert_same_bits(found, wanted):
 
 @pytest.fixture(autouse=True)
 def looks_after_every_step(monkeypatch):
-    monkeypatch.setattr(recovery, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "LOOK_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module", params=OPTIMIZERS)
 def undisturbed(request):
     watchers = [Watcher() for _ in EPOCHS]
-    return request.param, watchers, ended(*pack(watchers, optimizer=request.param))
+    return request.param, watchers, ended(*stack(watchers, optimizer=request.param))
 
 
 def test_each_comes_to_what_it_comes_to_alone(undisturbed):
@@ -116,7 +122,7 @@ def test_each_comes_to_what_it_comes_to_alone(undisturbed):
     assert list(found) == [2, 0, 1]  # as soon as each has ended
     for place, job in enumerate(jobs(optimizer)):
         engine, recorder = make_engine(job), Recorder()
-        epochs = train(Run(engine, job_of(place), ALONE, recorder, NOBODY, NOBODY))
+        epochs = train(training_of(engine, epochs=EPOCHS[place], seed=place, watcher=recorder))
         for name, weight in engine.weights().items():
             torch.testing.assert_close(found[place][0][name], weight, rtol=2e-3, atol=2e-4)
         for mine, wanted in zip(found[place][1], epochs, strict=True):
@@ -133,8 +139,8 @@ def started(folder, optimizer, records=None, **watching):
     """
     control = Control(None, 0, 1)
     watchers = [Watcher(control, **watching.get(f"p{p}", {})) for p in range(3)]
-    keepers = [
-        Keeper(
+    checkpointers = [
+        Checkpointer(
             RecoveryPoints(folder / str(place), 0, {}),
             ALONE,
             control,
@@ -144,10 +150,10 @@ def started(folder, optimizer, records=None, **watching):
         for place in range(3)
     ]
     try:
-        return ended(*pack(watchers, keepers, optimizer)), watchers
+        return ended(*stack(watchers, checkpointers, optimizer)), watchers
     except (Stopped, Killed) as reason:
-        for keeper in keepers:
-            keeper.finish()
+        for checkpointer in checkpointers:
+            checkpointer.finish()
         return reason, watchers
 
 
@@ -178,15 +184,15 @@ def test_killed_with_points_of_different_steps_they_go_on_from_their_own(tmp_pat
 
 def test_those_that_are_on_the_disk_are_not_missed(undisturbed):
     optimizer, watchers, wanted = undisturbed
-    found = ended(*pack(watchers, optimizer=optimizer, present=(1,)))
+    found = ended(*stack(watchers, optimizer=optimizer, present=(1,)))
     assert list(found) == [1]
     assert_same_bits(found, wanted)
 
 
-def test_who_diverges_ends_and_leaves_the_others_bits_alone(undisturbed):
+def test_one_that_diverges_ends_and_leaves_the_others_bits_alone(undisturbed):
     optimizer, _, wanted = undisturbed
     watchers = [Watcher() for _ in EPOCHS]
-    found = ended(*pack(watchers, optimizer=optimizer, rates={1: [1e38] * (3 * STEPS)}))
+    found = ended(*stack(watchers, optimizer=optimizer, rates={1: [1e38] * (3 * STEPS)}))
     assert not math.isfinite(found[1][1][-1].loss)
     assert len(found[1][1]) < EPOCHS[1]
     del found[1]
