@@ -1,4 +1,4 @@
-"""Every file name below a run folder, and how run folders are found."""
+"""Every file name below a run folder, and the search for run folders."""
 
 from __future__ import annotations
 

@@ -89,6 +89,8 @@ def _record_fault(log: Logbook, fault: str) -> None:
 
 @dataclass(frozen=True)
 class Session:
+    """A start that has entered its run folder."""
+
     context: Context
     paths: RunPaths
     plan: Plan
