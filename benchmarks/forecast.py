@@ -37,7 +37,7 @@ from sms_dist.cli.forecasts import forecasts
 from sms_dist.cli.measuring.measure import measure
 from sms_dist.config import DataConfig
 from sms_dist.config.file import load
-from sms_dist.data.writer import labelled, write
+from sms_dist.data.prepare.writer import labelled, write
 from sms_dist.run import journal
 
 OFF = Target(at_most=0.2)

@@ -17,6 +17,8 @@ from typing import Any
 import click
 import torch
 from PIL import Image
+from sms_dist.data.streaming.reader import Part
+from sms_dist.data.streaming.streamed import Streamed, open_streamed
 from torch.utils.data import DataLoader, Dataset
 
 from sms_dist import data
@@ -25,8 +27,6 @@ from sms_dist.base.vision import torchvision
 from sms_dist.config import DataConfig
 from sms_dist.data.card import Card
 from sms_dist.data.loader import Loader, Loaders
-from sms_dist.data.streaming.reader import Part
-from sms_dist.data.streaming.streamed import Streamed, open_streamed
 
 CPU = torch.device("cpu")
 NUM_PARTS = 64  # as evaluation asks for

@@ -48,10 +48,11 @@ def probabilities(model: nn.Module, loader: Loader, num_classes: int, axis: Axis
     with the same model; the bits do not depend on their number."""
     device = next(model.parameters()).device
     model.eval()
+    parts = loader.parts(parts_of(axis.rank, axis.size))
 
     @torch.no_grad()
     def part(index: int) -> Tensor:
-        outputs = [model(*batch.inputs).float() for batch in loader.part(index, NUM_PARTS)]
+        outputs = [model(*batch.inputs).float() for batch in parts[index]]
         return torch.cat([torch.empty(0, num_classes, device=device), *outputs]).softmax(1)
 
     return _one_below_the_other(part, num_classes, axis, device)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sms_dist.data.loader import Loader
-from sms_dist.mesh.division import NUM_PARTS
+from sms_dist.mesh.division import parts_of
 from sms_dist.mesh.parts import sum_over_parts
 from sms_dist.mesh.topology import Axis
 from sms_dist.models.state import bare_state
@@ -56,10 +56,11 @@ def evaluate(task: Task, model: nn.Module, loader: Loader, axis: Axis) -> Metric
     """The task's metrics over all samples. Every rank of the axis must call."""
     device = next(model.parameters()).device
     model.eval()
+    parts = loader.parts(parts_of(axis.rank, axis.size))
 
     def part(index: int) -> Tensor:
         totals = torch.zeros(task.num_totals, dtype=torch.float64, device=device)
-        for batch in loader.part(index, NUM_PARTS):
+        for batch in parts[index]:
             totals += task.totals(model, batch)
         return totals
 

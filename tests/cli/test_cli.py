@@ -22,7 +22,7 @@ from sms_dist.cli.commands import run
 from sms_dist.cli.main import cli
 from sms_dist.config import DataConfig
 from sms_dist.config.file import load
-from sms_dist.data.writer import labelled, write
+from sms_dist.data.prepare.writer import labelled, write
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))

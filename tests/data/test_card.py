@@ -11,7 +11,7 @@ import pytest
 from sms_dist import data
 from sms_dist.config import DataConfig
 from sms_dist.data import card
-from sms_dist.data.writer import labelled, png, write
+from sms_dist.data.prepare.writer import labelled, png, write
 
 CARD = """
 name: birds

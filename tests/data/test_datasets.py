@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sms_dist import data
 from sms_dist.base.vision import torchvision
 from sms_dist.config import DataConfig
-from sms_dist.data.card import OWN, names
+from sms_dist.data.card import OWN, SPLITS, names
 from sms_dist.data.digits import _table
 from sms_dist.data.prepare import prepare
 
@@ -175,15 +175,16 @@ def test_a_torchvision_folder_is_read_after_its_checksums(tmp_path, monkeypatch,
         monkeypatch.setattr(make, place, known if place == "meta" else [(place, checksum)])
     source = data.image_source(DataConfig(name="cifar10"), "name")
     path = tmp_path if has_parent else folder
-    found = [sample for _, sample in source.samples(source.card, path, "train")]
-    assert np.array_equal([sample.image.ravel() for sample in found], pixels[:3])
-    assert [sample.target for _, sample in source.samples(source.card, path, "test")] == [4]
+    config = DataConfig(name="cifar10", path=str(path))
+    train, test = (list(source.samples(source.card, config, split, 3)) for split in SPLITS)
+    assert np.array_equal([sample.image.ravel() for sample in train], pixels[:3])
+    assert [sample.target for sample in test] == [4]
     prepare("cifar10", path, tmp_path / "shards", progress=lambda line: None)
     stored = DataConfig(name="cifar10", path=str(tmp_path / "shards"), validation=0.0)
     assert np.array_equal(data.load(stored).train.images.reshape(3, -1), pixels[:3])
     (folder / "train_list").write_bytes(b"changed")
     with pytest.raises(ValueError, match="incomplete or damaged"):
-        list(source.samples(source.card, path, "train"))
+        list(source.samples(source.card, config, "train", 3))
 
 
 @pytest.mark.skipif(not REAL, reason="SMS_DATA names no folder with real data sets")

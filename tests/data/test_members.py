@@ -4,7 +4,7 @@ import tarfile
 
 import pytest
 
-from sms_dist.data.members import check_member
+from sms_dist.data.tar_index import check_member
 
 
 def member(name, kind=tarfile.REGTYPE, linkname=""):

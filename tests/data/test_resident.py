@@ -7,8 +7,7 @@ from sms_dist.base.randomness import stream
 from sms_dist.data import resident as module
 from sms_dist.data.augment import crop_flip
 from sms_dist.data.dataset import Split
-from sms_dist.data.loader import Loader
-from sms_dist.data.pixels import Pixels
+from sms_dist.data.loader import Loader, Pixels
 from sms_dist.data.resident import Resident
 
 CPU = torch.device("cpu")

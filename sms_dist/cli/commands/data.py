@@ -13,7 +13,7 @@ from sms_dist.base.plain import printable
 
 if TYPE_CHECKING:
     from sms_dist.data.card import TextCard
-    from sms_dist.data.check import Findings
+    from sms_dist.data.prepare import Findings
 
 MOST_CLASSES = 40  # in a table of all of them
 NUM_PICTURES = 24
@@ -79,7 +79,7 @@ def check(folder: Path, name: str | None, sheet: Path | None) -> None:
     One line for each fault, and exit status 1.
     """
     from sms_dist.data import index as indices
-    from sms_dist.data.check import check as examine
+    from sms_dist.data.prepare import check as examine
     from sms_dist.data.texts.prepare import check as problems_of_texts
 
     if _text_card(name or indices.name_of(folder)):

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 
 from sms_dist.base.randomness import Stream
 from sms_dist.data.dataset import DatasetInfo
-from sms_dist.data.loader import Batch, Loader, Loaders
-from sms_dist.data.order import Step
+from sms_dist.data.loader import Batch, Loader, Loaders, Step
 from sms_dist.data.texts.packed import Packed
 
 WIDTHS = 8  # of batches are multiples of it: libraries keep a program for each shape they meet

@@ -88,7 +88,7 @@ def _read_train(
     card: TextCard, config: DataConfig, info: DatasetInfo, folder: Path
 ) -> tuple[Sentences, Sentences, dict[str, int]]:
     """Which pairs are for validation depends on neither the vocabulary nor what is left out."""
-    from sms_dist.data.splits import is_validation
+    from sms_dist.data.dataset import is_validation
     from sms_dist.data.texts.reading import Reader, chunks
 
     vocabulary, limit = open_vocabulary(config.vocabulary), config.max_length
