@@ -14,7 +14,7 @@ _library: torch.library.Library | None = None  # the schemas vanish when this is
 
 
 def torchvision() -> ModuleType:
-    """The torchvision module; ImportError when it is not installed."""
+    """Return the torchvision module; ImportError when it is not installed."""
     mend()
     try:
         import torchvision.datasets

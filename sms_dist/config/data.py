@@ -60,6 +60,6 @@ class DataConfig(Section):
     max_bad_samples: Natural = 0
     """streaming: damaged samples to leave out, on each rank, before it stops"""
     cache: str | None = None
-    """streaming: folder for unpacked or fetched shards (null: beside the shards)"""
+    """folder for unpacked or fetched shards and their indices (null: beside the shards)"""
     remote: bool = False
     """allow shards that are addressed by URL or by `pipe:` commands, which run in a shell"""

@@ -15,8 +15,8 @@ from sms_dist.data import card as cards
 from sms_dist.data.dataset import DatasetInfo, split_sizes, with_subgroups
 from sms_dist.data.digits import Digits
 from sms_dist.data.images import AttributeFiles, CifarFiles, ImageFiles
+from sms_dist.data.own_dataset import OwnDataset
 from sms_dist.data.texts.sources import TextFiles
-from sms_dist.data.theirs import OwnDataset
 
 if TYPE_CHECKING:
     from sms_dist.data.loader import Dataset

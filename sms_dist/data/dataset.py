@@ -1,4 +1,4 @@
-"""What a data set is: facts known without reading it, samples once it is read, how they are split.
+"""A data set: the facts that are known without reading it, its samples, and how they are split.
 
 Nothing here imports torch before a data set is opened.
 """

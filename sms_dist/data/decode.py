@@ -1,4 +1,4 @@
-"""From the bytes of a sample to its image and target in one size, as its card says.
+"""Decodes the bytes of a sample to its image and target in one size, as its card says.
 
 Pillow's bilinear filter averages over all pixels that it shrinks into one; masks take the nearest.
 """

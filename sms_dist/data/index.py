@@ -7,9 +7,8 @@ command.
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
@@ -168,13 +167,6 @@ def shown(shard: str) -> str:
         return f"{PIPE}{shard.removeprefix(PIPE).partition(' ')[0]} ..."
     url = urlsplit(shard)
     return f"{url.scheme}://{url.hostname}{url.path}"
-
-
-def file_name(shard: str) -> str:
-    """Return a file name for the copy of a remote shard."""
-    words = shlex.split(shard) if shard.startswith(PIPE) else [urlsplit(shard).path]
-    names = [PurePosixPath(word).name for word in words]
-    return next((name for name in names if ".tar" in name), "shard.tar")
 
 
 def _check(index: Index, card: Card, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What training and evaluation ask of a data loader, wherever the samples lie.
+"""The loader that training and evaluation ask for batches, wherever the samples lie.
 
 Which samples a rank gets at each step is a function of a stream, cut among the ranks last.
 """
@@ -105,9 +105,9 @@ class Excerpt(Loader):
 
 
 class Pixels:
-    """Between stored pixels and what a model is given: `mean` and `std` are per channel.
+    """Normalises stored pixels for a model, by their mean and standard deviation per channel.
 
-    They are those of pixels in [0, 1].
+    `mean` and `std` are those of pixels in [0, 1].
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:

@@ -86,10 +86,10 @@ def open_resident(
     For `random_resized_crop` the training images stay in the sizes in which they are stored as
     well: C x h x w bytes each.
     """
-    keeps = takes_parts(card, config.augment)
+    keeps_stored = takes_parts(card, config.augment)
     place = f"data.path={config.path}"
     splits = (
-        gathered(train, info.num_train, card, f"{place}: train", keeps),
+        gathered(train, info.num_train, card, f"{place}: train", keeps_stored),
         gathered(test, info.num_test, card, f"{place}: test"),
     )
     augment = of_batches(card, config.augment)

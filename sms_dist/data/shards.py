@@ -8,37 +8,25 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import os
 import shutil
 import tempfile
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, cast
+from typing import TypeAlias
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from sms_dist.base.atomic import replacing
+from sms_dist.base.atomic import replacing, sha256_of
 from sms_dist.config import DataConfig
-from sms_dist.data import index
+from sms_dist.data import index, tar_index
 from sms_dist.data.card import Card, SplitName
-from sms_dist.data.tar_index import (
-    AGAIN,
-    KEY,
-    Place,
-    Positions,
-    damaged,
-    is_table,
-    read_at,
-    scan,
-    table,
-)
+from sms_dist.data.tar_index import AGAIN, KEY, Place, Positions, damaged, scan, table
 
 Sample: TypeAlias = tuple[str, dict[str, bytes]]  # key; extension in small letters -> contents
 CACHE = ".cache"  # the folder beside the shards, if data.cache names none
@@ -66,7 +54,7 @@ class Shards:
 
     @property
     def starts(self) -> NDArray[np.int64]:
-        """The number of each shard's first sample, then of all samples."""
+        """Return the number of each shard's first sample, then of all samples."""
         return self._starts
 
     def name(self, number: int) -> str:
@@ -159,6 +147,14 @@ def read_shard(path: Path) -> Iterator[Sample]:
                 yield key, {name: read_at(file.fileno(), place) for name, place in places.items()}
 
 
+def read_at(file: int, place: Place) -> bytes:
+    """Return the bytes at a place of an open file (a descriptor, whose position does not move)."""
+    data = os.pread(file, place.size, place.offset)
+    if len(data) != place.size:
+        raise OSError(f"it ends at byte {place.offset + len(data)}")
+    return data
+
+
 def cache_folder(beside: Path, configured: str | None) -> Path | None:
     """Return the folder of local copies; None if none is configured and there can be none here."""
     folder = Path(configured) if configured else beside / CACHE
@@ -175,27 +171,27 @@ def cache_folder(beside: Path, configured: str | None) -> Path | None:
 
 
 def positions_of(shard: Path, cache: Path | None) -> Positions:
-    """Return where the samples of a plain tar file lie; kept in the cache until the file changes.
+    """Return where the samples of a plain tar file lie; the cache has it until the file changes.
 
-    ValueError if what is kept is damaged.
+    ValueError if the file in the cache is damaged.
     """
     if cache is None or not shard.is_file():
         return table(scan(shard))  # which says so if it is missing
-    kept = cache / cached_name(f"{shard.stem}.npy", file_identity(shard))
-    if not kept.exists():
+    cached = cache / cached_name(f"{shard.stem}.npy", file_identity(shard))
+    if not cached.exists():
         rows = table(scan(shard))
-        with replacing(kept) as new, new.open("wb") as file:
+        with replacing(cached) as new, new.open("wb") as file:
             np.save(file, rows, allow_pickle=False)
         return rows
     try:
         # mapped first: a header that promises more than the file holds takes no memory
-        rows = np.array(np.load(kept, mmap_mode="r", allow_pickle=False))
+        rows = np.array(np.load(cached, mmap_mode="r", allow_pickle=False))
         # whoever gave us the folder may have given us this file as well
-        is_good = is_table(rows, shard.stat().st_size)
+        is_good = tar_index.is_table(rows, shard.stat().st_size)
     except (ValueError, EOFError, OSError, MemoryError, OverflowError, TypeError):
         is_good = False
     if not is_good:
-        raise ValueError(f"{kept} is damaged; remove it, it is made anew") from None
+        raise ValueError(f"{cached} is damaged; remove it, it is made anew") from None
     return rows
 
 
@@ -210,7 +206,7 @@ def local(
     path = folder / shard
     if index.is_remote(shard):
         index.check_remote(shard, is_remote_allowed)
-        place, name, identity = index.shown(shard), index.file_name(shard), shard
+        place, name, identity = index.shown(shard), "shard.tar", shard
     elif not path.is_file():
         raise ValueError(f"{path}: there is no such file; {AGAIN}")
     elif path.suffix != ".gz":
@@ -230,8 +226,8 @@ def local(
             return copy
         for leftover in copy.parent.glob(f".{copy.name}.*.tmp"):
             leftover.unlink()  # of a process that died: whoever writes holds the lock
-        with replacing(copy) as new, new.open("wb") as target:
-            _copy(shard if index.is_remote(shard) else path, place, sha256, target)
+        with replacing(copy) as new:
+            _copy(shard if index.is_remote(shard) else path, place, sha256, new)
     return copy
 
 
@@ -248,61 +244,42 @@ def cached_name(name: str, identity: str) -> str:
     return f"{(stem if dot else ending)[:100]}-{digest}{dot}{ending if dot else ''}"
 
 
-def _copy(source: str | Path, place: str, sha256: str | None, target: BinaryIO) -> None:
+def _copy(source: str | Path, place: str, sha256: str | None, target: Path) -> None:
     """Copy a shard, unpacked if it is a gzip file, whatever its name.
 
     ValueError if it is cut off, grows without an end, or differs from its sha256.
     """
+    packed = source if isinstance(source, Path) else target.with_suffix(".packed.tmp")
     try:
-        with closing(_opened(source)) as file:
-            summed = _Summed(file)
-            stream = io.BufferedReader(summed, BLOCK)
-            if stream.peek(2)[:2] == GZIP:
-                _unpack(stream, summed, place, target)
-            else:
-                shutil.copyfileobj(stream, target, BLOCK)
-            while stream.read(BLOCK):  # what lies behind the end of the compressed data
-                pass
+        if isinstance(source, str):
+            from webdataset.gopen import gopen
+
+            with gopen(source) as stream, packed.open("wb") as file:
+                shutil.copyfileobj(stream, file, BLOCK)
+        if sha256 is not None and sha256_of(packed) != sha256:
+            raise ValueError(f"{place} differs from what was written (sha256); {AGAIN}")
+        with packed.open("rb") as file:
+            is_packed = file.read(2) == GZIP
+        if is_packed:
+            _unpack(packed, place, target)
+        else:
+            shutil.copyfile(packed, target)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise damaged(place, error) from None
     except OSError as error:
         parts = [str(part) for part in (error.strerror, error.filename) if part]
         reason = ": ".join(parts) or "the transfer failed"
         raise ValueError(f"{place} cannot be copied ({reason})") from None
-    if sha256 is not None and summed.digest.hexdigest() != sha256:
-        raise ValueError(f"{place} differs from what was written (sha256); {AGAIN}")
+    finally:
+        if packed != source:
+            packed.unlink(missing_ok=True)
 
 
-def _opened(source: str | Path) -> BinaryIO:
-    """Return a stream of a shard's bytes; its end is an OSError if the command failed."""
-    if isinstance(source, Path):
-        return source.open("rb")
-    from webdataset.gopen import gopen
-
-    return cast(BinaryIO, gopen(source))
-
-
-def _unpack(stream: BinaryIO, summed: _Summed, place: str, target: BinaryIO) -> None:
-    num_written = 0
-    with gzip.GzipFile(fileobj=stream) as unpacked:
+def _unpack(packed: Path, place: str, target: Path) -> None:
+    most = max(MAX_UNPACKED, MAX_GROWTH * packed.stat().st_size)
+    num_bytes = 0
+    with gzip.open(packed) as unpacked, target.open("wb") as file:
         while data := unpacked.read(BLOCK):
-            num_written += target.write(data)
-            if num_written > max(MAX_UNPACKED, MAX_GROWTH * summed.num_bytes):
+            num_bytes += file.write(data)
+            if num_bytes > most:
                 raise damaged(place, f"unpacked it is more than {MAX_GROWTH} times its size")
-
-
-class _Summed(io.RawIOBase):
-    """A stream that knows number and sha256 of the bytes that were read."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self.digest, self.num_bytes = file, hashlib.sha256(), 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._file.read(len(buffer))
-        self.digest.update(data)
-        self.num_bytes += len(data)
-        buffer[: len(data)] = data
-        return len(data)

@@ -56,24 +56,18 @@ class Streamed:
     """A `Dataset` on disk; its batches are those of the one in memory, bit for bit on a CPU."""
 
     info: DatasetInfo
-    train: Part
-    validation: Part
-    test: Part
+    splits: Mapping[str, Part]  # train, validation and test
     card: Card
     config: DataConfig
 
     def loaders(self, batch_size: int, device: torch.device) -> Loaders:
         """Return all splits, which share their worker processes; only the training one augments."""
-        splits = {"train": self.train, "validation": self.validation, "test": self.test}
-        classes = torch.arange(len(self.info.classes))
-        groups = grouped(Split(classes, classes), self.info, self.config.subgroups).subgroups
-        reader = BatchReader(splits, self.card, self.config, groups)
-        workers = Workers(reader, self.config, is_pinned=device.type == "cuda")
+        workers = Workers(BatchReader(self), self.config, is_pinned=device.type == "cuda")
         pixels = Pixels(self.card.mean, self.card.std, device)
         num_mixed = self.config.shuffle_shards
         train, validation, test = (
             Streaming(name, part.sizes, batch_size, num_mixed, pixels, workers, device)
-            for name, part in splits.items()
+            for name, part in self.splits.items()
         )
         return Loaders(
             train, validation, test, pixels, test.stored, damaged=lambda: tuple(workers.damaged)
@@ -85,12 +79,12 @@ def open_streamed(card: Card, config: DataConfig, info: DatasetInfo) -> Streamed
     train = open_shards(card, config, "train", info.num_train)
     test = open_shards(card, config, "test", info.num_test)
     flags = is_validation(info, config).numpy()
-    parts = (
-        Part(train, np.flatnonzero(~flags)),
-        Part(train, np.flatnonzero(flags)),
-        Part(test, np.arange(info.num_test)),
-    )
-    return Streamed(info, *parts, card, config)
+    splits = {
+        "train": Part(train, np.flatnonzero(~flags)),
+        "validation": Part(train, np.flatnonzero(flags)),
+        "test": Part(test, np.arange(info.num_test)),
+    }
+    return Streamed(info, splits, card, config)
 
 
 class Streaming(Loader):
@@ -158,26 +152,29 @@ class RawBatch(NamedTuple):
 
 
 NOTHING = RawBatch(torch.empty(0), torch.empty(0), None, 0)
+Task: TypeAlias = tuple[int, Request]  # the number of the run that a request belongs to
 
 
-class BatchReader:
-    """Reads batches in worker processes; a request gives the same bits wherever it is read."""
+class BatchReader(torch.utils.data.Dataset[RawBatch]):
+    """Reads batches, in worker processes or not; a request gives the same bits everywhere."""
 
-    def __init__(
-        self,
-        splits: Mapping[str, Part],
-        card: Card,
-        config: DataConfig,
-        class_subgroups: Tensor | None,
-    ) -> None:
-        """`class_subgroups`: the sub-group of each class, where data.subgroups groups them."""
-        self._splits, self._card, self._class_subgroups = splits, card, class_subgroups
-        self._max_bad = config.max_bad_samples
+    def __init__(self, dataset: Streamed) -> None:
+        card, config = dataset.card, dataset.config
+        self._dataset, self._card, self._max_bad = dataset, card, config.max_bad_samples
         self._extensions = extensions(card)
         self._augment = of_batches(card, config.augment)
         self._takes_parts = takes_parts(card, config.augment)
+        classes = torch.arange(len(dataset.info.classes))
+        by_class = grouped(Split(classes, classes), dataset.info, config.subgroups)
+        self._class_subgroups = by_class.subgroups  # where data.subgroups groups classes
+        self.last_run = torch.zeros((), dtype=torch.int64)
+        self.last_run.share_memory_()  # type: ignore[no-untyped-call]  # workers look at it
 
-    def __getitem__(self, request: Request) -> RawBatch:
+    def __getitem__(self, task: Task) -> RawBatch:
+        """Return the batch of a task; nothing if its run is over and nobody waits for it."""
+        run, request = task
+        if run != int(self.last_run):
+            return NOTHING
         bad: dict[str, None] = {}
         try:
             return self._read(request, bad)
@@ -188,28 +185,28 @@ class BatchReader:
         stack, epoch = Stack(self._card, len(request.samples)), request.augmentation
         ids = torch.from_numpy(request.samples)
         draws = crop_draws(ids, epoch) if epoch is not None and self._takes_parts else None
-        for place, index in enumerate(request.samples.tolist()):
-            if epoch is None:
-                sample = self._decoded(request.split, index, bad)
+        for place, index in enumerate(ids.tolist()):
+            read = self._decoded if epoch is None else self._replaced
+            sample = read(request.split, index, bad)
+            if sample is None:
+                continue
+            if draws is None:
+                stack.add(fit(self._card, sample))
             else:
-                sample = self._replaced(request.split, index, bad)
-            if sample is not None and draws is not None:
                 part = random_resized_crop(sample.image, self._card.size, draws[place])
                 stack.add(sample._replace(image=part))
-            elif sample is not None:
-                stack.add(fit(self._card, sample))
         split = stack.split()
         images, targets, subgroups = split.images, split.targets, split.subgroups
         if self._class_subgroups is not None:
             subgroups = self._class_subgroups[targets]
         if epoch is not None and self._augment is not None:
             images, targets = self._augment(images, targets, ids, epoch)
-        num_missing = len(request.samples) - stack.num_samples
-        return RawBatch(images, targets, subgroups, request.size - num_missing, tuple(bad))
+        size = request.size - len(ids) + len(targets)
+        return RawBatch(images, targets, subgroups, size, tuple(bad))
 
     def _replaced(self, split: str, index: int, bad: dict[str, None]) -> Decoded:
         """Return the sample, or the next one that is not damaged: steps keep their size."""
-        num_samples = len(self._splits[split])
+        num_samples = len(self._dataset.splits[split])
         for offset in range(num_samples):
             sample = self._decoded(split, (index + offset) % num_samples, bad)
             if sample is not None:
@@ -218,7 +215,7 @@ class BatchReader:
 
     def _decoded(self, split: str, index: int, bad: dict[str, None]) -> Decoded | None:
         """Return the sample in its stored size; None, and a line in `bad`, if it is damaged."""
-        part = self._splits[split]
+        part = self._dataset.splits[split]
         number = int(part.numbers[index])
         fields = part.shards.fields(number, self._extensions)
         try:
@@ -234,9 +231,6 @@ class _NoBatchError(Exception):
     """Too many samples are damaged."""
 
 
-Task: TypeAlias = tuple[int, Request]  # the number of the run that it belongs to
-
-
 class Workers:
     """Processes that read batches ahead, the same ones for all splits and epochs.
 
@@ -248,13 +242,11 @@ class Workers:
         self.damaged: dict[str, None] = {}  # a line for each damaged sample: shard, key, fault
         self._max_bad = config.max_bad_samples
         self._reader = reader
-        self._run = torch.zeros((), dtype=torch.int64)  # the number of the last one
-        self._run.share_memory_()  # type: ignore[no-untyped-call]  # workers look at it
-        self._tasks = _Tasks()
+        self._tasks: list[Task] = []  # what the loader reads when it is started again
         self._loader: torch.utils.data.DataLoader[RawBatch] | None = None
         if config.workers:
             self._loader = torch.utils.data.DataLoader(
-                _LastRun(reader, self._run),
+                reader,
                 batch_size=None,  # a task is a batch
                 sampler=self._tasks,
                 num_workers=config.workers,
@@ -275,16 +267,15 @@ class Workers:
 
         ValueError in one line where too many samples are damaged or a shard cannot be read.
         """
-        if self._loader is None:
-            yield from map(self._checked, map(self._reader.__getitem__, requests))
-            return
-        done = 0
+        done, last_run = 0, self._reader.last_run
         while done < len(requests):
-            self._run += 1
-            number = int(self._run)
-            self._tasks.waiting = [(number, request) for request in requests[done:]]
-            batches = iter(self._loader)  # what is still to be read for others is dropped
-            while number == int(self._run) and done < len(requests):
+            last_run += 1
+            run = int(last_run)
+            self._tasks[:] = [(run, request) for request in requests[done:]]
+            batches: Iterator[RawBatch] = map(self._reader.__getitem__, self._tasks)
+            if self._loader is not None:
+                batches = iter(self._loader)  # what is still to be read for others is dropped
+            while run == int(last_run) and done < len(requests):
                 done += 1
                 yield self._checked(next(batches))
 
@@ -301,26 +292,6 @@ class Workers:
         if batch.fault is not None:
             raise ValueError(batch.fault)
         return batch
-
-
-class _Tasks:
-    """What a DataLoader calls a sampler: what it is to read when it is started again."""
-
-    waiting: Sequence[Task] = ()
-
-    def __iter__(self) -> Iterator[Task]:
-        return iter(self.waiting)
-
-
-class _LastRun(torch.utils.data.Dataset[RawBatch]):
-    """Reads for the last run only: workers leave out what nobody waits for any more."""
-
-    def __init__(self, reader: BatchReader, last: Tensor) -> None:
-        self._reader, self._last = reader, last
-
-    def __getitem__(self, task: Task) -> RawBatch:
-        number, request = task
-        return self._reader[request] if number == int(self._last) else NOTHING
 
 
 def _begin_worker(worker: int) -> None:

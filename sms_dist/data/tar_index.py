@@ -6,7 +6,6 @@ of limited size, and whatever does not fit is an error that names the shard.
 
 from __future__ import annotations
 
-import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -83,14 +82,6 @@ def scan(path: Path, place: str | Path | None = None) -> list[Entry]:
     except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:
         raise damaged(place, error) from None  # sizes and numbers that make no sense
     return entries
-
-
-def read_at(file: int, place: Place) -> bytes:
-    """Return the bytes at a place of an open file (a descriptor, whose position does not move)."""
-    data = os.pread(file, place.size, place.offset)
-    if len(data) != place.size:
-        raise OSError(f"it ends at byte {place.offset + len(data)}")
-    return data
 
 
 def table(entries: list[Entry]) -> Positions:
@@ -181,7 +172,7 @@ def _members(
 def _grouped(members: Iterable[tuple[str, Place]], place: str | Path) -> list[Entry]:
     entries: list[Entry] = []
     num_bytes = 0  # of the last entry
-    for name, found in members:
+    for name, position in members:
         match = _NAME.fullmatch(name)
         if match is None:
             continue
@@ -191,8 +182,8 @@ def _grouped(members: Iterable[tuple[str, Place]], place: str | Path) -> list[En
             num_bytes = 0
         if extension in entries[-1].files:
             raise damaged(place, f"{name!r} is in it twice")
-        entries[-1].files[extension] = found
-        num_bytes += found.size
+        entries[-1].files[extension] = position
+        num_bytes += position.size
         if num_bytes > MAX_BYTES:
             raise ShardError(f"{place}: sample {key} has more than {MAX_BYTES} bytes; {AGAIN}")
     return entries

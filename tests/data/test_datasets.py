@@ -1,11 +1,13 @@
 """Data sets by name: sizes, splits, and what planning costs."""
 
+import ast
 import dataclasses
 import hashlib
 import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -185,6 +187,29 @@ def test_a_torchvision_folder_is_read_after_its_checksums(tmp_path, monkeypatch,
     (folder / "train_list").write_bytes(b"changed")
     with pytest.raises(ValueError, match="incomplete or damaged"):
         list(source.samples(source.card, config, "train", 3))
+
+
+def imports(path):
+    """Modules of data that a module imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def test_no_module_of_data_imports_itself_by_way_of_others():
+    root = Path(data.__file__).parent
+    files = {
+        ".".join(("sms_dist.data", *path.relative_to(root).with_suffix("").parts)): path
+        for path in root.rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    below = {name: imports(path) & files.keys() - {name} for name, path in files.items()}
+    while leaves := [name for name, others in below.items() if not others & below.keys()]:
+        for name in leaves:
+            del below[name]
+    assert sorted(below) == []
 
 
 @pytest.mark.skipif(not REAL, reason="SMS_DATA names no folder with real data sets")

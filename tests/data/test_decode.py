@@ -144,6 +144,15 @@ def test_the_right_size_changes_nothing():
     assert np.array_equal(found.target, MASK)
 
 
+def test_masks_are_cut_as_their_images_are_also_where_those_have_the_size_already():
+    values = MASK.repeat(8, 0).repeat(8, 1)  # 160 x 240
+    sample = Decoded(np.stack([values] * 3), values)
+    found = fit(masks(size=(160, 240), fit="crop"), sample)
+    assert not np.array_equal(found.target, values)
+    differs = found.image[0] != found.target  # where colours are mixed, between two values
+    assert differs.mean() < 0.3
+
+
 def test_the_centre_is_cut_out_of_seven_eighths_of_the_shorter_side():
     picture = np.zeros((3, 64, 128), np.uint8)
     picture[:, 4:60, 36:92] = 255  # 56 of 64

@@ -23,7 +23,6 @@ from sms_dist.data.prepare.folders import own, pairs
 from sms_dist.data.prepare.layouts import Prepared, celeba, cityscapes, imagenet, torchvision
 from sms_dist.data.prepare.writer import Progress, write, write_index
 from sms_dist.data.shards import CACHE, Sample, read_shard
-from sms_dist.data.tar_index import AGAIN
 
 # What a card's `download.layout` names: each lists what lies in a downloaded folder.
 LAYOUTS: dict[str, Callable[[Path, Card], Prepared]] = {
@@ -72,20 +71,20 @@ def write_missing(folder: Path, name: str, progress: Progress) -> None:
         raise ValueError(f"{folder / index.FILE} is there already; remove it first")
     source = image_source(config := DataConfig(name=name, path=str(folder)), "--name")
     card = source.configured(config)
-    listed: dict[SplitName, list[ShardFacts]] = {"train": [], "test": []}
-    for split, facts in listed.items():
+    splits: dict[SplitName, list[ShardFacts]] = {"train": [], "test": []}
+    for split, listed in splits.items():
         for path, _ in _files(card, folder, split):
-            count = sum(1 for _ in _decodable(card, path))
-            facts.append(ShardFacts(file=path.name, samples=count, sha256=sha256_of(path)))
+            count = sum(1 for _ in _samples(path, None, card, _stop))
+            listed.append(ShardFacts(file=path.name, samples=count, sha256=sha256_of(path)))
             progress(f"{path.name}: {count} samples")
-    write_index(folder, card.name, _classes(source, card.class_names), Splits(**listed))
+    write_index(folder, card.name, _classes(source, card.class_names), Splits(**splits))
 
 
 @dataclass
 class Findings:
-    """What `check` has counted; `histogram` counts samples (of masks: pixels) of each class.
+    """The counts and problems of checked shards.
 
-    Void pixels are counted last.
+    `histogram` counts the samples (of masks: the pixels) of each class, void ones last.
     """
 
     info: DatasetInfo
@@ -113,56 +112,60 @@ def check(folder: Path, name: str | None = None, num_pictures: int = 0) -> Findi
     has_index = index.read(folder) is not None
     findings = Findings(source.facts(config), source.configured(config), has_index)
     card, info, problems = findings.card, findings.info, findings.problems
+
+    def note(problem: str) -> bool:
+        problems.append(problem)
+        return len(problems) < MAX_PROBLEMS
+
     for split in SPLITS:
         wanted = info.num_train if split == "train" else info.num_test
         every = max(1, wanted // num_pictures) if num_pictures and split == "train" else 0
         count = 0
         histogram = np.zeros(card.num_classes + 1, np.int64)
-        for place, sample in _good_samples(folder, split, findings):
-            if every and count % every == 0 and len(findings.pictures) < num_pictures:
-                findings.pictures.append((_caption(sample, info, place), sample))
-            count += 1
-            histogram += _class_counts(sample, card)
+        for path, facts in _files(card, folder, split):
+            for key, _, sample in _samples(path, facts, card, note):
+                if every and count % every == 0 and len(findings.pictures) < num_pictures:
+                    findings.pictures.append((_caption(sample, info, key), sample))
+                count += 1
+                histogram += _class_counts(sample, card)
         findings.counts[split], findings.histogram[split] = count, histogram
         if not problems and count != wanted:
             problems.append(f"{folder}: {split} has {count} samples, not {wanted}")
     return findings
 
 
-def _good_samples(
-    folder: Path, split: SplitName, findings: Findings
-) -> Iterator[tuple[str, Decoded]]:
-    """Yield where each sample without a problem lies, and the sample; each problem is noted."""
-    for path, facts in _files(findings.card, folder, split):
-        if not path.is_file():
-            findings.problems.append(f"{path} is missing")
-        elif facts is not None and sha256_of(path) != facts.sha256:
-            findings.problems.append(f"{path} differs from what was written (sha256)")
+def _samples(
+    path: Path, facts: ShardFacts | None, card: Card, note: Callable[[str], bool]
+) -> Iterator[tuple[str, dict[str, bytes], Decoded]]:
+    """Yield key, fields and contents of each good sample of a shard.
+
+    `note` gets each problem, and returns whether to go on with the shard.
+    """
+    if not path.is_file():
+        note(f"{path} is missing")
+    elif facts is not None and sha256_of(path) != facts.sha256:
+        note(f"{path} differs from what was written (sha256)")
+    else:
+        count = 0
+        try:
+            for key, fields in read_shard(path):
+                count += 1
+                try:
+                    sample = decode(card, fields, f"{path}: sample {key}")
+                except ValueError as error:
+                    if not note(str(error)):
+                        return
+                else:
+                    yield key, fields, sample
+        except ValueError as error:
+            note(str(error))
         else:
-            yield from _good_samples_of(path, facts.samples if facts else None, findings)
+            if facts is not None and count != facts.samples:
+                note(f"{path} has {count} samples, index.json says {facts.samples}")
 
 
-def _good_samples_of(
-    path: Path, expected: int | None, findings: Findings
-) -> Iterator[tuple[str, Decoded]]:
-    count = 0
-    try:
-        for key, fields in read_shard(path):
-            count += 1
-            place = f"{path}: sample {key}"
-            try:
-                sample = decode(findings.card, fields, place)
-            except ValueError as error:
-                findings.problems.append(str(error))
-                if len(findings.problems) >= MAX_PROBLEMS:
-                    return
-                continue
-            yield place, sample
-    except ValueError as error:
-        findings.problems.append(str(error))
-        return
-    if expected not in (None, count):
-        findings.problems.append(f"{path} has {count} samples, not {expected}")
+def _stop(problem: str) -> bool:
+    raise ValueError(problem)
 
 
 def _class_counts(sample: Decoded, card: Card) -> NDArray[np.int64]:
@@ -172,9 +175,9 @@ def _class_counts(sample: Decoded, card: Card) -> NDArray[np.int64]:
     return np.append(pixels[: card.num_classes], pixels[card.num_classes :].sum())
 
 
-def _caption(sample: Decoded, info: DatasetInfo, place: str) -> str:
+def _caption(sample: Decoded, info: DatasetInfo, key: str) -> str:
     if not isinstance(sample.target, int):
-        return place.rpartition(" ")[2]
+        return key
     if sample.subgroup is not None:
         return info.subgroups[sample.subgroup]
     return info.classes[sample.target]
@@ -214,21 +217,8 @@ def _of_shards(name: str, folder: Path) -> Prepared:
 
 def _of_split(card: Card, folder: Path, split: SplitName) -> Iterator[Sample]:
     for path, facts in _files(card, folder, split):
-        count = 0
-        for sample in _decodable(card, path):
-            count += 1
-            yield sample
-        if facts is not None and count != facts.samples:
-            raise ValueError(
-                f"{path} has {count} samples, index.json says {facts.samples}; {AGAIN}"
-            )
-
-
-def _decodable(card: Card, path: Path) -> Iterator[Sample]:
-    """Yield the samples of a shard; ValueError for one that is not what the card says."""
-    for key, fields in read_shard(path):
-        decode(card, fields, f"{path}: sample {key}")
-        yield key, fields
+        for key, fields, _ in _samples(path, facts, card, _stop):
+            yield key, fields
 
 
 def _classes(source: ImageFiles, names: tuple[str, ...]) -> tuple[str, ...]:

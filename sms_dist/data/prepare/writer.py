@@ -70,17 +70,12 @@ def labelled(samples: Iterable[tuple[str, NDArray[np.uint8], int]]) -> Iterator[
 def _shards(
     folder: Path, name: str, samples: Iterable[Sample], size: int, progress: Progress
 ) -> Iterator[ShardFacts]:
-    for number, shard in enumerate(_chunks(samples, size)):
+    rest = iter(samples)
+    for number, first in enumerate(rest):
         path = folder / f"{name}-{number:06d}.tar"
-        count = _write_shard(path, shard)
+        count = _write_shard(path, chain([first], islice(rest, size - 1)))
         yield ShardFacts(file=path.name, samples=count, sha256=atomic.sha256_of(path))
         progress(f"{path.name}: {count} samples")
-
-
-def _chunks(samples: Iterable[Sample], size: int) -> Iterator[Iterator[Sample]]:
-    iterator = iter(samples)
-    for first in iterator:
-        yield chain([first], islice(iterator, size - 1))
 
 
 def _write_shard(path: Path, samples: Iterable[Sample]) -> int:

@@ -7,8 +7,8 @@ import tarfile
 import numpy as np
 import pytest
 
-from sms_dist.data.shards import positions_of
-from sms_dist.data.tar_index import KEY, Place, read_at, scan, table
+from sms_dist.data.shards import positions_of, read_at
+from sms_dist.data.tar_index import KEY, Place, check_member, scan, table
 
 FILES = {
     "a/one.png": b"first image",
@@ -168,3 +168,41 @@ def test_positions_are_kept_until_the_shard_changes(tmp_path):
     os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns))
     with pytest.raises(ValueError, match="is damaged; remove it"):
         positions_of(shard, kept)
+
+
+def member(name, kind=tarfile.REGTYPE, linkname=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, linkname
+    return info
+
+
+@pytest.mark.parametrize("name", ["a.png", "train/a.png", "./a..b.png", "..a/b.cls"])
+def test_plain_files_in_folders_are_allowed(name):
+    check_member(member(name), "x.tar")
+    check_member(member("train", tarfile.DIRTYPE), "x.tar")
+
+
+@pytest.mark.parametrize(
+    ("info", "fault"),
+    [
+        (member("/etc/passwd"), "absolute"),
+        (member("C:\\a.png"), "absolute"),
+        (member("\\\\host\\share\\a.png"), "absolute"),
+        (member("../a.png"), r"\.\."),
+        (member("a/../../b.png"), r"\.\."),
+        (member("a\\..\\b.png"), r"\.\."),
+        (member("a.png", tarfile.SYMTYPE, "/etc/passwd"), "link"),
+        (member("a.png", tarfile.LNKTYPE, "b.png"), "link"),
+        (member("a.png", tarfile.CHRTYPE), "no plain file"),
+        (member("a.png", tarfile.BLKTYPE), "no plain file"),
+        (member("a.png", tarfile.FIFOTYPE), "no plain file"),
+        (member("a.png", tarfile.GNUTYPE_SPARSE), "no plain file"),
+    ],
+)
+def test_what_points_elsewhere_is_refused_in_one_line_that_names_it(info, fault):
+    with pytest.raises(ValueError, match=fault) as caught:
+        check_member(info, "x.tar")
+    text = str(caught.value)
+    assert text.startswith("x.tar: member")
+    assert repr(info.name) in text
+    assert "\n" not in text
