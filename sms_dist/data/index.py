@@ -131,7 +131,8 @@ def shards(card: Card, folder: Path, split: SplitName) -> list[tuple[str, ShardF
     if known is not None and known.shards(split):
         return [(shard.file, shard) for shard in known.shards(split)]
     patterns = card.shards.train if split == "train" else card.shards.test
-    names = sorted(path.name for path in folder.iterdir() if path.name.endswith(ENDINGS))
+    files = sorted(path.name for path in folder.iterdir())
+    names = [name for name in files if name.endswith(ENDINGS) and not is_remote(name)]
     matching = [name for pattern in patterns for name in names if fnmatchcase(name, pattern)]
     if known is not None or not matching:
         wanted = " or ".join(f"{pattern}{end}" for pattern in patterns for end in ENDINGS)

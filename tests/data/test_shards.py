@@ -89,7 +89,7 @@ def test_writing_again_gives_the_same_bytes(folder, tmp_path):
 
 def test_a_failed_preparation_leaves_nothing_behind(folder, tmp_path):
     next(folder.glob("*test*")).write_bytes(b"no tar")
-    with pytest.raises(ValueError, match="is damaged"):
+    with pytest.raises(ValueError, match=r"differs from what was written \(sha256\)"):
         prepare("cifar10", folder, tmp_path / "again", 4, silent)
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
 
@@ -130,7 +130,7 @@ def test_check_counts_the_samples(folder):
     known = json.loads((folder / index.FILE).read_text())
     known["splits"]["test"][0]["samples"] = 4
     (folder / index.FILE).write_text(json.dumps(known))
-    assert "has 3 samples, not 4" in check(folder).problems[0]
+    assert "has 3 samples, index.json says 4" in check(folder).problems[0]
 
 
 @pytest.mark.parametrize("keep", [700, 512 * 9 + 100, 0])
@@ -217,6 +217,12 @@ def test_a_name_that_is_no_local_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match="is a command that runs in a shell"):
         list(read_shard(tmp_path / "pipe:touch stolen"))
     assert not (tmp_path / "stolen").exists()
+
+
+def test_a_file_that_is_called_like_a_command_is_no_shard(tmp_path):
+    (tmp_path / "pipe:touch stolen-train.tar").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"holds no \*train\*"):
+        data.load(config(tmp_path, remote=True))
 
 
 @pytest.mark.parametrize(
