@@ -31,8 +31,7 @@ from benchmarks.heap import give_back
 from benchmarks.rows import Row, Target, report
 from benchmarks.turns import peak_memory
 from sms_dist.base.randomness import Stream
-from sms_dist.data.loader import Batch, Loader
-from sms_dist.data.order import Step
+from sms_dist.data.loader import Batch, Loader, Step
 from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.pruning.allocation import ALLOCATIONS
 from sms_dist.pruning.mask import Mask, apply_, digest, full_mask, sparsity

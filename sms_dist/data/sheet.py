@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sms_dist.data.card import Card
 from sms_dist.data.dataset import DatasetInfo
-from sms_dist.data.decode import Decoded, fit_test
+from sms_dist.data.decode import Decoded, fit
 
 WIDTH = 1480  # of the sheet, at most, in pixels
 SMALLEST = 112  # width of a tile; smaller images are enlarged, pixel by pixel
@@ -25,7 +25,7 @@ GOLDEN = 0.618034  # steps of hue by which neighbouring numbers look different
 
 def sheet(pictures: Sequence[tuple[str, Decoded]], card: Card, info: DatasetInfo) -> Image.Image:
     """Captions and samples, as a model sees them before augmentation."""
-    tiles = [(caption, _tile(fit_test(card, sample), card)) for caption, sample in pictures]
+    tiles = [(caption, _tile(fit(card, sample), card)) for caption, sample in pictures]
     width = max(tile.width for _, tile in tiles) + MARGIN
     height = max(tile.height for _, tile in tiles) + LINE + MARGIN
     columns = max(1, min(len(tiles), WIDTH // width))

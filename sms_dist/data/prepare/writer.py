@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from webdataset.writer import TarWriter
 
 from sms_dist.base import files
 from sms_dist.data import index
@@ -30,7 +30,7 @@ def write(
     progress: Progress,
     texts: Mapping[str, str] | None = None,
 ) -> None:
-    """Plain tar shards plus index.json and `texts` (file -> content) in `target`.
+    """Write plain tar shards, index.json and `texts` (file -> content) into the folder `target`.
 
     It appears complete or not at all.
     """
@@ -47,13 +47,13 @@ def write(
 
 
 def write_index(folder: Path, name: str, classes: Iterable[str], splits: Splits) -> None:
-    """index.json of shards that lie in the folder."""
+    """Write the index.json of shards that lie in the folder."""
     known = Index(name=name, classes=list(classes), splits=splits)
     files.write_bytes(folder / index.FILE, known.model_dump_json(indent=1).encode())
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """Of an image (C x h x w) or a mask (h x w)."""
+    """Return an image (C x h x w) or a mask (h x w) as PNG."""
     if pixels.ndim == 3:
         pixels = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
     buffer = io.BytesIO()
@@ -62,7 +62,7 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def labelled(samples: Iterable[tuple[str, NDArray[np.uint8], int]]) -> Iterator[Sample]:
-    """(key, image as C x h x w, class) as the fields of a sample."""
+    """Yield the fields of samples that are given as key, image (C x h x w) and class."""
     for key, image, label in samples:
         yield key, {"png": png(image), "cls": str(label).encode()}
 
@@ -70,28 +70,23 @@ def labelled(samples: Iterable[tuple[str, NDArray[np.uint8], int]]) -> Iterator[
 def _shards(
     folder: Path, name: str, samples: Iterable[Sample], size: int, progress: Progress
 ) -> Iterator[ShardFacts]:
-    for number, shard in enumerate(_chunks(samples, size)):
+    rest = iter(samples)
+    for number, first in enumerate(rest):
         path = folder / f"{name}-{number:06d}.tar"
-        count = _write_shard(path, shard)
+        count = _write_shard(path, chain([first], islice(rest, size - 1)))
         yield ShardFacts(file=path.name, samples=count, sha256=files.sha256_of(path))
         progress(f"{path.name}: {count} samples")
 
 
-def _chunks(samples: Iterable[Sample], size: int) -> Iterator[Iterator[Sample]]:
-    iterator = iter(samples)
-    for first in iterator:
-        yield chain([first], islice(iterator, size - 1))
-
-
-def _write_shard(path: Path, samples: Iterator[Sample]) -> int:
-    """The number of samples written; equal samples give equal bytes (no times, no owners)."""
+def _write_shard(path: Path, samples: Iterable[Sample]) -> int:
+    """Write a shard and return its number of samples; equal samples give equal bytes."""
     count = 0
-    with tarfile.open(path, mode="w") as tar:
+    facts = {"user": "", "group": "", "mode": 0o644, "mtime": 0, "format": "PAX_FORMAT"}
+    with (
+        path.open("wb") as file,
+        TarWriter(file, compress=False, encoder=False, keep_meta=True, **facts) as tar,
+    ):
         for key, fields in samples:
-            for extension, data in fields.items():
-                member = tarfile.TarInfo(f"{key}.{extension}")
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
-            tar.members = []  # type: ignore[attr-defined]  # or they pile up
+            tar.write({"__key__": key, **fields})
             count += 1
     return count

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sms_dist.base.randomness import Stream, stream
-from sms_dist.data.order import cut, part_indices, steps_per_epoch, windowed
+from sms_dist.data.loader import cut, part_indices, steps_per_epoch, windowed
 
 ORDER = stream(3, "order", 1, 2)
 

@@ -19,8 +19,6 @@ from sms_dist.data.dataset import DatasetInfo, Split
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sms_dist.base.randomness import Stream
-    from sms_dist.data.dataset import Augment
     from sms_dist.data.resident import Images
 
 TASKS = ("classification", "segmentation")
@@ -79,41 +77,6 @@ class OwnDataset:
                 f"{self.name} has {train.images.dtype}; leave it out"
             )
         return in_memory(train, test, info, config, mean, std)
-
-
-def own_augmentation(name: str) -> Augment:
-    """Return what changes each image of a training batch by a function of somebody's own.
-
-    It is called with one image, uint8 [channels, height, width], where targets are masks with the
-    mask as well, and returns the same. torch's generator is seeded from the run, the epoch and the
-    sample before, so what it draws there depends on neither ranks nor batches.
-    """
-    given = own(name, "data.augment")
-    made = guarded(given, name, "data.augment")() if isinstance(given, type) else given
-    function = guarded(made, name, "data.augment")
-
-    def augment(
-        images: Tensor, targets: Tensor, sample_ids: Tensor, stream: Stream
-    ) -> tuple[Tensor, Tensor]:
-        import torch
-
-        from sms_dist.base.randomness import stream as stream_of
-
-        pairs, has_masks = [], targets.dim() > 1
-        with torch.random.fork_rng(devices=[]):
-            for image, target, sample in zip(images, targets, sample_ids.tolist(), strict=True):
-                stream_of(stream.key, "own augmentation", sample).seed_layers(torch.device("cpu"))
-                row, target = function(image, target) if has_masks else (function(image), target)
-                if row.shape != image.shape or row.dtype != image.dtype:
-                    raise ValueError(
-                        f"data.augment={name} returned {row.dtype} {tuple(row.shape)} for an image "
-                        f"of {image.dtype} {tuple(image.shape)}; return the same kind"
-                    )
-                pairs.append((row, target))
-        rows, kept = zip(*pairs, strict=True)
-        return torch.stack(rows), torch.stack(kept)
-
-    return augment
 
 
 @cache

@@ -7,8 +7,8 @@ import tarfile
 import numpy as np
 import pytest
 
-from sms_dist.data.archive import Place, read, scan
-from sms_dist.data.streaming.positions import KEY, positions, table
+from sms_dist.data.shards import positions_of, read_at
+from sms_dist.data.tar_index import KEY, Place, check_member, scan, table
 
 FILES = {
     "a/one.png": b"first image",
@@ -38,7 +38,7 @@ def test_every_file_is_found_and_read_at_its_place(tmp_path, form):
     assert [entry.key.split("/")[-1] for entry in entries] == ["one", "two", "k" * 120, "grüße"]
     assert [list(entry.files) for entry in entries[:2]] == [["png", "cls"], ["seg.png", "jpg"]]
     with path.open("rb") as file:
-        contents = [read(file.fileno(), p) for entry in entries for p in entry.files.values()]
+        contents = [read_at(file.fileno(), p) for entry in entries for p in entry.files.values()]
     assert contents == list(FILES.values())
 
 
@@ -73,7 +73,7 @@ def test_a_file_that_is_cut_anywhere_is_refused(tmp_path, form):
     whole = path.read_bytes()
     for length in [*range(0, end + 1, 128), end + 511]:
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"x\.tar is no complete tar file"):
+        with pytest.raises(ValueError, match=r"x\.tar is damaged"):
             scan(path)
     path.write_bytes(whole[: end + 512])
     assert len(scan(path)) == 4
@@ -119,7 +119,7 @@ def test_sizes_that_make_no_sense_are_refused(tmp_path):
         for size in (1 << 60, (1 << 63) - 1, 1 << 80, -5, -2048):
             member.type, member.size = kind, size
             path.write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(1536))
-            with pytest.raises(ValueError, match=r"x\.tar is no complete tar file|has \d+ bytes"):
+            with pytest.raises(ValueError, match=r"x\.tar is damaged|has \d+ bytes"):
                 scan(path)
 
 
@@ -133,22 +133,22 @@ def test_a_name_that_occurs_twice_and_a_missing_file_are_refused(tmp_path):
 
 def test_what_is_no_tar_file_is_refused(tmp_path):
     (tmp_path / "x.tar").write_bytes(b"not a tar file at all " * 100)
-    with pytest.raises(ValueError, match="no complete tar file"):
+    with pytest.raises(ValueError, match="is damaged"):
         scan(tmp_path / "x.tar")
 
 
 def test_a_read_past_the_end_is_an_error_not_a_shorter_file(tmp_path):
     (tmp_path / "x").write_bytes(b"12345")
     with (tmp_path / "x").open("rb") as file:
-        assert read(file.fileno(), Place(1, 3)) == b"234"
-        with pytest.raises(EOFError):
-            read(file.fileno(), Place(3, 3))
+        assert read_at(file.fileno(), Place(1, 3)) == b"234"
+        with pytest.raises(OSError, match="it ends at byte 5"):
+            read_at(file.fileno(), Place(3, 3))
 
 
 def test_positions_are_kept_until_the_shard_changes(tmp_path):
     shard, kept = tar_of(tmp_path / "x.tar", FILES), tmp_path / "kept"
     kept.mkdir()
-    found = positions(shard, kept)
+    found = positions_of(shard, kept)
     assert found.dtype.names == (KEY, "cls", "jpg", "png", "seg.png")
     assert np.array_equal(found, table(scan(shard)))
     assert found["jpg"][0].tolist() == [0, -1]  # the first sample has none
@@ -157,14 +157,52 @@ def test_positions_are_kept_until_the_shard_changes(tmp_path):
     shard_bytes, times = shard.read_bytes(), shard.stat()
     shard.write_bytes(bytes(len(shard_bytes)))
     os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert np.array_equal(positions(shard, kept), found)  # the shard was not read
+    assert np.array_equal(positions_of(shard, kept), found)  # the shard was not read
 
     tar_of(shard, {"new.cls": b"1"})
     os.utime(shard, ns=(0, 0))
-    assert positions(shard, kept)[KEY].tolist() == [b"new"]
+    assert positions_of(shard, kept)[KEY].tolist() == [b"new"]
     assert len(list(kept.iterdir())) == 2
     file.write_bytes(b"\x93NUMPY damaged")
     shard.write_bytes(shard_bytes)
     os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns))
     with pytest.raises(ValueError, match="is damaged; remove it"):
-        positions(shard, kept)
+        positions_of(shard, kept)
+
+
+def member(name, kind=tarfile.REGTYPE, linkname=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, linkname
+    return info
+
+
+@pytest.mark.parametrize("name", ["a.png", "train/a.png", "./a..b.png", "..a/b.cls"])
+def test_plain_files_in_folders_are_allowed(name):
+    check_member(member(name), "x.tar")
+    check_member(member("train", tarfile.DIRTYPE), "x.tar")
+
+
+@pytest.mark.parametrize(
+    ("info", "fault"),
+    [
+        (member("/etc/passwd"), "absolute"),
+        (member("C:\\a.png"), "absolute"),
+        (member("\\\\host\\share\\a.png"), "absolute"),
+        (member("../a.png"), r"\.\."),
+        (member("a/../../b.png"), r"\.\."),
+        (member("a\\..\\b.png"), r"\.\."),
+        (member("a.png", tarfile.SYMTYPE, "/etc/passwd"), "link"),
+        (member("a.png", tarfile.LNKTYPE, "b.png"), "link"),
+        (member("a.png", tarfile.CHRTYPE), "no plain file"),
+        (member("a.png", tarfile.BLKTYPE), "no plain file"),
+        (member("a.png", tarfile.FIFOTYPE), "no plain file"),
+        (member("a.png", tarfile.GNUTYPE_SPARSE), "no plain file"),
+    ],
+)
+def test_what_points_elsewhere_is_refused_in_one_line_that_names_it(info, fault):
+    with pytest.raises(ValueError, match=fault) as caught:
+        check_member(info, "x.tar")
+    text = str(caught.value)
+    assert text.startswith("x.tar: member")
+    assert repr(info.name) in text
+    assert "\n" not in text
