@@ -124,7 +124,7 @@ def test_mistakes_are_one_line(runs: Path, tmp_path: Path) -> None:
     assert "there is no run in it" in refusal(tmp_path / "empty")
     assert "--table=3 is not known" in refusal(runs, "--table", "3")
     assert "--format=pdf is not known" in refusal(runs, "--format", "pdf")
-    assert "--table 2 is made of runs with bimp_sms" in refusal(runs, "--table", "2")
+    assert "--table 2 is made of runs with a method of bimp_sms" in refusal(runs, "--table", "2")
     (tmp_path / "file").touch()
     assert "cannot be used" in refusal(runs, "--out", tmp_path / "file")
     begun = write(tmp_path / "begun", 0.5, "method.name=imp", is_done=False)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sms_dist.base.lookup import lookup
 from sms_dist.base.plain import printable
 
 if TYPE_CHECKING:
-    from sms_dist.reports.collect import Run
-    from sms_dist.reports.layout import Table
+    from sms_dist.reports.runs import Run
+    from sms_dist.reports.table import Table
 
 DEFAULT_FOLDER = Path("report")
 
@@ -41,34 +42,40 @@ DEFAULT_FOLDER = Path("report")
 def report(
     folders: tuple[Path, ...], name: str, style: str | None, out: Path | None, is_plotting: bool
 ) -> None:
-    """Tables and figures of finished runs.
+    """Make tables and figures of finished runs.
 
     RUNS are run folders, or folders that contain some. Several seeds of one experiment become mean
     and standard deviation; runs that cannot be compared get tables of their own. Nothing but the
     runs' journals and configurations is read.
     """
-    from sms_dist.base.lookup import lookup
-    from sms_dist.reports.collect import read_runs
-    from sms_dist.reports.formats import FORMATS
-    from sms_dist.reports.paper_tables import make
+    try:
+        from sms_dist.reports.runs import read_runs
+        from sms_dist.reports.table import FORMATS
+        from sms_dist.reports.tables import make
 
+        if is_plotting:
+            import matplotlib  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"sms-dist report needs {error.name}, which is not installed; "
+            "pip install 'sms_dist[reports]'"
+        ) from None
     if style is not None:
         lookup(FORMATS, style, "--format")
     runs, notes = read_runs(folders)
-    made = make(name, runs)
-    for note in (*notes, *made.notes):
+    tables, more_notes = make(name, runs)
+    for note in (*notes, *more_notes):
         click.echo(f"note: {printable(note)}", err=True)
     if out is None:
-        _print(made.tables, style or "text")
+        _print(tables, style or "text")
     else:
-        _write(made.tables, name, [style] if style else list(FORMATS), out)
+        _write(tables, name, [style] if style else list(FORMATS), out)
     if is_plotting:
         _plot(runs, out or DEFAULT_FOLDER)
 
 
 def _print(tables: Sequence[Table], style: str) -> None:
-    from sms_dist.reports.formats import FORMATS
-    from sms_dist.reports.terminal import text
+    from sms_dist.reports.table import FORMATS, text
 
     for number, table in enumerate(tables):
         if number:
@@ -80,10 +87,10 @@ def _print(tables: Sequence[Table], style: str) -> None:
 
 
 def _write(tables: Sequence[Table], name: str, styles: Sequence[str], out: Path) -> None:
-    """table_1.md and so on; table_1_1.md, table_1_2.md where there are several tables."""
-    from sms_dist.reports.formats import FORMATS
+    """Write table_1.md and so on; table_1_1.md, table_1_2.md where there are several tables."""
+    from sms_dist.reports.table import FORMATS
 
-    _make(out)
+    _create(out)
     for number, table in enumerate(tables, 1):
         stem = f"table_{name}" + (f"_{number}" if len(tables) > 1 else "")
         for style in styles:
@@ -94,26 +101,20 @@ def _write(tables: Sequence[Table], name: str, styles: Sequence[str], out: Path)
 
 
 def _plot(runs: Sequence[Run], out: Path) -> None:
-    from sms_dist.reports.figures import figures
+    from sms_dist.reports.figures import figures, save
 
-    try:
-        from sms_dist.reports.plots import draw
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"--plot needs {error.name}, which is not installed; pip install 'sms_dist[plots]'"
-        ) from None
     drawable, missing = figures(runs)
     for note in missing:
         click.echo(f"note: {note}", err=True)
     if not drawable:
         raise ValueError("--plot: these runs give no figure (the notes say what each needs)")
-    _make(out)
+    _create(out)
     for stem, figure in drawable.items():
-        for file in draw(figure, out / stem):
+        for file in save(figure, out / stem):
             click.echo(file)
 
 
-def _make(folder: Path) -> None:
+def _create(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
