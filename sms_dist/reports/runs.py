@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
@@ -15,23 +15,14 @@ from sms_dist.config import Config
 from sms_dist.config import file as config_file
 from sms_dist.config.compare import flatten
 from sms_dist.reports.scores import OOD, SEVERITY, SPARSITY, SPEEDUP
-from sms_dist.run import journal
-from sms_dist.run.events import (
-    CandidateEvent,
-    DenseEvent,
-    DoneEvent,
-    Event,
-    OodEvent,
-    SoupEvent,
-    StartEvent,
-)
+from sms_dist.run import events, journal
 from sms_dist.run.find import find_runs
 from sms_dist.run.paths import RunPaths
 from sms_dist.run.schema import DenseMetrics, Measured, OodMetrics, PhaseMetrics, Summary, parsed
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
-E = TypeVar("E", bound=Event)
+E = TypeVar("E", bound=events.Event)
 DENSE, SOUP, BEST, MEAN = "dense", "soup", "best candidate", "mean candidate"
 
 
@@ -244,23 +235,19 @@ def _mean(numbers: Iterable[float | None]) -> float | None:
 
 def _matters(run: Run, key: str) -> bool:
     section, _, rest = key.partition(".")
-    method, config = run.method, run.config
     if key in NOT_DECIDING or key.startswith("data.subgroups."):
         return False
     if section == "engine":
         return rest in ("precision", "accumulation")
-    if section == "soup" and rest == "score":
-        return run.rule in ("greedy", "best")
     if section == "soup":
-        return method.has_rule and (rest == "rule" or run.rule in ("learned", "distilled"))
+        rules = {"rule": RULES, "score": ("greedy", "best")}.get(rest, ("learned", "distilled"))
+        return run.rule in rules or (rest == "rule" and run.method.has_rule)
     if section == "candidates" and rest == "count":
-        return method.candidates != "none" and not config.candidates.count_per_phase
+        return run.method.candidates != "none" and not run.config.candidates.count_per_phase
     if section == "candidates":
-        is_count = method.candidates == "count" and rest == "count_per_phase"
-        return method.candidates == "all" or is_count
-    if section in ("pruning", "retrain"):
-        return config.method.name != "dense"
-    return True
+        is_count = rest == "count_per_phase"
+        return run.method.candidates == "all" or (run.method.candidates == "count" and is_count)
+    return section not in ("pruning", "retrain") or run.config.method.name != "dense"
 
 
 def key_of(run: Run, is_wanted: Callable[[str], bool] = lambda key: True) -> Hashable:
@@ -316,29 +303,33 @@ def read_run(folder: Path) -> Run:
 
 
 def collect(
-    folder: str, config: Config, events: Iterable[Event], summary: Summary | None = None
+    folder: str, config: Config, lines: Sequence[events.Event], summary: Summary | None = None
 ) -> Run:
     """Return the run that a journal records.
 
     A start that was killed between storing a phase and recording it left no event: that phase is
     taken from the summary.
     """
-    lines = list(events)
 
     def of(kind: type[E]) -> list[E]:
         return [event for event in lines if isinstance(event, kind)]
 
     # After a resume a phase may be recorded twice, both times alike.
-    phases = [*(summary.phases if summary else ()), *(event.metrics for event in of(SoupEvent))]
-    dense = [event.metrics for event in of(DenseEvent)]
+    phases = [
+        *(summary.phases if summary else ()),
+        *(event.metrics for event in of(events.SoupEvent)),
+    ]
+    dense = [event.metrics for event in of(events.DenseEvent)]
     dense += [summary.dense if summary else DenseMetrics(metrics={})]
-    scores = [each.score for each in (*([summary] if summary else ()), *phases, *of(StartEvent))]
-    ood = [(event.where, event.metrics) for event in of(OodEvent)]
+    scores = [
+        each.score for each in (*([summary] if summary else ()), *phases, *of(events.StartEvent))
+    ]
+    ood = [(event.where, event.metrics) for event in of(events.OodEvent)]
     if not ood and summary and summary.ood:
         ood = list(summary.ood.items())
     by_number = {phase.phase: phase for phase in phases}
     epochs: dict[int, dict[int, int]] = {}
-    for event in of(CandidateEvent):
+    for event in of(events.CandidateEvent):
         if event.metrics.retrain is not None:
             own = epochs.setdefault(event.phase, {})
             own[event.metrics.index] = event.metrics.retrain.epochs
@@ -351,7 +342,7 @@ def collect(
         retrain_epochs={phase: tuple(own.values()) for phase, own in epochs.items()},
         # Other corruptions may have been asked for later: those count.
         ood={where: each for where, each in ood if each.corruptions == ood[-1][1].corruptions},
-        is_done=summary is not None or bool(of(DoneEvent)),
+        is_done=summary is not None or bool(of(events.DoneEvent)),
     )
 
 

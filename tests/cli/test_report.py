@@ -126,7 +126,7 @@ def test_mistakes_are_one_line(runs: Path, tmp_path: Path) -> None:
     assert "--format=pdf is not known" in refusal(runs, "--format", "pdf")
     assert "--table 2 is made of runs with a method of bimp_sms" in refusal(runs, "--table", "2")
     (tmp_path / "file").touch()
-    assert "cannot be used" in refusal(runs, "--out", tmp_path / "file")
+    assert "file: file exists" in refusal(runs, "--out", tmp_path / "file")
     begun = write(tmp_path / "begun", 0.5, "method.name=imp", is_done=False)
     assert "is made of finished runs" in refusal(begun)
     assert "give no figure" in refusal(begun, "--table", "1", "--plot", "--out", tmp_path / "out")

@@ -15,7 +15,6 @@ from sms_dist.base.plain import printable
 
 if TYPE_CHECKING:
     from sms_dist.reports.runs import Run
-    from sms_dist.reports.table import Table
 
 DEFAULT_FOLDER = Path("report")
 
@@ -50,7 +49,7 @@ def report(
     """
     try:
         from sms_dist.reports.runs import read_runs
-        from sms_dist.reports.table import FORMATS
+        from sms_dist.reports.table import FORMATS, text
         from sms_dist.reports.tables import make
 
         if is_plotting:
@@ -66,38 +65,23 @@ def report(
     tables, more_notes = make(name, runs)
     for note in (*notes, *more_notes):
         click.echo(f"note: {printable(note)}", err=True)
-    if out is None:
-        _print(tables, style or "text")
-    else:
-        _write(tables, name, [style] if style else list(FORMATS), out)
-    if is_plotting:
-        _plot(runs, out or DEFAULT_FOLDER)
-
-
-def _print(tables: Sequence[Table], style: str) -> None:
-    from sms_dist.reports.table import FORMATS, text
-
-    for number, table in enumerate(tables):
-        if number:
-            click.echo()
-        if style == "text" and sys.stdout.isatty():
-            click.echo(text(table, shutil.get_terminal_size().columns), nl=False)
-        else:
-            click.echo(FORMATS[style][1](table), nl=False)
-
-
-def _write(tables: Sequence[Table], name: str, styles: Sequence[str], out: Path) -> None:
-    """Write table_1.md and so on; table_1_1.md, table_1_2.md where there are several tables."""
-    from sms_dist.reports.table import FORMATS
-
-    _create(out)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
     for number, table in enumerate(tables, 1):
         stem = f"table_{name}" + (f"_{number}" if len(tables) > 1 else "")
-        for style in styles:
-            suffix, form = FORMATS[style]
-            file = out / f"{stem}.{suffix}"
-            file.write_text(form(table), encoding="utf-8")
-            click.echo(file)
+        for suffix, form in FORMATS.values() if out and not style else [FORMATS[style or "text"]]:
+            if out is not None:
+                file = out / f"{stem}.{suffix}"
+                file.write_text(form(table), encoding="utf-8")
+                click.echo(file)
+                continue
+            if number > 1:
+                click.echo()
+            is_styled = form is text and sys.stdout.isatty()
+            width = shutil.get_terminal_size().columns
+            click.echo(text(table, width) if is_styled else form(table), nl=False)
+    if is_plotting:
+        _plot(runs, out or DEFAULT_FOLDER)
 
 
 def _plot(runs: Sequence[Run], out: Path) -> None:
@@ -108,14 +92,7 @@ def _plot(runs: Sequence[Run], out: Path) -> None:
         click.echo(f"note: {note}", err=True)
     if not drawable:
         raise ValueError("--plot: these runs give no figure (the notes say what each needs)")
-    _create(out)
+    out.mkdir(parents=True, exist_ok=True)
     for stem, figure in drawable.items():
         for file in save(figure, out / stem):
             click.echo(file)
-
-
-def _create(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"--out {folder} cannot be used: {error.strerror}") from None
