@@ -99,11 +99,11 @@ def over_epochs(runs: Sequence[Run]) -> Iterator[Figure]:
         return settings, run.m, run.config.seed
 
     times = [run for run in _shots(runs) if run.config.method.name == "imp_m_times"]
-    found = {rival(run): run.phases[-1].soup_score for run in times}
-    soups = [run for run in _soups(_shots(runs)) if rival(run) in found]
+    rivals = {rival(run): run.phases[-1].soup_score for run in times}
+    soups = [run for run in _soups(_shots(runs)) if rival(run) in rivals]
     for own in _settings(soups, lambda run: run.m, GOAL):
         points = [
-            (_percent(r), f"{_percent(r):g}%", r.config.retrain.epochs, r, found[rival(r)])
+            (_percent(r), f"{_percent(r):g}%", r.config.retrain.epochs, r, rivals[rival(r)])
             for r in own
         ]
         name = rf"IMP$_{{{own[0].num_candidates[0]}\times}}$"

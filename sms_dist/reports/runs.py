@@ -240,7 +240,7 @@ def _matters(run: Run, key: str) -> bool:
     if section == "engine":
         return rest in ("precision", "accumulation")
     if section == "soup":
-        rules = {"rule": RULES, "score": ("greedy", "best")}.get(rest, ("learned", "distilled"))
+        rules = ("greedy", "best") if rest == "score" else ("learned", "distilled")
         return run.rule in rules or (rest == "rule" and run.method.has_rule)
     if section == "candidates" and rest == "count":
         return run.method.candidates != "none" and not run.config.candidates.count_per_phase
@@ -314,19 +314,17 @@ def collect(
     def of(kind: type[E]) -> list[E]:
         return [event for event in lines if isinstance(event, kind)]
 
-    # After a resume a phase may be recorded twice, both times alike.
-    phases = [
-        *(summary.phases if summary else ()),
-        *(event.metrics for event in of(events.SoupEvent)),
-    ]
     dense = [event.metrics for event in of(events.DenseEvent)]
-    dense += [summary.dense if summary else DenseMetrics(metrics={})]
-    scores = [
-        each.score for each in (*([summary] if summary else ()), *phases, *of(events.StartEvent))
-    ]
+    phases = [event.metrics for event in of(events.SoupEvent)]
     ood = [(event.where, event.metrics) for event in of(events.OodEvent)]
-    if not ood and summary and summary.ood:
-        ood = list(summary.ood.items())
+    scores = [phase.score for phase in phases]
+    scores += [event.score or "" for event in of(events.StartEvent)]
+    if summary is not None:
+        dense.append(summary.dense)
+        phases = [*summary.phases, *phases]
+        ood = ood or list((summary.ood or {}).items())
+        scores.insert(0, summary.score)
+    # After a resume a phase may be recorded twice, both times alike.
     by_number = {phase.phase: phase for phase in phases}
     epochs: dict[int, dict[int, int]] = {}
     for event in of(events.CandidateEvent):
@@ -337,7 +335,7 @@ def collect(
         folder=folder,
         config=config,
         score=next((score for score in scores if score), ""),
-        dense=dense[0],
+        dense=dense[0] if dense else DenseMetrics(metrics={}),
         phases=tuple(by_number[number] for number in sorted(by_number)),
         retrain_epochs={phase: tuple(own.values()) for phase, own in epochs.items()},
         # Other corruptions may have been asked for later: those count.
