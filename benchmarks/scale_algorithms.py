@@ -202,7 +202,7 @@ def draw(found: Sequence[Cost], stem: Path) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    from sms_dist.reports.plots import COLORS, MARKERS, STYLE
+    from sms_dist.reports.figures import COLORS, MARKERS, STYLE
 
     with matplotlib.rc_context(STYLE):
         canvas = Figure(figsize=(8.4, 3.9), layout="constrained")

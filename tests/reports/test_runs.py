@@ -6,9 +6,8 @@ import pytest
 from journals import collected, events, one_shot, ood, phase, run, two_phases
 
 from sms_dist.config import Config
-from sms_dist.reports.collect import distinct
-from sms_dist.reports.identity import identity
-from sms_dist.reports.paper_tables import make
+from sms_dist.reports.runs import distinct
+from sms_dist.reports.tables import make
 
 
 def test_a_run_has_its_phases_in_order_and_knows_its_end() -> None:
@@ -18,7 +17,7 @@ def test_a_run_has_its_phases_in_order_and_knows_its_end() -> None:
     assert found.final.soup_score == pytest.approx(0.8)
     assert found.final.num_weights == 1000
     assert found.retrain_epochs == {1: (4, 4), 2: (4, 4)}
-    assert (found.dense_metric("accuracy"), found.dense_epochs) == (0.95, 8)
+    assert (found.metric("dense", "accuracy"), found.dense_epochs) == (0.95, 8)
 
 
 def test_an_unfinished_run_has_phases_but_no_final_model() -> None:
@@ -42,11 +41,11 @@ def test_a_candidate_that_diverged_has_no_metrics_and_is_told_below_every_table(
     found["candidates"][1]["diverged"] = True  # far from the others: its score is a number
     found["candidates"][2]["attempts"] = [{"seed": 2, "divergence": {"kind": "not finite"}}]
     runs = [run([found], "candidates.on_divergence=retry"), run(one_shot(0.9), "seed=1")]
-    assert list(runs[0].candidate_metrics(runs[0].phases[0], "accuracy")) == [0, 2, 3]
+    assert list(runs[0].candidate_metrics(1, "accuracy")) == [0, 2, 3]
     sentence = "Of 6 candidates 1 diverged and is left out; 1 was retried with another seed."
-    assert sentence in make("methods", runs).tables[0].caption
-    assert len(make("methods", runs).tables[0].rows) == 1
-    assert "diverged" not in " ".join(make("methods", runs[1:]).tables[0].caption)
+    assert sentence in make("methods", runs)[0][0].caption
+    assert len(make("methods", runs)[0][0].rows) == 1
+    assert "diverged" not in " ".join(make("methods", runs[1:])[0][0].caption)
 
 
 def test_a_number_of_the_wrong_kind_is_named() -> None:
@@ -74,8 +73,8 @@ def test_the_score_of_a_run_is_that_of_its_phases() -> None:
     found = run([phase(1, 25.4, [24.0, 25.0], score="bleu")], dense=26.0)
     assert found.final is not None
     assert (found.score, found.final.soup_score) == ("bleu", 25.4)
-    assert found.dense_metric("bleu") == 26.0
-    assert found.dense_metric("accuracy") is None
+    assert found.metric("dense", "bleu") == 26.0
+    assert found.metric("dense", "accuracy") is None
 
 
 def test_a_run_that_only_trained_has_the_score_of_its_summary() -> None:
@@ -91,33 +90,32 @@ def test_metrics_of_corrupted_samples_belong_to_their_models() -> None:
         ood("phase_1/candidate_1", {"fog": [0.1, 0.3]}),
     ]
     found = run(one_shot(0.9), also=lines)
-    last = found.phases[0]
     assert found.corruptions == "generated"
-    assert found.dense_metric("ood_accuracy") == pytest.approx(0.4)
-    assert found.soup_metric(last, "ood_accuracy") == pytest.approx(0.4)
-    assert found.candidate_metrics(last, "ood_accuracy") == {1: pytest.approx(0.2)}
-    assert run(one_shot(0.9)).soup_metric(last, "ood_accuracy") is None
+    assert found.metric("dense", "ood_accuracy") == pytest.approx(0.4)
+    assert found.metric("phase_1/soup", "ood_accuracy") == pytest.approx(0.4)
+    assert found.candidate_metrics(1, "ood_accuracy") == {1: pytest.approx(0.2)}
+    assert run(one_shot(0.9)).metric("phase_1/soup", "ood_accuracy") is None
 
 
 def test_corruptions_asked_for_later_take_the_place_of_the_first() -> None:
     places = ("dense", "phase_1/candidate_0")
     lines = [*(ood(place, {"fog": [0.5]}) for place in places), ood("dense", {"fog": [0.3]}, "C")]
     found = run(one_shot(0.9), also=lines)
-    assert (found.corruptions, found.dense_metric("ood_accuracy")) == ("C", 0.3)
-    assert found.candidate_metrics(found.phases[0], "ood_accuracy") == {}
+    assert (found.corruptions, found.metric("dense", "ood_accuracy")) == ("C", 0.3)
+    assert found.candidate_metrics(1, "ood_accuracy") == {}
 
 
 def test_corruptions_that_the_journal_missed_come_from_the_summary() -> None:
     told = ood("dense", {"fog": [0.5]})
     summary = {"ood": {told.pop("where"): told}}
     found = collected("r", Config(), events(one_shot(0.9), 0.95, 4, True), summary)
-    assert found.dense_metric("ood_accuracy") == 0.5
+    assert found.metric("dense", "ood_accuracy") == 0.5
 
 
 def test_what_was_measured_besides_makes_no_other_experiment() -> None:
     settings = ("data.corruptions=generated", "data.workers=2", "data.loader=streaming")
     groups = "data.subgroups={even: ['0'], odd: ['1']}"
-    assert identity(run([], *settings, groups).config) == identity(run([]).config)
+    assert run([], *settings, groups).identity == run([]).identity
 
 
 def test_of_the_same_experiment_the_run_that_measured_more_counts() -> None:
@@ -136,7 +134,7 @@ def test_shards_of_ones_own_are_told_apart_by_their_folder() -> None:
 
 def test_the_score_that_a_rule_compares_by_matters_to_that_rule_only() -> None:
     def of(*settings: str) -> object:
-        return identity(run([], *settings).config)
+        return run([], *settings).identity
 
     assert of("soup.score=loss") == of()
     assert of("soup.rule=greedy", "soup.score=loss") != of("soup.rule=greedy")
@@ -144,7 +142,7 @@ def test_the_score_that_a_rule_compares_by_matters_to_that_rule_only() -> None:
 
 def test_candidates_do_not_matter_to_a_single_one() -> None:
     def of(*settings: str) -> object:
-        return identity(run([], *settings).config)
+        return run([], *settings).identity
 
     assert of("method.name=imp", "candidates.count=5") == of("method.name=imp", "soup.rule=greedy")
     assert of("method.name=sms", "candidates.count=5") != of("method.name=sms")
@@ -156,8 +154,8 @@ def test_candidates_do_not_matter_to_a_single_one() -> None:
 
 def test_measurements_places_and_seeds_do_not_make_another_experiment() -> None:
     settings = ("seed=3", "soup.pairs=true", "pretrain.from=x", "engine.name=deepspeed", "name=y")
-    assert identity(run([], *settings).config) == identity(run([]).config)
-    assert identity(run([], "engine.precision=bf16").config) != identity(run([]).config)
+    assert run([], *settings).identity == run([]).identity
+    assert run([], "engine.precision=bf16").identity != run([]).identity
 
 
 def test_the_same_experiment_with_the_same_seed_counts_once() -> None:
