@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sms_dist import data
+from sms_dist.base.shipped import shipped
 from sms_dist.config import Config, DataConfig
 from sms_dist.config.file import load
 from sms_dist.data.card import OWN, names
@@ -149,3 +150,11 @@ def test_options_change_the_sizes() -> None:
     config = load(settings=["model.options.width=8"])
     info = data.info(config.data)
     assert num_parameters(config, info) != num_parameters(Config(), info)
+
+
+@pytest.mark.parametrize("mode", ["default", "auto"])
+def test_translation_is_not_compiled(mode: str) -> None:
+    file = shipped("configs") / "multi30k_t5_small.yaml"
+    with pytest.raises(ValueError, match=rf"^engine.compile={mode}: .*sentences.*; use eager$"):
+        check(load(file, [f"engine.compile={mode}"]))
+    check(load(file))

@@ -16,9 +16,9 @@ from sms_dist.base.lookup import lookup_open, own, own_files, search_beside
 from sms_dist.base.randomness import stream
 from sms_dist.cli.main import cli
 from sms_dist.config import Config, DataConfig
-from sms_dist.data.theirs import own_augmentation
-from sms_dist.engines.optimizer_state import optimizer_state, restore_optimizer_state_
-from sms_dist.engines.optimizers import optimizer_maker
+from sms_dist.data.augment import own_augmentation
+from sms_dist.engines.optimizers import optimizer_maker, optimizer_settings
+from sms_dist.engines.state import optimizer_state, restore_optimizer_state_
 from sms_dist.experiment.checks import check
 from sms_dist.methods import recipe
 from sms_dist.pruning.allocation import Ranking
@@ -32,7 +32,7 @@ from sms_dist.schedules.learning_rate import (
     retraining_rates,
 )
 from sms_dist.soups.rules import rule
-from sms_dist.training.meter import Seen, own_loss
+from sms_dist.training.loop import TrainingLoss, own_loss
 
 sys.path.append(str(Path(__file__).parent / "distributed"))
 from launching import MAIN, launched
@@ -255,9 +255,9 @@ def test_a_loss_is_a_mean_or_one_for_each_sample():
     task.weight = len
     task.correct = lambda outputs, wanted: (torch.tensor(0), torch.tensor(len(wanted)))
     each = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-    value, _ = Seen(task, 0.0, own_loss("theirs:mean_loss"))(logits, targets)
+    value, _ = TrainingLoss(task, 0.0, own_loss("theirs:mean_loss"))(logits, targets)
     assert torch.allclose(value, each.sum())
-    value, _ = Seen(task, 0.0, own_loss("theirs:Focal"))(logits, targets)
+    value, _ = TrainingLoss(task, 0.0, own_loss("theirs:Focal"))(logits, targets)
     assert torch.allclose(value, ((1 - torch.exp(-each)) ** 2 * each).sum())
     assert own_loss(None) is None
 
@@ -265,12 +265,12 @@ def test_a_loss_is_a_mean_or_one_for_each_sample():
 def test_an_optimizer_is_given_what_it_takes():
     config = Config().pretrain.model_copy(update={"learning_rate": 0.25, "weight_decay": 0.5})
     weights = [torch.nn.Parameter(torch.ones(2))]
-    made = optimizer_maker("theirs:adagrad")(weights, config, True)
+    made = optimizer_maker("theirs:adagrad")(weights, optimizer_settings(config))
     assert (made.defaults["lr"], made.defaults["weight_decay"]) == (0.25, 0.5)
-    made = optimizer_maker("torch.optim:RMSprop")(weights, config, True)
+    made = optimizer_maker("torch.optim:RMSprop")(weights, optimizer_settings(config))
     assert made.defaults["momentum"] == config.momentum
     with pytest.raises(ValueError, match=r"theirs:no_optimizer returned a list, not a torch.optim"):
-        optimizer_maker("theirs:no_optimizer")(weights, config, True)
+        optimizer_maker("theirs:no_optimizer")(weights, optimizer_settings(config))
 
 
 def test_a_soup_rule_gives_coefficients():
@@ -456,9 +456,9 @@ def test_an_allocation_or_a_schedule_that_does_not_add_up_is_refused():
 
 def test_the_state_of_an_optimizer_comes_back_with_its_bits():
     """Also what it keeps in a group, and in other types than the weights'."""
-    config = Config().pretrain.model_copy(update={"optimizer": "theirs:Counting"})
+    settings = optimizer_settings(Config().pretrain)
     first, second = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
-    one, other = (optimizer_maker("theirs:Counting")([p], config, True) for p in (first, second))
+    one, other = (optimizer_maker("theirs:Counting")([p], settings) for p in (first, second))
     for _ in range(3):
         first.grad = torch.full((3,), 0.3)
         one.step()
@@ -468,9 +468,9 @@ def test_the_state_of_an_optimizer_comes_back_with_its_bits():
     assert memory.dtype == again.dtype == torch.bfloat16
     assert torch.equal(memory, again)
     with pytest.raises(ValueError, match=r"theirs:Forgetful remembers last as a float, and only"):
-        optimizer_maker("theirs:Forgetful")([first], config, True)
+        optimizer_maker("theirs:Forgetful")([first], settings)
     with pytest.raises(ValueError, match=r"LBFGS cannot take a step: .*closure"):
-        optimizer_maker("torch.optim:LBFGS")([first], config, True)
+        optimizer_maker("torch.optim:LBFGS")([first], settings)
 
 
 def test_masks_may_be_images_and_inputs_arrays():

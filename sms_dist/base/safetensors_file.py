@@ -53,7 +53,7 @@ DTYPES = {
 
 
 class Place(NamedTuple):
-    """Where a tensor is; in the order of places empty tensors come before others."""
+    """The place of a tensor in a file; sorted, empty tensors come before others."""
 
     first: int  # byte, counted from the end of the header
     last: int  # the byte after the last one

@@ -17,8 +17,8 @@ from sms_dist.data.dataset import DatasetInfo
 from sms_dist.experiment.checks import check
 from sms_dist.experiment.sizes import has_batch_norm, sizes, survivors
 from sms_dist.mesh.division import deal, groups_of
-from sms_dist.methods.packs import obstacle, pack_size
 from sms_dist.methods.plan import PhasePlan, Plan, check_pretrain_ranks, make_plan
+from sms_dist.stacks import obstacle, stack_size
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _stacks(planned: Planned) -> list[str]:
     """Return a line about candidates that train together, which the table's waves do not show."""
     engine, phases = planned.config.engine, [item.phase for item in planned.plan.phases]
     most = max(len(phase.candidates) for phase in phases)
-    size = pack_size(engine.pack_size, most, planned.plan.num_groups)
+    size = stack_size(engine.pack_size, most, planned.plan.num_groups)
     can_stack = any(obstacle(engine, phase) is None for phase in phases)
     if engine.name != "packed" or engine.packing == "loop" or size == 1 or not can_stack:
         return []

@@ -26,13 +26,13 @@ from sms_dist.cli.slurm import jobs
 from sms_dist.config import EngineConfig
 from sms_dist.config import file as config_file
 from sms_dist.mesh.division import deal
-from sms_dist.methods.packs import cut, pack_size
 from sms_dist.reports import scores
 from sms_dist.run import journal, lock, schema
 from sms_dist.run.journal import Event, SoupEvent, event_type
 from sms_dist.run.paths import MANIFEST, METRICS, RunPaths, find_runs
 from sms_dist.run.progress import Progress, read_all
 from sms_dist.run.schema import R
+from sms_dist.stacks import cut, stack_size
 
 T = TypeVar("T")
 State = Literal["running", "waiting", "stopped", "failed", "lost", "done", "not started"]
@@ -217,7 +217,7 @@ class RunStatus:
         assert self.plan is not None
         size = 1
         if self.config and self.packing and self.packing.packing == "vmap":
-            size = pack_size(self.config.engine.pack_size, num_candidates, self.packing.num_groups)
+            size = stack_size(self.config.engine.pack_size, num_candidates, self.packing.num_groups)
         longest = [max(some) for some in cut(steps, max(1, size))]
         groups = min(self.plan.num_groups, len(longest) or 1)
         return max(sum(deal(longest, groups, group)) for group in range(groups))

@@ -28,6 +28,8 @@ from sms_dist.schedules.learning_rate import Curve
 
 
 class DataConfig(Section):
+    """The section `data`: the data set, how it is read, extra measurements."""
+
     name: str = "digits_distorted"
     """see [data sets](data.md); `card`: shards of your own, described by their card.yaml; the path
     of a card, a .yaml file; `package.module:function`: your own data set"""
@@ -80,12 +82,14 @@ class DataConfig(Section):
     max_bad_samples: Natural = 0
     """streaming: damaged samples that each rank skips before the run stops"""
     cache: str | None = None
-    """streaming: folder for unpacked or downloaded shards (null: beside the shards)"""
+    """folder for unpacked or downloaded shards and their indices (null: beside the shards)"""
     remote: bool = False
     """allow shards at URLs, and `pipe:` commands, which run in a shell"""
 
 
 class EngineConfig(Section):
+    """The section `engine`: how a candidate is trained, and limits of the watchdog."""
+
     name: str = "ddp"
     """ddp, deepspeed or packed (the candidates of a group train together on its one rank)"""
     ranks_per_candidate: Count = 1
@@ -104,9 +108,8 @@ class EngineConfig(Section):
     deterministic: bool = False
     """cuda: only algorithms that are bit-identical in every run, slower (a CPU always is)"""
     compile: Literal["eager", "default", "reduce-overhead", "max-autotune", "auto"] = "eager"
-    """ddp: eager (no compilation), a mode of torch.compile for forward and backward, or auto: the
-    fastest, measured once and recorded in the run folder; results differ from eager ones in the
-    last bits"""
+    """ddp: eager (no compilation), a mode of torch.compile for forward and backward, or auto
+    (default on cuda, eager on a CPU); results differ from eager ones in the last bits"""
     channels_last: bool = False
     """memory layout of images and convolutions, faster on many devices"""
     gradients: Literal["dense", "surviving"] = "dense"
@@ -126,6 +129,8 @@ class EngineConfig(Section):
 
 
 class ModelConfig(Section):
+    """The section `model`: the network and its initial weights."""
+
     name: str = "digits_cnn"
     """see [models](models.md); `package.module:function`: your own; `timm:NAME`: one of timm's"""
     options: dict[str, Any] = {}
@@ -138,6 +143,8 @@ class ModelConfig(Section):
 
 
 class PretrainConfig(Section):
+    """The section `pretrain`: dense training, or where finished dense weights are."""
+
     from_: Annotated[str | None, Field(alias="from")] = None
     """finished dense weights to prune: a run folder, its dense/ folder or a .safetensors file"""
     history: Literal["recorded", "config"] = "recorded"
@@ -191,6 +198,8 @@ class PretrainConfig(Section):
 
 
 class MethodConfig(Section):
+    """The section `method`: its name, and keys of its own."""
+
     # Further keys are the method's own: sms_dist/methods knows them and refuses others.
     model_config = ConfigDict(extra="allow")
 
@@ -204,6 +213,8 @@ class MethodConfig(Section):
 
 
 class PruningConfig(Section):
+    """The section `pruning`: how much is pruned, in which phases, and which weights."""
+
     goal_sparsity: Annotated[float, Field(gt=0, lt=1)] | None = 0.9
     """fraction of the prunable weights removed at the end (null: for methods that cannot control
     it)"""
@@ -225,6 +236,8 @@ class PruningConfig(Section):
 
 
 class RetrainConfig(Section):
+    """The section `retrain`: the training of a candidate in a phase."""
+
     epochs: Annotated[Epochs, Field(ge=1)] = 10
     """epochs per phase and candidate"""
     schedule: str = "llr"
@@ -243,6 +256,8 @@ class RetrainConfig(Section):
 
 
 class CandidatesConfig(Section):
+    """The section `candidates`: how many, how they differ, what happens if they diverge."""
+
     count: Few = 3
     """m, the number of candidates of each phase; imp_m_times retrains m times as long instead"""
     count_per_phase: Counts = ()
@@ -265,6 +280,8 @@ class CandidatesConfig(Section):
 
 
 class SoupConfig(Section):
+    """The section `soup`: how candidates are merged, and extra measurements."""
+
     rule: str = "uniform"
     """uniform, greedy, best (single), learned (coefficients by validation loss), distilled
     (coefficients by distillation from the dense model) or `package.module:function`"""
@@ -284,6 +301,8 @@ class SoupConfig(Section):
 
 
 class RecordsConfig(Section):
+    """The section `records`: run folders, TensorBoard, checkpoints."""
+
     root: str = "runs"
     """folder of run folders; a run folder is root/name (--run-dir overrides)"""
     tensorboard: bool = True

@@ -13,12 +13,10 @@ from sms_dist.base.lookup import (
 )
 from sms_dist.config import Config
 from sms_dist.config.experiment import EngineConfig
-from sms_dist.engines import ENGINES
-from sms_dist.engines.compilable import shape_obstacle
-from sms_dist.engines.optimizers import OPTIMIZERS, optimizer_maker
+from sms_dist.engines import ENGINES, compile_obstacle
+from sms_dist.engines.optimizers import OPTIMIZERS, optimizer_maker, optimizer_settings
 from sms_dist.experiment.sizes import num_parameters, prunable_shapes
 from sms_dist.methods import recipe, starts_from_dense
-from sms_dist.methods.packs import obstacle
 from sms_dist.methods.phases import Phase, Recipe
 from sms_dist.pruning.allocation import ALLOCATIONS, num_kept
 from sms_dist.pruning.feasible import (
@@ -36,6 +34,7 @@ from sms_dist.schedules.learning_rate import (
     retraining_rates,
 )
 from sms_dist.soups.rules import rule
+from sms_dist.stacks import obstacle
 from sms_dist.tasks import COMPARABLE
 
 
@@ -100,7 +99,7 @@ def _check_own_functions(config: Config, requested: tuple[Phase, ...]) -> None:
     # These are tried on what any of them has to take.
     if is_own_name(config.pretrain.optimizer):
         make = optimizer_maker(config.pretrain.optimizer)
-        make([Parameter(ones(2, 2))], config.pretrain, True)
+        make([Parameter(ones(2, 2))], optimizer_settings(config.pretrain))
     if is_own_name(name := config.pruning.score):
         shapes = prunable_shapes(config, data.described(config.data))
         score = guarded(own(name, "pruning.score"), name, "pruning.score")
@@ -126,7 +125,7 @@ def _check_history(config: Config, requested: tuple[Phase, ...]) -> None:
 
 
 def _check_engine(config: Config, requested: tuple[Phase, ...]) -> None:
-    """What DeepSpeed cannot train is refused, and packs that cannot be made."""
+    """DeepSpeed can train the method, and candidates can form stacks if that is asked for."""
     engine = config.engine
     if engine.name == "deepspeed" and engine.precision == "fp16" and engine.zero_stage == 0:
         raise ValueError(
@@ -147,7 +146,7 @@ def _check_engine(config: Config, requested: tuple[Phase, ...]) -> None:
     if engine.compile != "eager":
         _check_compile(config)
     if engine.name == "packed":
-        _check_packing(engine, requested)
+        _check_stacks(engine, requested)
     if engine.name == "deepspeed" and not all(phase.has_fixed_mask for phase in requested):
         raise ValueError(
             f"engine.name={engine.name}: method.name={config.method.name} changes the "
@@ -162,12 +161,12 @@ def _check_compile(config: Config) -> None:
             f"engine.compile={engine.compile}: engine.name={engine.name} takes its steps in its "
             "own way; use eager, or engine.name=ddp"
         )
-    reason = shape_obstacle(data.described(config.data).task)
-    if reason and engine.compile != "auto":  # which finds that nothing can be won
+    reason = compile_obstacle(data.described(config.data).task)
+    if reason:
         raise ValueError(f"engine.compile={engine.compile}: {reason}; use eager")
 
 
-def _check_packing(engine: EngineConfig, requested: tuple[Phase, ...]) -> None:
+def _check_stacks(engine: EngineConfig, requested: tuple[Phase, ...]) -> None:
     if engine.ranks_per_candidate > 1:
         raise ValueError(
             "engine.name=packed trains several candidates on one rank, and "

@@ -8,7 +8,6 @@ from __future__ import annotations
 from sms_dist.base.files import json_text, write_text
 from sms_dist.config.compare import flatten
 from sms_dist.experiment.candidates import retrained
-from sms_dist.experiment.compiling import choose_compiling
 from sms_dist.experiment.corruptions import measure_corrupted
 from sms_dist.experiment.dense import DenseModel, dense_model
 from sms_dist.experiment.soup import is_stored, soup, stored_soup
@@ -28,7 +27,6 @@ def run(context: Context, log: Logbook) -> Summary:
 
     Every rank must call. Between two soups the groups do not wait for each other.
     """
-    context = choose_compiling(context, log)
     dense = dense_model(context, log)
     last = PhaseState(dense.state, full_mask(dense.state, context.prunable))
     done: list[PhaseMetrics] = []

@@ -112,7 +112,7 @@ CONSEQUENCE = re.compile(
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of silence and of standing still, in seconds."""
+    """The longest silence and the longest time without progress, in seconds."""
 
     silence: float
     silence_when_cut: float  # enough when connections have broken, too

@@ -30,7 +30,7 @@ class Control:
     """Hears requests to stop. `request` may be called by signal handlers: it sets an attribute."""
 
     def __init__(self, store: Store | None, rank: int, size: int) -> None:
-        """`store`: shared by the ranks; None if there is one rank only."""
+        """`store` is shared by the ranks; None if there is one rank only."""
         self.requested: str | None = None  # why to stop, as soon as any rank asks for it
         self.lost: str | None = None  # the fault, once a rank is lost
         self.on_loss: Callable[[str], None] = lambda fault: None  # called in another thread

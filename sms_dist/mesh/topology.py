@@ -61,7 +61,7 @@ class Topology:
 
     @property
     def is_leader(self) -> bool:
-        """Whether this rank writes for its group."""
+        """True on the rank that writes for its group."""
         return self.data.is_first
 
 

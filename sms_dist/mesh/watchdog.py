@@ -224,7 +224,7 @@ class Watchdog:
             threading.Thread(target=self._tell, args=(verdict, is_shared), daemon=True).start()
 
     def _lose_store(self, why: str) -> None:
-        """The store is out of reach: the verdict of the others, if any, cannot be read."""
+        """Make a verdict without the others: the store is out of reach."""
         stopped = [beat for beat in self._of_host() if is_stopped(beat.process)]
         if stopped:  # maybe the rank that holds the store
             self._learn(Verdict(self._rank, f"{stopped[0]}: the process is stopped"), False)

@@ -80,6 +80,8 @@ def imp_swa(config: Config) -> Recipe:
 
 
 class SwampKeys(Section):
+    """The keys of SWAMP."""
+
     single_phases: Natural | None = None
     """phases at the beginning that train one particle only (null: none for swamp, half for
     swamp_plus)"""

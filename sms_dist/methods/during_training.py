@@ -23,6 +23,8 @@ from sms_dist.sparse_rules import rule_class
 
 
 class BimpKeys(Section):
+    """The keys of BIMP."""
+
     dense_epochs: Count | None = None
     """T_0, the epochs of dense training (null: two thirds of pretrain.epochs)"""
 
@@ -63,6 +65,8 @@ def _shared_budget(config: Config, dense_epochs: int | None, has_soups: bool) ->
 
 
 class CopiesKeys(Section):
+    """The keys of gradual pruning with soups."""
+
     copies_from: Natural | None = None
     """the first epoch, counted from 0, at whose pruning step copies are made (null: from the middle
     of pretrain.epochs on)"""
@@ -127,6 +131,8 @@ def _cuts(config: Config) -> list[int]:
 
 
 class StartKeys(Section):
+    """The keys of rules that may begin with the dense model."""
+
     from_scratch: bool = True
     """train from the initial weights for pretrain.epochs (false: from the dense model for
     retrain.epochs)"""

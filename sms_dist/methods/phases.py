@@ -56,12 +56,12 @@ class Phase:
 
     @property
     def has_fixed_mask(self) -> bool:
-        """Whether no sparse training rule changes the mask."""
+        """True where no sparse training rule changes the mask."""
         return self.training.rule == FIXED_MASK
 
     @property
     def has_own_masks(self) -> bool:
-        """Whether candidates end with masks that may differ."""
+        """True where candidates may end with masks that differ."""
         return self.begin == "own" or not self.has_fixed_mask
 
     @property

@@ -59,6 +59,8 @@ Facts = Annotated[dict[str, str | int], BeforeValidator(_facts_only)]
 
 
 class StartEvent(Event):
+    """A start of the run."""
+
     FLAT = ("facts",)
 
     event: Literal["start"] = "start"
@@ -71,6 +73,8 @@ class StartEvent(Event):
 
 
 class DenseEvent(Event):
+    """The dense model is done."""
+
     FLAT = ("metrics",)
 
     event: Literal["dense"] = "dense"
@@ -78,6 +82,8 @@ class DenseEvent(Event):
 
 
 class CandidateEvent(Event):
+    """A candidate is done."""
+
     FLAT = ("metrics",)
 
     event: Literal["candidate"] = "candidate"
@@ -86,6 +92,8 @@ class CandidateEvent(Event):
 
 
 class SoupEvent(Event):
+    """A soup is done."""
+
     FLAT = ("metrics",)
 
     event: Literal["soup"] = "soup"
@@ -93,12 +101,16 @@ class SoupEvent(Event):
 
 
 class WarningEvent(Event):
+    """A warning for people."""
+
     event: Literal["warning"] = "warning"
     phase: int | None = None
     message: str
 
 
 class DivergenceEvent(Event):
+    """A candidate has diverged."""
+
     FLAT = ("divergence",)
 
     event: Literal["divergence"] = "divergence"
@@ -111,12 +123,16 @@ class DivergenceEvent(Event):
 
 
 class DamagedSamplesEvent(Event):
+    """Damaged samples were skipped."""
+
     event: Literal["damaged samples"] = "damaged samples"
     where: str
     samples: Listed[str]
 
 
 class PackingEvent(Event):
+    """A trial has decided how candidates are packed."""
+
     event: Literal["packing"] = "packing"
     packing: str
     candidates: int
@@ -125,15 +141,9 @@ class PackingEvent(Event):
     message: str
 
 
-class CompileEvent(Event):
-    event: Literal["compile"] = "compile"
-    compile: str
-    steps: dict[str, float]  # seconds, by mode
-    first: dict[str, float]
-    message: str
-
-
 class OodEvent(Event):
+    """A model was measured on corrupted samples."""
+
     FLAT = ("metrics",)
 
     event: Literal["ood"] = "ood"
@@ -142,6 +152,8 @@ class OodEvent(Event):
 
 
 class DoneEvent(Event):
+    """The run is complete."""
+
     FLAT = ("metrics",)
 
     event: Literal["done"] = "done"
@@ -149,11 +161,15 @@ class DoneEvent(Event):
 
 
 class StoppedEvent(Event):
+    """The run has stopped on request."""
+
     event: Literal["stopped"] = "stopped"
     reason: str
 
 
 class FaultEvent(Event):
+    """The run has ended by a fault."""
+
     event: Literal["fault"] = "fault"
     message: str
 

@@ -73,6 +73,7 @@ class Logbook:
         return GroupWatcher(self._progress if speaks else None, folder, num_epochs, num_steps)
 
     def close(self) -> None:
+        """End the records."""
         self.set_stage("done")
         if self.board:
             self.board.close()
@@ -88,7 +89,7 @@ class GroupWatcher:
         num_epochs: int,
         num_steps: int,
     ) -> None:
-        """`folder`: of the curves, if there are to be any."""
+        """`folder` is that of the curves; None: draw none."""
         self._progress, self._folder = progress, folder
         self.num_epochs, self._num_steps = num_epochs, num_steps
         self._board: CandidateBoard | None = None
@@ -238,7 +239,7 @@ class CandidateBoard(_Board):
         accuracy: float,
         samples_per_second: float,
     ) -> None:
-        """One point on every curve, epochs counted from 1."""
+        """Draw a point on every curve, epochs counted from 1."""
         values = {
             "train/loss": loss,
             "train/accuracy": accuracy,
@@ -248,7 +249,7 @@ class CandidateBoard(_Board):
         self._draw(lambda writer: _add_scalars(writer, values, epoch))
 
     def final(self, epoch: int, values: Mapping[str, float | None]) -> None:
-        """What was measured after the last epoch, such as the test score."""
+        """Draw the measurements after the last epoch, such as the test score."""
         self._draw(lambda writer: _add_scalars(writer, _prefixed("final", values), epoch))
 
 
@@ -268,7 +269,7 @@ class RunBoard(_Board):
         self._dense: float | None = None
 
     def dense(self, test_score: float) -> None:
-        """The dense model's, a level line beside those of the phases."""
+        """Set the score of the dense model, a level line beside those of the phases."""
         self._dense = test_score
 
     def phase(
@@ -280,7 +281,7 @@ class RunBoard(_Board):
         distances: Mapping[str, float],
         weights: Mapping[str, Tensor],
     ) -> None:
-        """One point on every curve; `scalars` are test scores, `weights` the surviving ones."""
+        """Draw a point on every curve; `scalars` are test scores, `weights` the surviving ones."""
         scores = {**scalars, "dense": self._dense}
 
         def add(writer: SummaryWriter) -> None:
@@ -299,7 +300,7 @@ class RunBoard(_Board):
     def hparams(
         self, hparams: Mapping[str, bool | str | float | int], metrics: Mapping[str, float]
     ) -> None:
-        """The row of this run in the HPARAMS tab, with the final metrics."""
+        """Write the row of this run in the HPARAMS tab, with the final metrics."""
         tagged = {f"final/{name}": value for name, value in metrics.items()}
 
         def add(writer: SummaryWriter) -> None:

@@ -1,4 +1,4 @@
-"""Every file name below a run folder, and how run folders are found."""
+"""Every file name below a run folder, and the search for run folders."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ class RunPaths:
         self.config = root / "config.yaml"
         self.environment = root / "environment.json"
         self.plan = root / "plan.json"
-        # Decisions of trials that decide bits: how to pack candidates, how to compile models.
-        self.packing, self.compile = root / "packing.json", root / "compile.json"
+        self.packing = root / "packing.json"  # how candidates are stacked: results depend on it
         self.journal = root / "journal.jsonl"
         self.summary = root / "summary.json"
         self.tensorboard = root / "tensorboard"

@@ -102,13 +102,13 @@ _PROGRESS = TypeAdapter(Progress)
 
 def read_all(folder: Path) -> dict[int, Progress]:
     """Return the progress of the groups whose files can be read, by group, in order."""
-    found = {}
+    groups = {}
     for path in entries(folder):
         match = _FILE.fullmatch(path.name)
         progress = _read(path) if match else None
         if match and progress is not None:
-            found[int(match[1])] = progress
-    return dict(sorted(found.items()))
+            groups[int(match[1])] = progress
+    return dict(sorted(groups.items()))
 
 
 def _read(path: Path) -> Progress | None:

@@ -58,13 +58,13 @@ class RecoveryPoints:
                 files_by_step[point.steps] = Found(path, point.document)
         return files_by_step
 
-    def load(self, found: Found) -> dict[str, Tensor]:
+    def load(self, file: Found) -> dict[str, Tensor]:
         """Return the tensors of a file, on the CPU."""
-        return safetensors_file.read(found.path)[0]
+        return safetensors_file.read(file.path)[0]
 
-    def go_on_from(self, found: Found) -> None:
-        """Write the next point over the other folder, not over the one that `found` lies in."""
-        self._next = 1 - SLOTS.index(found.path.parent.name)
+    def go_on_from(self, file: Found) -> None:
+        """Write the next point over the other folder, not over the one of `file`."""
+        self._next = 1 - SLOTS.index(file.path.parent.name)
 
     def write(self, tensors: Tensors, document: Mapping[str, Any]) -> None:
         """Begin to write this rank's file of the next point; `document` has "steps", its place.

@@ -43,6 +43,8 @@ class MagnitudeRule(Rule):
 
 @dataclass(frozen=True)
 class DpfOptions:
+    """The options of DPF."""
+
     refresh: Annotated[
         int, Field(ge=1, description="steps from one mask to the next (Lin et al. 2020)")
     ] = 16
@@ -115,6 +117,8 @@ class Gsm(MagnitudeRule):
 
 @dataclass(frozen=True)
 class LcOptions:
+    """The options of LC."""
+
     mu: Annotated[
         float,
         Field(gt=0, description="weight of the penalty for what compression changes, at first"),

@@ -18,6 +18,8 @@ FEWEST = 100  # a layer that keeps no more than one weight in so many starts ove
 
 @dataclass(frozen=True)
 class DstOptions:
+    """The options of DST."""
+
     alpha: Annotated[
         float,
         Field(
@@ -93,6 +95,8 @@ def _per_neuron(threshold: Tensor, weight: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class StrOptions:
+    """The options of STR."""
+
     initial: Annotated[
         float,
         Field(

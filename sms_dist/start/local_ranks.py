@@ -40,7 +40,7 @@ class Agent(LocalElasticAgent):
     """--max-restarts is for ranks that crashed, not for those that have ended on purpose."""
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
-        """Overrides what torch documents as the place to extend an agent."""
+        """Look after the ranks; torch documents this as the place to extend an agent."""
         result: RunResult = super()._monitor_workers(worker_group)
         # The first: when a rank crashes, the agent asks the others to stop, and they do.
         first = min(result.failures.values(), key=lambda failure: failure.timestamp, default=None)

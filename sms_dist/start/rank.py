@@ -18,9 +18,7 @@ from sms_dist.base.process import BAD_INPUT, DONE, FAILED, STOPPED
 from sms_dist.start import ON_REQUEST
 
 if TYPE_CHECKING:
-    from sms_dist.config import Config
     from sms_dist.mesh.control import Control
-    from sms_dist.start.session import Session
 
 
 def stop_before_start() -> None:
@@ -80,7 +78,9 @@ def main(
         search_beside(config_file)
     try:
         config = load(config_file, settings)
-        session = _open(config, run_dir or Path(config.records.root) / config.name)
+        from sms_dist.start.session import Session  # torch: only once the configuration is good
+
+        session = Session.open(config, run_dir or Path(config.records.root) / config.name)
     except ValueError as error:
         _refuse(str(error))
     except OSError as error:  # no permission, a name that is too long
@@ -96,14 +96,6 @@ def main(
     except ValueError as error:
         _fail(error, session.context.mesh.control)
     _leave(DONE)
-
-
-def _open(config: Config, folder: Path) -> Session:
-    from sms_dist.start.session import (
-        Session,  # torch: only once the configuration is known to be good
-    )
-
-    return Session.open(config, folder)
 
 
 def _stop(stopped: Exception, control: Control) -> NoReturn:

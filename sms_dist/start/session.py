@@ -23,7 +23,7 @@ from sms_dist.mesh.control import Stopped
 from sms_dist.mesh.topology import Topology
 from sms_dist.methods.phases import Recipe
 from sms_dist.methods.plan import Plan, make_plan
-from sms_dist.reports.table import run_table
+from sms_dist.reports.run_table import run_table
 from sms_dist.run import run_folder
 from sms_dist.run.journal import FaultEvent, StartEvent, StoppedEvent
 from sms_dist.run.lock import Lock
@@ -35,8 +35,8 @@ from sms_dist.run.store import is_complete
 from sms_dist.start.rank import report_exceptions, stop_on_signals
 from sms_dist.start.screen import Screen
 from sms_dist.training.context import Context, set_up
-from sms_dist.training.dense_file import load_dense
-from sms_dist.training.rates import known_history
+from sms_dist.training.dense import load_dense
+from sms_dist.training.retrain import known_history
 
 
 def _check_dense(context: Context, paths: RunPaths) -> None:
@@ -89,6 +89,8 @@ def _record_fault(log: Logbook, fault: str) -> None:
 
 @dataclass(frozen=True)
 class Session:
+    """A start that has entered its run folder."""
+
     context: Context
     paths: RunPaths
     plan: Plan

@@ -20,6 +20,8 @@ _HEAD = 4  # samples, summed loss, correct, among the top five
 
 
 class Classification(Task):
+    """Each image weighs the same; outputs are N x classes."""
+
     score: ClassVar = "accuracy"
     has_probabilities: ClassVar = True
 
@@ -104,7 +106,7 @@ def metrics(
     count, loss, correct, among_top = head.tolist()
     _, confidence, right = bins.view(3, NUM_BINS)
     recalls = list(_recalls(classes).values())
-    found = {
+    values = {
         "accuracy": correct / count,
         "loss": loss / count,
         "ece": float((confidence - right).abs().sum()) / count,
@@ -112,17 +114,13 @@ def metrics(
         "balanced_accuracy": sum(recalls) / len(recalls),
     }
     if num_classes > TOP:
-        found["top5_accuracy"] = among_top / count
+        values["top5_accuracy"] = among_top / count
     if by_subgroup := _recalls(subgroups):
-        found |= _of_subgroups(by_subgroup, subgroup_names)
-    return found
-
-
-def _of_subgroups(recalls: dict[int, float], names: Sequence[str]) -> dict[str, float]:
-    found = {f"recall_{names[number]}": recall for number, recall in recalls.items()}
-    found["worst_subgroup_recall"] = min(recalls.values())
-    found["balanced_subgroup_recall"] = sum(recalls.values()) / len(recalls)
-    return found
+        names = subgroup_names
+        values |= {f"recall_{names[n]}": recall for n, recall in by_subgroup.items()}
+        values["worst_subgroup_recall"] = min(by_subgroup.values())
+        values["balanced_subgroup_recall"] = sum(by_subgroup.values()) / len(by_subgroup)
+    return values
 
 
 def _rank(outputs: Tensor, targets: Tensor) -> Tensor:

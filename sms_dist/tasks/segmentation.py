@@ -46,8 +46,7 @@ class Segmentation(Task):
         return totals(outputs, batch.targets, len(self._classes), self._void)
 
     def metrics(self, totals: Tensor) -> Metrics:
-        found = metrics(totals, len(self._classes))
-        return found | class_ious(totals, self._classes)
+        return metrics(totals, len(self._classes)) | class_ious(totals, self._classes)
 
     def divergence(self, outputs: Tensor, wanted: Tensor, targets: Tensor) -> Tensor:
         return self._sum_of_means(kl_divergences(outputs, wanted), self._counted(targets))
@@ -100,7 +99,7 @@ def metrics(totals: Tensor, num_classes: int) -> dict[str, float]:
     The loss is a mean over images of means over their pixels.
 
     A class that neither the masks nor the predictions contain is left out of the mean; one that is
-    predicted but nowhere to be found counts as 0.
+    predicted but not in any mask counts as 0.
     """
     images, loss = totals[:_HEAD].tolist()
     confusion = _confusion(totals, num_classes)

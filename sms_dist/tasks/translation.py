@@ -54,7 +54,7 @@ class Translation(Task):
         return right.sum(), counted.sum()
 
     def totals(self, model: nn.Module, batch: Batch) -> Tensor:
-        """ValueError when the model cannot translate."""
+        """Return the totals; ValueError when the model cannot translate."""
         outputs = model(*batch.inputs).float()
         right, count = self.correct(outputs, batch.targets)
         tokens = torch.stack([self.loss(outputs, batch.targets).double(), right, count])
