@@ -2,12 +2,12 @@
 
 python benchmarks/forecast.py
 
-Rates are measured as `sms-dist measure` does, with one process and with two; then the runs are
+Rates are measured as `sms-dist measure` does, with the processes of each run; then the run is
 started, and rates are measured again. A forecast knows nothing of what else works on the machine,
 so each run is compared to the mean of the forecasts with the rates of before and of after it; both
-are told, and what other work took of the cores meanwhile: with more than a few percent the figures
-say nothing. One run is also forecast from what another one has recorded. Three and a half minutes
-on two idle cores.
+are shown, and the share of the cores that other work took: with more than a few percent the figures
+say nothing. One run is also forecast from what another one has recorded. Five minutes on two idle
+cores.
 """
 
 from __future__ import annotations
@@ -31,10 +31,9 @@ from benchmarks.rows import Row, Target, report
 from benchmarks.turns import ENVIRONMENT
 from sms_dist import data
 from sms_dist.cli.commands.run import command
-from sms_dist.cli.forecast.forecast import Forecast
-from sms_dist.cli.forecast.rates import text
-from sms_dist.cli.forecasts import forecasts
-from sms_dist.cli.measuring.measure import measure
+from sms_dist.cli.forecast import Forecast, forecasts
+from sms_dist.cli.measure import measure
+from sms_dist.cli.rates import read_rates, text
 from sms_dist.config import DataConfig
 from sms_dist.config.file import load
 from sms_dist.data.writer import labelled, write
@@ -179,15 +178,16 @@ def recorded_seconds(folder: Path) -> float:
 
 
 def forecast_of(run: Run, rates: Path) -> Forecast:
-    ((_, found),) = forecasts(load(None, run.settings), [run.case.num_ranks], rates, None).rows
-    return found
+    config = load(None, run.settings)
+    read, notes = read_rates(rates, config, None)
+    ((_, forecast),) = forecasts(config, [run.case.num_ranks], read, None, notes).rows
+    return forecast
 
 
 @click.command()
-@click.option("--seconds", default=1.0, show_default=True, help="For each rate.")
 @click.option("--only", type=int, help="The number of one case, from 0. [default: all]")
 @click.option("--json", "file", type=Path, help="Write the rows there.")
-def main(seconds: float, only: int | None, file: Path | None) -> None:
+def main(only: int | None, file: Path | None) -> None:
     rows: list[Row] = []
     cases = [(base, case) for base, some in CASES.items() for case in some]
     chosen = cases if only is None else [cases[only]]
@@ -197,36 +197,32 @@ def main(seconds: float, only: int | None, file: Path | None) -> None:
         for base in dict.fromkeys(base for base, _ in chosen):
             some = [case for own, case in chosen if own == base]
             place = (f"data.path={root / 'images'}",) if "data.name=cifar10" in base else ()
-            rows += compared((*base, *place), some, seconds, root)
+            rows += compared((*base, *place), some, root)
     report(rows, file)
 
 
-def compared(
-    base: Sequence[str], cases: Sequence[Case], seconds: float, root: Path
-) -> Iterator[Row]:
-    """The runs of a model between two measurements."""
+def compared(base: Sequence[str], cases: Sequence[Case], root: Path) -> Iterator[Row]:
+    """The runs of a model, each between two measurements."""
     model = load(None, base).model.name
-    numbers = [case.num_ranks for case in cases]
-    processes = range(min(numbers), max(numbers) + 1)
-
-    def measured(when: str) -> Path:
-        rates = root / f"{model}_{when}.yaml"
-        rates.write_text(text(measure(_words(base), processes, seconds, STEPS, root), ()))
-        return rates
-
-    begun = Clock.now()
-    rates = [measured("before")]
-    done = [
-        run(case, [*base, *case.settings], root / f"{model}_{number}")
-        for number, case in enumerate(cases)
-    ]
-    rates.append(measured("after"))
-    click.echo(f"{model}: {begun.others()}")
-    for each in done:
-        found = [forecast_of(each, file) for file in rates]
-        yield from rows_of(f"{model}, {each.case.what}", found, each)
+    done: list[Run] = []
+    for number, case in enumerate(cases):
+        settings, begun = [*base, *case.settings], Clock.now()
+        before = measured(settings, case.num_ranks, root / f"{model}_{number}_before.yaml", root)
+        done.append(run(case, settings, root / f"{model}_{number}"))
+        after = measured(settings, case.num_ranks, root / f"{model}_{number}_after.yaml", root)
+        click.echo(f"{model}: {begun.others()}")
+        found = [forecast_of(done[-1], file) for file in (before, after)]
+        yield from rows_of(f"{model}, {case.what}", found, done[-1])
     if model == "digits_cnn" and len(done) > 1:
         yield row_from_another(done[1], done[0])
+
+
+def measured(settings: Sequence[str], num_ranks: int, file: Path, root: Path) -> Path:
+    """Measure, and return the file of rates."""
+    own = [*settings, f"records.root={root}"]
+    rates = measure(_words(own), load(None, own), num_ranks, STEPS)
+    file.write_text(text(rates, ()))
+    return file
 
 
 def _row(what: str, ratio: float, note: str) -> Row:

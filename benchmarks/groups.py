@@ -31,14 +31,13 @@ from benchmarks.turns import ENVIRONMENT, in_turn, on_ranks
 from sms_dist import models
 from sms_dist.config import ModelConfig, RecordsConfig
 from sms_dist.config.file import load
-from sms_dist.experiment.keeping import state_digest
 from sms_dist.mesh import topology
 from sms_dist.mesh.collectives import gather_json, sum_
 from sms_dist.models.weights import bare_state
 from sms_dist.run.logbook import GroupWatcher
 from sms_dist.run.recovery import RecoveryPoints
+from sms_dist.training.checkpoints import Checkpointer, state_digest
 from sms_dist.training.context import Context, State
-from sms_dist.training.recovery import Keeper
 from sms_dist.training.retrain import Start, retrain
 
 NUM = 2  # candidates, groups, ranks
@@ -58,10 +57,10 @@ def trained(context: Context, start: Start, index: int) -> State:
     mesh, candidate = context.mesh, start.phase.candidates[index]
     with tempfile.TemporaryDirectory() as folder:
         points = RecoveryPoints(Path(folder), mesh.data.rank, {})
-        keeper = Keeper(points, mesh.data, mesh.control, RECORDS, mesh.device)
+        checkpointer = Checkpointer(points, mesh.data, mesh.control, RECORDS, mesh.device)
         steps = context.loaders.train.num_steps
         watcher = GroupWatcher(None, None, candidate.retrain.epochs, steps)
-        return retrain(context, start, candidate, watcher, keeper).state
+        return retrain(context, start, candidate, watcher, checkpointer).state
 
 
 def measured(epochs: int, turns: int) -> dict[str, object]:

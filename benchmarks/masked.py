@@ -32,18 +32,19 @@ from sms_dist.data.loader import Batch, Loader
 from sms_dist.data.order import Step
 from sms_dist.engines import make_engine
 from sms_dist.engines.base import Engine, Job
+from sms_dist.engines.optimizers import optimizer_settings
 from sms_dist.mesh.topology import Topology
 from sms_dist.pruning.mask import Mask, prunable_names
 from sms_dist.run.logbook import GroupWatcher
 from sms_dist.run.progress import ProgressWriter
 from sms_dist.run.recovery import RecoveryPoints
 from sms_dist.tasks.classification import Classification
-from sms_dist.training.averaging import Average
-from sms_dist.training.loop import Run, Training, train
-from sms_dist.training.recovery import Keeper
+from sms_dist.training.checkpoints import Checkpointer
+from sms_dist.training.loop import Training, TrainingLoss, train
+from sms_dist.training.retrain import WeightAverage
 
 SHAPE, NUM_CLASSES, RATE = (3, 32, 32), 10, 0.05
-SGD = PretrainConfig(momentum=0.9, weight_decay=5e-4)  # Nesterov
+SGD = optimizer_settings(PretrainConfig(momentum=0.9, weight_decay=5e-4))  # Nesterov
 
 
 @dataclass(frozen=True)
@@ -130,25 +131,28 @@ def engine_of(setting: Setting, **engine: Any) -> tuple[nn.Module, Engine]:
 def by_us(setting: Setting, engine: Engine) -> Callable[[], None]:
     """An epoch in the training loop, with everything that is there in a run."""
     mesh, steps, config = setting.mesh, setting.steps, DataConfig(name="digits")
-    training = Training(
-        loader=InMemory(setting),
-        rates=(RATE,) * steps,
-        seed=0,
-        purpose="retrain",
-        phase=1,
-        label_smoothing=0.0,
-        task=Classification(data.info(config), config),
-        device=mesh.device,
-    )
 
     def run() -> None:
         folder = Path(tempfile.mkdtemp())  # a new one: else it would go on from its end
         points = RecoveryPoints(folder / "points", mesh.data.rank, {})
-        keeper = Keeper(points, mesh.data, mesh.control, RecordsConfig(), mesh.device)
         progress = ProgressWriter(folder, 0) if mesh.is_leader else None
-        watcher = GroupWatcher(progress, None, 1, steps)
-        follower = Average(RetrainConfig(), engine.weights)
-        train(Run(engine, training, mesh.data, watcher, keeper, follower))
+        training = Training(
+            engine=engine,
+            loader=InMemory(setting),
+            rates=(RATE,) * steps,
+            loss=TrainingLoss(Classification(data.info(config), config)),
+            seed=0,
+            purpose="retrain",
+            phase=1,
+            axis=mesh.data,
+            device=mesh.device,
+            watcher=GroupWatcher(progress, None, 1, steps),
+            checkpointer=Checkpointer(
+                points, mesh.data, mesh.control, RecordsConfig(), mesh.device
+            ),
+            follower=WeightAverage(RetrainConfig(), engine.weights),
+        )
+        train(training)
         finish(setting)
         shutil.rmtree(folder)
 

@@ -2,7 +2,7 @@
 
 python benchmarks/packed.py [--turns 3] [--json FILE]
 
-`loop` is the engine's way where packs do not pay: the code of the baseline, so its ratio shows the
+`loop` is the engine's way where stacks do not pay: the code of the baseline, so its ratio shows the
 noise. `auto` is whichever of the two its trial has chosen. What the trial takes, once in a run, is
 told beside it and not counted. Takes about a minute on a quiet machine.
 """
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -30,13 +31,14 @@ from sms_dist.data.pixels import Pixels
 from sms_dist.data.resident import Resident
 from sms_dist.engines import make_engine
 from sms_dist.engines.base import Job
-from sms_dist.engines.packed import PackedEngine
+from sms_dist.engines.optimizers import optimizer_settings
 from sms_dist.mesh.topology import Axis, Topology, by_itself
 from sms_dist.pruning.mask import full_mask, prunable_names
+from sms_dist.stacks.choice import Trial, trial_batch, try_stack
+from sms_dist.stacks.engine import StackEngine
+from sms_dist.stacks.loop import train_together
 from sms_dist.tasks.classification import Classification
-from sms_dist.training.lockstep import train_together
-from sms_dist.training.loop import Run, Training, train
-from sms_dist.training.packing_trial import Trial, try_packing
+from sms_dist.training.loop import Training, TrainingLoss, train
 
 SPARSITY, CLASSES = 0.9, 10
 BASELINE = "one after another with ddp"
@@ -78,7 +80,7 @@ class Nobody:
     step = epoch = after_step = finish = after_epoch = _nothing
 
 
-class Bench:
+class Candidates:
     """The candidates of a case, made anew for every training."""
 
     def __init__(self, case: Case, mesh: Topology, engine: EngineConfig) -> None:
@@ -90,21 +92,23 @@ class Bench:
         channels = case.shape[0]
         normal = Pixels((0.5,) * channels, (0.3,) * channels, mesh.device)
         self._loader = Resident(split, case.batch_size, normal, None, mesh.device)
-        self._task = Classification(data.info(DataConfig()), DataConfig())
+        self._loss = TrainingLoss(Classification(data.info(DataConfig()), DataConfig()))
 
     def one_by_one(self) -> None:
         for place in range(self._case.count):
-            train(self._run(make_engine(self.job(place)), place))
+            train(self.training(make_engine(self.job(place)), place))
 
     def together(self) -> None:
         places = range(self._case.count)
         lengths = [self._case.steps] * self._case.count
-        engine = PackedEngine([self.job(place) for place in places], lengths)
-        runs = {place: self._run(engine.place(place), place) for place in places}
-        assert sorted(train_together(engine, runs)) == list(places)
+        engine = StackEngine([self.job(place) for place in places], lengths)
+        trainings = {place: self.training(engine.place(place), place) for place in places}
+        assert sorted(train_together(engine, trainings)) == list(places)
 
     def trial(self) -> Trial:
-        return try_packing([(self.job(p), self.training(p)) for p in range(self._case.count)])
+        jobs = [self.job(place) for place in range(self._case.count)]
+        batches = [trial_batch(self._loader, job, seed, 1) for seed, job in enumerate(jobs)]
+        return try_stack(jobs, batches, self._loss)
 
     def job(self, place: int) -> Job:
         case, mesh = self._case, self._mesh
@@ -117,28 +121,36 @@ class Bench:
             name: (torch.rand(kept.shape, generator=address) > SPARSITY).to(mesh.device)
             for name, kept in full.items()
         }
-        axis, optimizer = self._alone, PretrainConfig()
+        axis, optimizer = self._alone, optimizer_settings(PretrainConfig())
         return Job(model, mask, axis, mesh, self._engine, optimizer, case.batch_size)
 
-    def training(self, place: int) -> Training:
-        rates = [0.01] * self._case.steps
-        device = self._mesh.device
-        return Training(self._loader, rates, place, "retrain", 1, 0.0, self._task, device)
-
-    def _run(self, engine, place: int) -> Run:  # type: ignore[no-untyped-def, type-arg]
-        nobody = Nobody()
-        return Run(engine, self.training(place), self._alone, nobody, nobody, nobody)
+    def training(self, engine, place: int) -> Training:  # type: ignore[no-untyped-def, type-arg]
+        nobody: Any = Nobody()
+        return Training(
+            engine=engine,
+            loader=self._loader,
+            rates=[0.01] * self._case.steps,
+            loss=self._loss,
+            seed=place,
+            purpose="retrain",
+            phase=1,
+            axis=self._alone,
+            device=self._mesh.device,
+            watcher=nobody,
+            checkpointer=nobody,
+            follower=nobody,
+        )
 
 
 def measured(case: Case, mesh: Topology, engine: EngineConfig, turns: int) -> list[Row]:
-    context = Bench(case, mesh, engine)
+    candidates = Candidates(case, mesh, engine)
     begin = time.perf_counter()
-    trial = context.trial()
+    trial = candidates.trial()
     seconds = time.perf_counter() - begin
     ways: dict[str, Callable[[], object]] = {
-        BASELINE: context.one_by_one,
-        "loop": context.one_by_one,
-        "vmap": context.together,
+        BASELINE: candidates.one_by_one,
+        "loop": candidates.one_by_one,
+        "vmap": candidates.together,
     }
     found = in_turn(ways, turns)
     chosen = "vmap" if trial.is_worth_it else "loop"

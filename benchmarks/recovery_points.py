@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a c
 from sms_dist.config import Config, RecordsConfig
 from sms_dist.config.file import load
 from sms_dist.experiment.dense import DenseModel
-from sms_dist.experiment.start import Standing, common_start
+from sms_dist.experiment.start import PhaseState, common_start
 from sms_dist.mesh import topology
 from sms_dist.mesh.collectives import from_first
 from sms_dist.models.weights import bare_state
@@ -35,8 +35,8 @@ from sms_dist.pruning.mask import full_mask
 from sms_dist.run.logbook import GroupWatcher
 from sms_dist.run.recovery import RecoveryPoints
 from sms_dist.schedules.learning_rate import History
+from sms_dist.training.checkpoints import Checkpoint, Checkpointer
 from sms_dist.training.context import Context, set_up
-from sms_dist.training.recovery import Keeper, Saved
 from sms_dist.training.retrain import Start, retrain
 
 STEPS = 10
@@ -78,12 +78,12 @@ class TimedPoints(RecoveryPoints):
         self._cost.cpu.append(time.thread_time() - start_cpu)
 
 
-class TimedKeeper(Keeper):
+class TimedCheckpointer(Checkpointer):
     """Measures what the thread that trains spends on recovery points, looks included."""
 
     cost: Cost
 
-    def after_step(self, steps: int, capture: Callable[[], Saved]) -> None:
+    def after_step(self, steps: int, capture: Callable[[], Checkpoint]) -> None:
         start = time.perf_counter()
         super().after_step(steps, capture)
         self.cost.keeping += time.perf_counter() - start
@@ -93,7 +93,7 @@ class TimedKeeper(Keeper):
         super().finish()
         self.cost.keeping += time.perf_counter() - start
 
-    def _save(self, capture: Callable[[], Saved]) -> None:
+    def _save(self, capture: Callable[[], Checkpoint]) -> None:
         start = time.perf_counter()
         super()._save(capture)
         self.cost.taking.append(time.perf_counter() - start)
@@ -103,12 +103,12 @@ def trained(context: Context, start: Start, records: RecordsConfig, folder: Path
     """One training with recovery points as `records` wants them. Every rank must call."""
     cost, mesh, (candidate,) = Cost(), context.mesh, start.phase.candidates
     points = TimedPoints(folder, mesh.data.rank, cost)
-    keeper = TimedKeeper(points, mesh.data, mesh.control, records, mesh.device)
-    keeper.cost = cost
+    checkpointer = TimedCheckpointer(points, mesh.data, mesh.control, records, mesh.device)
+    checkpointer.cost = cost
     num_steps = context.loaders.train.num_steps
     watcher = GroupWatcher(None, None, candidate.retrain.epochs, num_steps)
     begin = time.perf_counter()
-    retrain(context, start, candidate, watcher, keeper)
+    retrain(context, start, candidate, watcher, checkpointer)
     cost.training = time.perf_counter() - begin
     cost.num_bytes = sum(path.stat().st_size for path in folder.glob("a/*"))
     if mesh.is_leader:
@@ -121,7 +121,7 @@ def started(config: Config) -> tuple[Context, Start]:
     context = set_up(config, topology.start(config.engine.ranks_per_candidate))
     state = {name: tensor.clone() for name, tensor in bare_state(context.new_model()).items()}
     dense = DenseModel(state, History((0.1,), 1), {})  # any rate will do
-    standing = Standing(state, full_mask(state, context.prunable))
+    standing = PhaseState(state, full_mask(state, context.prunable))
     return context, common_start(context, context.recipe.phases[0], standing, dense)
 
 

@@ -38,9 +38,9 @@ from sms_dist.pruning.allocation import ALLOCATIONS
 from sms_dist.pruning.mask import Mask, apply_, digest, full_mask, sparsity
 from sms_dist.pruning.patterns import prune
 from sms_dist.run import store
-from sms_dist.soups.candidate_shards import CandidateShards
 from sms_dist.soups.diversity import gram
-from sms_dist.soups.packing import Packing
+from sms_dist.soups.merge import CandidateShards
+from sms_dist.soups.vector import SurvivingVector
 from sms_dist.training.batch_norm import recompute_
 
 MIB = 2**20
@@ -120,15 +120,15 @@ def costs(folder: Path, num: int) -> list[Cost]:
 
 
 def soup_costs(weights: dict[str, Tensor], mask: Mask, num: int) -> list[Cost]:
-    """Of two candidates on one rank: finding places, packing, mixing and unpacking."""
+    """Of two candidates on one rank: finding places, flattening, mixing and unflattening."""
 
     def merged() -> dict[str, Tensor]:
-        packing = Packing(weights, list(weights), mask)
-        own = {i: packing.pack(weights) for i in range(2)}
-        shards = CandidateShards(own, {0: 0, 1: 0}, packing.num_values, HERE)
-        return packing.unpack(shards.mix([0.5, 0.5]))
+        vector = SurvivingVector(weights, list(weights), mask)
+        own = {i: vector.flatten(weights) for i in range(2)}
+        shards = CandidateShards(own, {0: 0, 1: 0}, vector.num_values, HERE)
+        return vector.unflatten(shards.mix([0.5, 0.5]))
 
-    pair = torch.stack([Packing(weights, list(weights), mask).pack(weights)] * 2)
+    pair = torch.stack([SurvivingVector(weights, list(weights), mask).flatten(weights)] * 2)
     distances = cost("inner products of two", num, lambda: gram(pair))
     return [cost("soup of two", num, merged, 2 * num), distances]
 

@@ -26,7 +26,7 @@ from torch.distributed import HashStore, Store
 
 from benchmarks.rows import Row, Target, report
 from sms_dist.base.process import is_gone, this_process
-from sms_dist.cli.planned import planner
+from sms_dist.cli.plan import planner
 from sms_dist.config import Config
 from sms_dist.mesh import beats, topology
 from sms_dist.mesh.beats import Beat, Board

@@ -34,8 +34,8 @@ from sms_dist.pruning.allocation import num_kept
 from sms_dist.pruning.mask import Mask, apply_
 from sms_dist.pruning.selection import keep_largest
 from sms_dist.pruning.threshold import Layer
-from sms_dist.soups.packing import Packing
-from sms_dist.training.mixer import Mixer
+from sms_dist.soups.merge import Mixer
+from sms_dist.soups.vector import SurvivingVector
 
 NAME = "soup"
 MIB = 2**20
@@ -89,10 +89,10 @@ def worker(turns: int, sparsity: float) -> None:
     tensors = {name: tensor.clone() for name, tensor in state.items()}
     owners, even = {i: i for i in range(num)}, [1 / num] * num
 
-    def packing() -> Packing:
-        return Packing(like, list(like), mask)
+    def vector() -> SurvivingVector:
+        return SurvivingVector(like, list(like), mask)
 
-    def mixer(where: Packing) -> Mixer:
+    def mixer(where: SurvivingVector) -> Mixer:
         return Mixer(mesh, where, {world.rank: state}, owners)
 
     def by_tensor() -> None:
@@ -112,11 +112,11 @@ def worker(turns: int, sparsity: float) -> None:
         for tensor, mean in zip(tensors.values(), torch.split(vector, sizes), strict=True):
             tensor.copy_(mean.view_as(tensor))
 
-    known = packing()
+    known = vector()
     ready = mixer(known)
     ways: dict[str, Callable[[], object]] = {
         "merge": lambda: mixer(known).mixed(even),
-        "anew": lambda: mixer(packing()).mixed(even),
+        "anew": lambda: mixer(vector()).mixed(even),
         "again": lambda: ready.mixed(even),
         "flat": flat_reduce,
         "whole": whole_reduce,
@@ -125,7 +125,7 @@ def worker(turns: int, sparsity: float) -> None:
     taken = in_turn(ways, turns, together)
     give_back()
     with peak_memory() as peak, counted() as counting:
-        mixer(packing()).mixed(even)
+        mixer(vector()).mixed(even)
     survivors = sum(int(mask[n].sum()) if n in mask else t.numel() for n, t in like.items())
     bound = 2 * (num - 1) / num * survivors * 4
     found = {

@@ -84,7 +84,7 @@ def rows(quick: Turns, slow: Turns) -> list[Row]:
         seconds("sms-dist --help", quick, "--help", 0.3),
         times("sms-dist --help", quick, "--help", "python"),
         times("sms-dist --help", quick, "--help", "click"),
-        seconds("sms-dist plan", slow, "plan", 2),
+        seconds("sms-dist plan", slow, "plan", 4),
         Row("start", first_step, "", "s", slow.seconds["first step"]),
         times(first_step, slow, "first step", "torch"),
         times(first_step, slow, "first step", "optimizer"),

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 from itertools import product
-from typing import cast
 
 import pytest
 import torch
 
 from sms_dist import data
+from sms_dist.base.shipped import shipped
 from sms_dist.config import Config, DataConfig
 from sms_dist.config.file import load
 from sms_dist.data.card import OWN, names
-from sms_dist.data.dataset import DatasetInfo, TaskName
 from sms_dist.experiment.checks import check
-from sms_dist.experiment.sizes import FAMILIAR, count_parameters, num_parameters, sizes
+from sms_dist.experiment.sizes import num_parameters, sizes
 from sms_dist.methods import METHODS, recipe
 from sms_dist.models import MODELS
 
@@ -129,27 +128,6 @@ def test_what_only_looks_like_a_mistake_passes(settings: list[str]) -> None:
     assert check(config) == recipe(config)
 
 
-@pytest.mark.parametrize(("model", "shape", "num_outputs"), FAMILIAR, ids=str)
-def test_familiar_sizes_are_those_of_the_models(
-    model: str, shape: tuple[int | None, ...], num_outputs: int
-) -> None:
-    task = cast(TaskName, MODELS[model].task)
-    if task == "translation":
-        pytest.importorskip("transformers")
-    for size in (40, 72):
-        info = DatasetInfo(
-            name="x",
-            num_train=1,
-            num_test=1,
-            input_shape=tuple(size if known is None else known for known in shape),
-            classes=(),
-            task=task,
-            vocabulary=num_outputs,
-        )
-        config = load(settings=[f"model.name={model}"])
-        assert num_parameters(config, info) == count_parameters(config, info)
-
-
 def test_models_on_data_that_they_do_not_take_are_refused() -> None:
     for model, name in product(MODELS, [name for name in names() if name != OWN]):
         family, info = MODELS[model], data.described(DataConfig(name=name))
@@ -171,5 +149,12 @@ def test_sizes_count_steps_as_training_does(samples: int) -> None:
 def test_options_change_the_sizes() -> None:
     config = load(settings=["model.options.width=8"])
     info = data.info(config.data)
-    assert num_parameters(config, info) == count_parameters(config, info)
     assert num_parameters(config, info) != num_parameters(Config(), info)
+
+
+@pytest.mark.parametrize("mode", ["default", "auto"])
+def test_translation_is_not_compiled(mode: str) -> None:
+    file = shipped("configs") / "multi30k_t5_small.yaml"
+    with pytest.raises(ValueError, match=rf"^engine.compile={mode}: .*sentences.*; use eager$"):
+        check(load(file, [f"engine.compile={mode}"]))
+    check(load(file))

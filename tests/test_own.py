@@ -1,6 +1,7 @@
 """Functions and classes of people's own, in a file beside their configuration."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,14 +9,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
+from click.testing import CliRunner
 
 from sms_dist import data
 from sms_dist.base.lookup import lookup_open, own, own_files, search_beside
 from sms_dist.base.randomness import stream
+from sms_dist.cli.main import cli
 from sms_dist.config import Config, DataConfig
 from sms_dist.data.theirs import own_augmentation
-from sms_dist.engines.optimizer_state import optimizer_state, restore_optimizer_state_
-from sms_dist.engines.optimizers import optimizer_maker
+from sms_dist.engines.optimizers import optimizer_maker, optimizer_settings
+from sms_dist.engines.state import optimizer_state, restore_optimizer_state_
 from sms_dist.experiment.checks import check
 from sms_dist.methods import recipe
 from sms_dist.pruning.allocation import Ranking
@@ -29,7 +32,7 @@ from sms_dist.schedules.learning_rate import (
     retraining_rates,
 )
 from sms_dist.soups.rules import rule
-from sms_dist.training.meter import Seen, own_loss
+from sms_dist.training.loop import TrainingLoss, own_loss
 
 sys.path.append(str(Path(__file__).parent / "distributed"))
 from launching import MAIN, launched
@@ -142,6 +145,15 @@ class Guesses(Blobs):
     classes = ["a", "b"]
     task = "theirs:Guess"
 
+def breaks(split):
+    return {}[split]
+
+def breaks_later(input_shape, num_classes):
+    raise RuntimeError("of mine")
+
+def breaks_at_work(layers, num_kept):
+    return num_kept / 0
+
 def nothing(split):
     return iter(())
 
@@ -243,9 +255,9 @@ def test_a_loss_is_a_mean_or_one_for_each_sample():
     task.weight = len
     task.correct = lambda outputs, wanted: (torch.tensor(0), torch.tensor(len(wanted)))
     each = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-    value, _ = Seen(task, 0.0, own_loss("theirs:mean_loss"))(logits, targets)
+    value, _ = TrainingLoss(task, 0.0, own_loss("theirs:mean_loss"))(logits, targets)
     assert torch.allclose(value, each.sum())
-    value, _ = Seen(task, 0.0, own_loss("theirs:Focal"))(logits, targets)
+    value, _ = TrainingLoss(task, 0.0, own_loss("theirs:Focal"))(logits, targets)
     assert torch.allclose(value, ((1 - torch.exp(-each)) ** 2 * each).sum())
     assert own_loss(None) is None
 
@@ -253,12 +265,12 @@ def test_a_loss_is_a_mean_or_one_for_each_sample():
 def test_an_optimizer_is_given_what_it_takes():
     config = Config().pretrain.model_copy(update={"learning_rate": 0.25, "weight_decay": 0.5})
     weights = [torch.nn.Parameter(torch.ones(2))]
-    made = optimizer_maker("theirs:adagrad")(weights, config, True)
+    made = optimizer_maker("theirs:adagrad")(weights, optimizer_settings(config))
     assert (made.defaults["lr"], made.defaults["weight_decay"]) == (0.25, 0.5)
-    made = optimizer_maker("torch.optim:RMSprop")(weights, config, True)
+    made = optimizer_maker("torch.optim:RMSprop")(weights, optimizer_settings(config))
     assert made.defaults["momentum"] == config.momentum
     with pytest.raises(ValueError, match=r"theirs:no_optimizer returned a list, not a torch.optim"):
-        optimizer_maker("theirs:no_optimizer")(weights, config, True)
+        optimizer_maker("theirs:no_optimizer")(weights, optimizer_settings(config))
 
 
 def test_a_soup_rule_gives_coefficients():
@@ -444,9 +456,9 @@ def test_an_allocation_or_a_schedule_that_does_not_add_up_is_refused():
 
 def test_the_state_of_an_optimizer_comes_back_with_its_bits():
     """Also what it keeps in a group, and in other types than the weights'."""
-    config = Config().pretrain.model_copy(update={"optimizer": "theirs:Counting"})
+    settings = optimizer_settings(Config().pretrain)
     first, second = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
-    one, other = (optimizer_maker("theirs:Counting")([p], config, True) for p in (first, second))
+    one, other = (optimizer_maker("theirs:Counting")([p], settings) for p in (first, second))
     for _ in range(3):
         first.grad = torch.full((3,), 0.3)
         one.step()
@@ -456,9 +468,9 @@ def test_the_state_of_an_optimizer_comes_back_with_its_bits():
     assert memory.dtype == again.dtype == torch.bfloat16
     assert torch.equal(memory, again)
     with pytest.raises(ValueError, match=r"theirs:Forgetful remembers last as a float, and only"):
-        optimizer_maker("theirs:Forgetful")([first], config, True)
+        optimizer_maker("theirs:Forgetful")([first], settings)
     with pytest.raises(ValueError, match=r"LBFGS cannot take a step: .*closure"):
-        optimizer_maker("torch.optim:LBFGS")([first], config, True)
+        optimizer_maker("torch.optim:LBFGS")([first], settings)
 
 
 def test_masks_may_be_images_and_inputs_arrays():
@@ -495,3 +507,45 @@ def test_a_plan_refuses_names_of_nothing_with_a_way_out(section, key, value, mes
     with pytest.raises(ValueError, match=message) as caught:
         check(config)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("data.name=os:listdir", "raised FileNotFoundError: "),
+        ("data.name=theirs:breaks", r"raised KeyError: 'train' \(.*theirs.py, line \d+\); mend it"),
+        ("model.name=os:listdir", "cannot be called with"),
+        ("model.name=theirs:breaks_later", "raised RuntimeError: of mine"),
+        ("method.name=os.path:join", "raised TypeError: "),
+        ("pretrain.schedule=math:floor", "raised TypeError: "),
+        ("pretrain.optimizer=math:floor", "raised TypeError: "),
+        ("pretrain.loss=cross", "is no package.module:function; name a function like this"),
+        ("pretrain.loss=theirs:flat", "is called with .outputs, targets.: too many"),
+        ("retrain.schedule=math:floor", "raised TypeError: "),
+        ("candidates.vary={schedule: [llr, clr, 'math:floor']}", "raised TypeError: "),
+        ("pruning.score=math:floor", "raised TypeError: "),
+        ("pruning.allocation=theirs:flat", "is called with .layers, num_kept.: too many"),
+        ("soup.rule=theirs:flat", "is called with .scores, score_of.: too many"),
+        ("soup.score=theirs:halves", "is called with .metrics.: missing a required argument"),
+        ("data.augment=theirs:mirrored", "is called with .image.: missing a required argument"),
+    ],
+)
+def test_an_own_function_that_cannot_be_meant_is_one_line_of_the_plan(setting, message):
+    result = CliRunner().invoke(cli, ["plan", "--set", setting])
+    assert result.exit_code == 2, result.output
+    assert (result.stdout, result.stderr.count("\n")) == ("", 1)
+    name = re.escape(setting) if setting.count("=") == 1 and "{" not in setting else ".*math:floor"
+    assert re.match(f"error: {name}.*{message}", result.stderr), result.stderr
+
+
+def test_an_own_function_that_breaks_in_a_run_is_one_line(tmp_path):
+    settings = {"data": {"name": "digits"}, "pruning": {"allocation": "theirs:breaks_at_work"}}
+    settings |= {"pretrain": {"epochs": 1}, "records": {"tensorboard": False}}
+    (tmp_path / "theirs.yaml").write_text(yaml.safe_dump(settings))
+    words = ["--config", tmp_path / "theirs.yaml", "--run-dir", tmp_path / "run"]
+    with launched(MAIN, words, tmp_path) as launch:
+        finished = launch.end(200)
+    assert finished.status == 1, finished
+    (line,) = [line for line in finished.err.splitlines() if line.startswith("error")]
+    assert "pruning.allocation=theirs:breaks_at_work raised ZeroDivisionError" in line
+    assert "Traceback" not in finished.err

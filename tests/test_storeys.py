@@ -21,6 +21,7 @@ STOREYS = [
     ["run"],
     ["engines"],
     ["training"],
+    ["stacks"],
     ["experiment"],
     ["reports", "export"],
     ["start"],

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sms_dist.cli.sweep_points import dense_point, points, split, starts_from_dense
+from sms_dist.cli.grid import points, split, starts_from_dense
 from sms_dist.config import Config
 from sms_dist.config import file as config_file
 
@@ -44,9 +44,9 @@ def test_values_joined_by_commas_come_apart_again(values: list[Any]) -> None:
         ("{a: [1,2], b: 3},{}", ["{a: [1,2], b: 3}", "{}"]),
         ('\'a,b\',"c,\\",d"', ["'a,b'", '"c,\\",d"']),
         ("'it''s, one',2", ["'it''s, one'", "2"]),
-        ("don't,a[1],b]", ["don't", "a[1]", "b]"]),
+        ("don't,'a[1]','b]'", ["don't", "'a[1]'", "'b]'"]),
         ("['a]',2],3", ["['a]',2]", "3"]),
-        ("", [""]),
+        ("", []),
     ],
 )
 def test_commas_inside_of_values_do_not_part(text: str, pieces: list[str]) -> None:
@@ -124,6 +124,7 @@ def test_values_that_only_look_alike_have_folders_of_their_own() -> None:
         (["seed="], "--set seed= has an empty value; write null"),
         (["seed=0,,1"], "has an empty value"),
         (["seed=0,1,"], "has an empty value"),
+        (["data.path=a[1],b"], "put in quotes what is not YAML"),
         (["seed=0", "seed=1"], "--set seed is there 2 times; write seed=v1,v2"),
     ],
 )
@@ -134,7 +135,7 @@ def test_what_is_no_grid_is_refused(settings: list[str], message: str) -> None:
 
 def test_a_dense_run_takes_what_decides_the_dense_model() -> None:
     point = points(["method.name=sms,imp", "seed=4,5", "retrain.epochs=1,2", "data.name=digits"])[0]
-    dense = dense_point(point)
+    dense = point.dense()
     assert (dense.folder, dense.label) == ("dense-model_seed4", "dense model, seed=4")
     config = config_file.load(None, dense.settings)
     assert (config.method.name, config.seed, config.data.name) == ("dense", 4, "digits")
@@ -144,7 +145,7 @@ def test_a_dense_run_takes_what_decides_the_dense_model() -> None:
 def test_a_dense_run_needs_nothing_of_the_configurations_other_sections() -> None:
     settings = ("candidates.count=2", "candidates.vary={epochs: [1, 2]}", "method.alpha=1")
     (point,) = points([*settings, "seed=4"])
-    assert config_file.load(None, dense_point(point).settings).candidates == Config().candidates
+    assert config_file.load(None, point.dense().settings).candidates == Config().candidates
 
 
 @pytest.mark.parametrize(

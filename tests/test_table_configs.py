@@ -13,8 +13,8 @@ from click import Command
 
 from sms_dist.cli.commands.report import report
 from sms_dist.cli.commands.sweep import sweep
-from sms_dist.cli.planned import planned
-from sms_dist.cli.sweeping.grid import SweepRun, sweep_runs
+from sms_dist.cli.grid import SweepRun, sweep_runs
+from sms_dist.cli.plan import planned
 from sms_dist.config.compare import differences
 from sms_dist.config.file import load
 from sms_dist.data.card import names

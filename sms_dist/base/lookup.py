@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
+import inspect
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
+YOUR_OWN = "mend it, or name another; docs/your_own.md says what it takes and returns"
 OWN_NAME = re.compile(r"\w+(\.\w+)*:\w+")  # package.module:name
 
 
@@ -40,7 +44,7 @@ def lookup_open(
         except ValueError as error:
             raise ValueError(f"{error}, or package.module:function") from None
     function = own(name, field)
-    return function if wrap is None else wrap(function)
+    return cast(T, guarded(function, name, field)) if wrap is None else wrap(function)
 
 
 def own(name: str, field: str) -> Any:
@@ -50,7 +54,10 @@ def own(name: str, field: str) -> Any:
     ValueError that names the field where there is no such module or function.
     """
     if not OWN_NAME.fullmatch(name):
-        raise ValueError(f"{field}={name} is no package.module:function")
+        raise ValueError(
+            f"{field}={name} is no package.module:function; name a function like this, in a file "
+            "beside the configuration or on PYTHONPATH"
+        )
     module_name, _, function_name = name.partition(":")
     module = _imported(name, module_name, field)
     function = getattr(module, function_name, None)
@@ -61,6 +68,37 @@ def own(name: str, field: str) -> Any:
             f"{nearest(function_name, others)}"
         )
     return function
+
+
+def guarded(function: Callable[..., T], name: str, field: str) -> Callable[..., T]:
+    """Return people's own function with what it raises as a ValueError, one line with the field."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> T:
+        try:
+            return function(*arguments, **options)
+        except Exception as error:  # of code that is not ours: it may raise anything
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            place = f" ({frame.filename}, line {frame.lineno})"
+            raise ValueError(
+                f"{field}={name} raised {type(error).__name__}: {error}"
+                f"{'' if frame.filename == __file__ else place}; {YOUR_OWN}"
+            ) from error
+
+    return call
+
+
+def check_arguments(function: Callable[..., Any], names: str, name: str, field: str) -> None:
+    """Raise ValueError unless people's own function can be called with arguments: "a, b"."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # of some functions written in C nobody knows
+        return
+    try:
+        signature.bind(*names.split(", "))
+    except TypeError as error:
+        problem = f"{field}={name} is called with ({names}): {error}"
+        raise ValueError(f"{problem}; {YOUR_OWN}") from None
 
 
 def is_own_name(value: object) -> bool:

@@ -7,7 +7,7 @@ MINUTE, HOUR, DAY = 60, 3600, 86400  # seconds
 
 
 def bytes_text(num: float) -> str:
-    """0 B, 999 B, 1.0 kB, 12.3 MB."""
+    """Return 0 B, 999 B, 1.0 kB, 12.3 MB."""
     for unit in UNITS:
         if num < 1000 or unit == UNITS[-1]:
             break
@@ -16,20 +16,14 @@ def bytes_text(num: float) -> str:
 
 
 def about(seconds: float) -> str:
-    """about 40 s, about 12 min, about 2 h 10 min, about 3 d 4 h."""
-    if seconds < 57.5:
-        return f"about {max(5, 5 * round(seconds / 5))} s"
-    if seconds < HOUR - 30:
-        return f"about {round(seconds / MINUTE)} min"
-    if seconds < DAY - 300:
-        hours, minutes = divmod(round(seconds / 600) * 10, 60)
-        return f"about {hours} h" + (f" {minutes} min" if minutes else "")
-    days, hours = divmod(round(seconds / HOUR), 24)
-    return f"about {days} d" + (f" {hours} h" if hours else "")
+    """Return about 40 s, about 12 min, about 2 h 10 min, about 3 d 4 h."""
+    limits = {57.5: 5, HOUR - 30: MINUTE, DAY - 300: 10 * MINUTE}
+    unit = next((unit for limit, unit in limits.items() if seconds < limit), HOUR)
+    return f"about {span(max(5, unit * round(seconds / unit)))}"
 
 
 def span(seconds: float) -> str:
-    """3 s, 12 min, 2 h 5 min, 3 d 4 h: rounded down."""
+    """Return 3 s, 12 min, 2 h 5 min, 3 d 4 h, rounded down."""
     whole = int(seconds)
     if whole < MINUTE:
         return f"{whole} s"

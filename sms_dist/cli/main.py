@@ -1,4 +1,4 @@
-"""The `sms-dist` command: its verbs, and how people's mistakes are told."""
+"""The `sms-dist` command: its verbs; a mistake in what it is given is one line on stderr."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sms_dist.cli.commands.sweep import sweep
 
 
 class Verbs(click.Group):
-    """A group whose verbs may raise ValueError for what is to be one line on stderr."""
+    """A group that prints a ValueError of a verb as one line on stderr, with exit status 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

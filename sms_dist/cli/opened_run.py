@@ -36,7 +36,7 @@ class OpenedRun:
 
 
 def open_run(run: Path, phase: int | None, settings: Sequence[str]) -> OpenedRun:
-    """The dense model, and the soups of all phases or of one; ValueError where there are none.
+    """Return the dense model, and the soups of all phases or of one; ValueError if there are none.
 
     `settings` go on top of the run's configuration, for example another data.path.
     """
@@ -57,18 +57,18 @@ def open_run(run: Path, phase: int | None, settings: Sequence[str]) -> OpenedRun
 
 
 def _folders(paths: RunPaths, phase: int | None) -> dict[int, Path]:
-    """Phase -> folder of its model; the dense model's only if it was trained to the end."""
-    found = finished(paths)
-    if DENSE in found and not store.load_record(found[DENSE], METRICS, DenseMetrics).is_trained:
-        del found[DENSE]
-    if not found:
+    """Return the folder of each phase's model; the dense one only if it was trained to the end."""
+    folders = finished(paths)
+    if DENSE in folders and not store.load_record(folders[DENSE], METRICS, DenseMetrics).is_trained:
+        del folders[DENSE]
+    if not folders:
         raise ValueError(f"no model is finished in {paths.root} yet; let it run on")
     if phase is None:
-        return found
-    if phase not in found:
-        valid = ", ".join(map(str, found))
+        return folders
+    if phase not in folders:
+        valid = ", ".join(map(str, folders))
         raise ValueError(f"--phase {phase} is not finished in {paths.root}; finished: {valid}")
-    return {k: f for k, f in found.items() if k in (DENSE, phase)}
+    return {k: f for k, f in folders.items() if k in (DENSE, phase)}
 
 
 def _model(context: Context, folder: Path) -> nn.Module:
@@ -77,7 +77,7 @@ def _model(context: Context, folder: Path) -> nn.Module:
 
 
 def _facts(folder: Path, name: str, score: str) -> str:
-    """Of all test samples, as they were measured in the run."""
+    """Return a line about a model: its score on all test samples, as the run measured it."""
     sparsity = ""
     if name == "dense":
         measured = store.load_record(folder, METRICS, DenseMetrics).test(score)

@@ -108,9 +108,8 @@ class EngineConfig(Section):
     deterministic: bool = False
     """cuda: only algorithms that are bit-identical in every run, slower (a CPU always is)"""
     compile: Literal["eager", "default", "reduce-overhead", "max-autotune", "auto"] = "eager"
-    """ddp: eager (no compilation), a mode of torch.compile for forward and backward, or auto: the
-    fastest, measured once and recorded in the run folder; results differ from eager ones in the
-    last bits"""
+    """ddp: eager (no compilation), a mode of torch.compile for forward and backward, or auto
+    (default on cuda, eager on a CPU); results differ from eager ones in the last bits"""
     channels_last: bool = False
     """memory layout of images and convolutions, faster on many devices"""
     gradients: Literal["dense", "surviving"] = "dense"

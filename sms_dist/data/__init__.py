@@ -16,7 +16,7 @@ from sms_dist.data.dataset import DatasetInfo
 from sms_dist.data.digits import Digits
 from sms_dist.data.images import AttributeFiles, CifarFiles, ImageFiles
 from sms_dist.data.splits import split_sizes, with_subgroups
-from sms_dist.data.texts.sources import TextFiles
+from sms_dist.data.texts import TextFiles
 from sms_dist.data.theirs import OwnDataset
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sms_dist.base.lookup import is_own_name, own
+from sms_dist.base.lookup import guarded, is_own_name, own
 from sms_dist.config import DataConfig
 from sms_dist.data.dataset import DatasetInfo, Split
 
@@ -89,7 +89,8 @@ def own_augmentation(name: str) -> Augment:
     sample before, so what it draws there depends on neither ranks nor batches.
     """
     given = own(name, "data.augment")
-    function = given() if isinstance(given, type) else given
+    made = guarded(given, name, "data.augment")() if isinstance(given, type) else given
+    function = guarded(made, name, "data.augment")
 
     def augment(
         images: Tensor, targets: Tensor, sample_ids: Tensor, stream: Stream
@@ -118,7 +119,7 @@ def own_augmentation(name: str) -> Augment:
 @cache
 def _made(name: str) -> tuple[Any, Any]:
     """Return the splits for training and testing; once, since they may be slow to make."""
-    make = own(name, "data.name")
+    make = guarded(own(name, "data.name"), name, "data.name")
     splits = make("train"), make("test")
     for split, dataset in zip(("train", "test"), splits, strict=True):
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from sms_dist.config import EngineConfig, PretrainConfig
-from sms_dist.engines.optimizers import optimizer_maker
+from sms_dist.config import EngineConfig
+from sms_dist.engines.optimizers import OptimizerSettings, optimizer_maker
 from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.pruning.mask import Mask
 from sms_dist.sparse_rules.base import Rule
@@ -33,48 +33,49 @@ class Job:
     axis: Axis
     mesh: Topology
     engine: EngineConfig
-    optimizer: PretrainConfig  # its optimizer keys; retraining replaces some of them
+    optimizer: OptimizerSettings
     batch_size: int
     rule: Rule | None = None
 
     @property
     def dtype(self) -> torch.dtype:
+        """Return the type that the forward pass computes in."""
         return PRECISIONS[self.engine.precision]
 
 
-class Holder(Protocol):
-    """One candidate's weights while they are trained, and all that its next step depends on.
+class Trainable(Protocol):
+    """One candidate's weights in training, and all that its next step depends on.
 
     The ranks of the candidate's axis call every method together, unless it says otherwise.
     """
 
     def weights(self) -> dict[str, Tensor]:
-        """The fp32 parameters under the bare model's names, whole, on every rank of the axis."""
+        """Return the whole fp32 parameters, by the bare model's names, on every rank."""
 
     @property
     def is_sharded(self) -> bool:
-        """Has each rank of the axis a state of its own? Else the first one's is everybody's."""
+        """Return True if each rank has a state of its own, False if all have that of the first."""
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """All of this rank that the next step depends on, by stable names.
+        """Return all of this rank that the next step depends on, by stable names.
 
-        Not copies: the next step changes them. Floating-point numbers and counts are float64 and
-        int64 without dimensions. In no collective.
+        These are no copies: the next step changes them. Floating-point numbers and counts are
+        float64 and int64 without dimensions. This is no collective.
         """
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on, bit for bit, where `state` was taken from an engine of the same job.
+        """Go on, bit for bit, from a `state` of an engine with the same job.
 
-        For a fresh engine. ValueError on all ranks, and nothing is changed, if names, shapes or
-        types do not fit on one of them.
+        Call it on a fresh engine. Raises ValueError on all ranks, and changes nothing, if names,
+        shapes or types do not fit on one of them.
         """
 
     def close(self) -> None:
-        """Give back hooks and buffers; the engine is of no use after."""
+        """Free hooks and buffers; the engine cannot be used afterwards."""
 
 
-class Engine(Holder, Protocol):
+class Engine(Trainable, Protocol):
     """One candidate's training steps on the ranks of an axis.
 
     The mathematics is that of one process with the whole batch: gradients are means over all
@@ -83,7 +84,7 @@ class Engine(Holder, Protocol):
     """
 
     def step(self, inputs: Inputs, targets: Tensor, weight: float, rate: float, loss: Loss) -> None:
-        """One optimizer step at the given rate on my share of a batch.
+        """Take one optimizer step at the given rate on this rank's share of a batch.
 
         The losses of all ranks are summed and divided by `weight`.
         """
@@ -91,16 +92,17 @@ class Engine(Holder, Protocol):
 
 def make_optimizer(job: Job) -> torch.optim.Optimizer:
     """Return the job's optimizer over the model and the rule's parameters; steps set its rate."""
-    config, rule = job.optimizer, job.rule
+    settings, rule = job.optimizer, job.rule
     trained = [*job.model.parameters(), *(rule.parameters if rule else ())]
-    make = optimizer_maker(config.optimizer)
-    return make(trained, config, rule is None or rule.allows_nesterov)
+    if rule and not rule.allows_nesterov:
+        settings = replace(settings, nesterov=False)
+    return optimizer_maker(settings.name)(trained, settings)
 
 
 def micro_batches(
     inputs: Inputs, targets: Tensor, num: int
 ) -> Iterator[tuple[Inputs, Tensor, bool]]:
-    """My share of a batch in `num` nearly equal pieces, and whether it is the last of them."""
+    """Yield a share of a batch in `num` nearly equal pieces: inputs, targets, is it the last?"""
     pieces = zip(*(tensor.tensor_split(num) for tensor in (*inputs, targets)), strict=True)
     for i, (*piece, wanted) in enumerate(pieces, 1):
         yield tuple(piece), wanted, i == num

@@ -3,49 +3,58 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from sms_dist.engines import compile_mode
 from sms_dist.engines.base import Inputs, Job, Loss, make_optimizer, micro_batches
-from sms_dist.engines.compiled import compiled, explained, hold_gradients_, replays_graphs
-from sms_dist.engines.latent import Latent
-from sms_dist.engines.masked_gradients import GradientMask
-from sms_dist.engines.named_tensors import copy_, joined, number, part
-from sms_dist.engines.optimizer_state import (
-    check_restorable,
-    optimizer_state,
-    restore_optimizer_state_,
-)
+from sms_dist.engines.compiled import GRAPHS, compiled, explained
+from sms_dist.engines.masked_gradients import GradientMask, SurvivingGradients
 from sms_dist.engines.optimizers import OPTIMIZERS
-from sms_dist.engines.scaler_state import restore_torch_scaler_, torch_scaler_state
-from sms_dist.engines.surviving_gradients import SurvivingGradients
+from sms_dist.engines.state import (
+    check_restorable,
+    copy_,
+    joined,
+    number,
+    optimizer_state,
+    part,
+    restore_optimizer_state_,
+    restore_torch_scaler_,
+    torch_scaler_state,
+)
 from sms_dist.mesh.collectives import together
+from sms_dist.sparse_rules.base import Rule
 
 
 class DdpEngine:
+    """Take a candidate's steps with PyTorch alone; every kind of job can be trained with it."""
+
     def __init__(self, job: Job) -> None:
         self._latent = Latent(job.model, job.rule, tuple(job.mask)) if job.rule else None
         self._mask = GradientMask(job.model, {} if job.rule else job.mask)
         self._job = job
-        self._is_compiled = job.engine.compile != "eager"
+        self._compile = compile_mode(job.engine.compile, job.mesh.device.type)
         self._model = self._wrapped()
         self._optimizer = make_optimizer(job)
-        self._has_own_optimizer = job.optimizer.optimizer not in OPTIMIZERS
-        self._replays_graphs = replays_graphs(job.engine)
+        self._has_own_optimizer = job.optimizer.name not in OPTIMIZERS
+        # A CUDA graph overwrites the gradients of the step before: micro-batches are added up in
+        # memory of their own. (On a CPU these modes do the same without graphs.)
+        self._replays_graphs = self._compile in GRAPHS
         self._holds_gradients = self._replays_graphs and job.engine.accumulation > 1
         if self._holds_gradients:
-            hold_gradients_(self._trained())
+            for parameter in self._trained():
+                parameter.grad = torch.zeros_like(parameter)
         self._scaler = torch.amp.GradScaler(enabled=job.dtype is torch.float16)
         self._num_steps = 0
         self._missed_first_backward = False
 
     def step(self, inputs: Inputs, targets: Tensor, weight: float, rate: float, loss: Loss) -> None:
-        with explained(self._job.engine.compile) if self._is_compiled else nullcontext():
+        with explained(self._compile) if self._compile != "eager" else nullcontext():
             if self._missed_first_backward:
                 self._repeat_first_backward(inputs, targets)
             self._optimizer.zero_grad(set_to_none=not self._holds_gradients)
@@ -66,7 +75,7 @@ class DdpEngine:
 
     def _outputs(self, inputs: Inputs) -> Any:
         if self._replays_graphs:
-            # nobody needs the last outputs any more
+            # the outputs of the last step may be overwritten
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         return self._model(*inputs)
 
@@ -113,10 +122,11 @@ class DdpEngine:
         check_restorable(state, self.state(), self._optimizer, self._trained())
 
     def _repeat_first_backward(self, inputs: Inputs, targets: Tensor) -> None:
-        """DDP orders its buckets anew after the first backward pass, as gradients arrived in it.
+        """Run a backward pass that changes nothing but the order of the buckets of DDP.
 
+        DDP orders its buckets anew after the first backward pass, as gradients arrived in it.
         From three ranks on, the order in which a gradient is summed, and so its bits, depend on its
-        place in a bucket. A restored engine has to have the same order from its first step on.
+        place in a bucket. A restored engine must have the same order from its first step on.
         """
         self._missed_first_backward = False
         if not isinstance(self._model, DistributedDataParallel):
@@ -133,8 +143,9 @@ class DdpEngine:
     def _wrapped(self) -> nn.Module:
         job = self._job
         bare = job.model
-        if self._is_compiled:
-            bare = compiled(bare, job.engine, job.mesh.device)
+        if self._compile != "eager":
+            is_repeatable = job.engine.deterministic or job.mesh.device.type == "cpu"
+            bare = compiled(bare, self._compile, is_repeatable)
         if job.axis.size == 1:
             return bare
         with warnings.catch_warnings():
@@ -143,7 +154,7 @@ class DdpEngine:
             model = DistributedDataParallel(
                 bare,
                 process_group=job.axis.group,
-                broadcast_buffers=False,  # batch norm is recomputed before anybody looks at it
+                broadcast_buffers=False,  # batch norm is recomputed before it is used
                 gradient_as_bucket_view=True,
             )
         if job.engine.gradients == "surviving" and self._mask.prunes:
@@ -174,7 +185,51 @@ class DdpEngine:
         return torch.autocast(self._job.mesh.device.type, dtype=dtype)
 
     def _silent_unless(self, is_last: bool) -> AbstractContextManager[None]:
-        """Gradients travel with the last micro-batch only."""
+        """Return a context in which gradients travel with the last micro-batch only."""
         if is_last or not isinstance(self._model, DistributedDataParallel):
             return nullcontext()
         return self._model.no_sync()
+
+
+class Latent:
+    """The weights behind a sparse training rule: the network computes with the rule's view of them.
+
+    Nothing here communicates: gradients are those of all ranks of the group already, so every rank
+    comes to the same weights.
+    """
+
+    def __init__(self, model: nn.Module, rule: Rule, names: tuple[str, ...]) -> None:
+        parameters = dict(model.named_parameters())
+        self._rule, self._weights = rule, {name: parameters[name] for name in names}
+
+    @contextmanager
+    def viewed(self) -> Iterator[None]:
+        """Give the model the rule's view of the weights, and take it back afterwards."""
+        weights = self._detached()
+        view = self._rule.view(weights)
+        if view is weights:
+            yield
+            return
+        saved = {name: weight.clone() for name, weight in weights.items()}
+        self._set(view)
+        yield
+        self._set(saved)
+
+    def gradients_(self) -> None:
+        """Turn the gradients of the view into those of the weights that are trained."""
+        gradients = {}
+        for name, weight in self._weights.items():
+            assert weight.grad is not None, name
+            gradients[name] = weight.grad
+        self._rule.gradients_(self._detached(), gradients)
+
+    def after_step_(self) -> None:
+        self._rule.after_step_(self._detached())
+
+    @torch.no_grad()
+    def _set(self, values: Mapping[str, Tensor]) -> None:
+        for name, weight in self._weights.items():
+            weight.copy_(values[name])
+
+    def _detached(self) -> dict[str, Tensor]:
+        return {name: weight.detach() for name, weight in self._weights.items()}

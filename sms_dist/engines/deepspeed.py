@@ -14,21 +14,17 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sms_dist.engines.base import Inputs, Job, Loss, make_optimizer, micro_batches
-from sms_dist.engines.deepspeed_config import deepspeed_config
-from sms_dist.engines.deepspeed_state import (
-    compute_with_masters_,
-    forget_first_step_,
-    masters,
-    scaler,
-)
 from sms_dist.engines.masked_gradients import hold_mask
-from sms_dist.engines.named_tensors import copy_, joined, part
-from sms_dist.engines.optimizer_state import (
+from sms_dist.engines.state import (
     check_restorable,
+    copy_,
+    deepspeed_scaler_state,
+    joined,
     optimizer_state,
+    part,
+    restore_deepspeed_scaler_,
     restore_optimizer_state_,
 )
-from sms_dist.engines.scaler_state import deepspeed_scaler_state, restore_deepspeed_scaler_
 from sms_dist.mesh.collectives import together
 
 if not torch.cuda.is_available():
@@ -49,8 +45,16 @@ for _module in (partition_parameters, partitioned_param_coordinator, stage3):
     _module.assert_ints_same_as_other_ranks = lambda ints: None
 
 
+# Attributes of DeepSpeed's optimizers with a flat master shard for each group of parameters.
+SHARDS = (
+    "single_partition_of_fp32_groups",  # ZeRO-1 and 2
+    "fp32_groups_flat_partition",  # ZeRO-1 in bf16 that adds gradients up in fp32
+    "fp32_partitioned_groups_flat",  # ZeRO-3
+)
+
+
 class GroupUnit:
-    """DeepSpeed's model-parallel unit: data parallel over my group, model parallel over me alone.
+    """DeepSpeed's model-parallel unit: data parallel over the group, model parallel over this rank.
 
     Without the latter, clipping would take the gradient's norm over the whole world, silently.
     """
@@ -81,6 +85,8 @@ class GroupUnit:
 
 
 class DeepSpeedEngine:
+    """Take a candidate's steps with DeepSpeed, its state spread over the group from ZeRO-1 on."""
+
     def __init__(self, job: Job) -> None:
         assert job.rule is None, "checked before anything starts"
         hold_mask(job.model, job.mask)
@@ -146,7 +152,7 @@ class DeepSpeedEngine:
         compute_with_masters_(engine.optimizer)
 
     def _model_state(self, held: list[Tensor]) -> dict[str, Tensor]:
-        """My share of the weights in fp32; and the buffers, which nobody shares."""
+        """Return this rank's share of the weights in fp32, and the buffers, which are whole."""
         shares = {str(i): master.detach() for i, master in enumerate(held)}
         return joined({"master": shares, "buffer": dict(self._engine.module.named_buffers())})
 
@@ -155,12 +161,12 @@ class DeepSpeedEngine:
         del self._engine
 
     def _as_computed(self, inputs: Inputs) -> Inputs:
-        """Numbers in the precision of the forward pass; tokens stay what they are."""
+        """Return numbers in the precision of the forward pass; tokens stay integers."""
         dtype = self._job.dtype
         return tuple(t.to(dtype) if t.is_floating_point() else t for t in inputs)
 
     def _masters_of_stage_0(self) -> dict[Tensor, Tensor]:
-        """Low-precision parameter -> fp32 master, where the optimizer keeps them as lists."""
+        """Return the fp32 master of each low-precision parameter; in fp32 there are none."""
         optimizer = self._engine.optimizer
         low, high = getattr(optimizer, "fp16_groups", []), getattr(optimizer, "fp32_groups", [])
         pairs = [zip(*groups, strict=True) for groups in zip(low, high, strict=True)]
@@ -169,8 +175,11 @@ class DeepSpeedEngine:
 
 @contextmanager
 def _barriers_inside(group: dist.ProcessGroup | None) -> Iterator[None]:
-    """While ZeRO-3 sets itself up it holds barriers over the world, which other groups may not
-    reach (a wave that is not full): keep them inside the group."""
+    """Keep DeepSpeed's barriers inside the group.
+
+    While ZeRO-3 sets itself up it holds barriers over the world, which other groups may never reach
+    (in a wave that is not full).
+    """
 
     def barrier(*args: Any, **options: Any) -> Any:
         return dist.barrier(group=group)
@@ -180,3 +189,84 @@ def _barriers_inside(group: dist.ProcessGroup | None) -> Iterator[None]:
         yield
     finally:
         deepspeed.comm.barrier = original
+
+
+def deepspeed_config(job: Job) -> dict[str, Any]:
+    """Return DeepSpeed's configuration, derived from ours; `engine.deepspeed` is merged over it."""
+    engine = job.engine
+    pieces = job.axis.size * engine.accumulation
+    config: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": max(1, job.batch_size // pieces),
+        "gradient_accumulation_steps": engine.accumulation,
+        "gradient_clipping": job.optimizer.clip_norm or 0.0,
+        "zero_allow_untested_optimizer": True,
+        "zero_optimization": {"stage": engine.zero_stage},
+        "steps_per_print": 2**31,
+    }
+    if engine.precision != "fp32":
+        config[engine.precision] = {"enabled": True}
+        config["data_types"] = {"buffer_dtype": engine.precision}
+    return merged(config, engine.deepspeed)
+
+
+def merged(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+    """Return `base` with `extra` over it, section by section."""
+    result = dict(base)
+    for key, value in extra.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def masters(optimizer: Any) -> list[Tensor]:
+    """Return the tensors that the optimizer steps on: this rank's shards, or whole parameters.
+
+    `optimizer` is that of DeepSpeed's engine; with ZeRO-0 in fp32 it is PyTorch's own. (DeepSpeed's
+    save_checkpoint and load_checkpoint hold barriers over the world, so they are not used.)
+    """
+    if getattr(optimizer, "swap_optimizer", False):
+        raise ValueError(
+            "engine.deepspeed.zero_optimization.offload_optimizer.device=nvme: what lies there "
+            "cannot be saved during training; use cpu or none"
+        )
+    for name in SHARDS:
+        if hasattr(optimizer, name):
+            return list(getattr(optimizer, name))
+    if hasattr(optimizer, "fp32_groups"):  # ZeRO-0 in low precision
+        return [master for group in optimizer.fp32_groups for master in group]
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def scaler(optimizer: Any) -> Any:
+    """Return the loss scaler, with its numbers as attributes; None if there is none."""
+    return getattr(optimizer, "loss_scaler", getattr(optimizer, "loss_scale_config", None))
+
+
+def forget_first_step_(optimizer: Any) -> None:
+    """Undo the step on zeros by which ZeRO-0 in low precision makes its memory.
+
+    It pulls the masters by weight decay, leaves that in their momentum, and counts as a step.
+    """
+    if hasattr(optimizer, "fp32_groups"):
+        optimizer.refresh_fp32_params()
+        optimizer.optimizer.state.clear()
+
+
+@torch.no_grad()
+def compute_with_masters_(optimizer: Any) -> None:
+    """Compute the parameters from the masters. Every rank of the group must call."""
+    if hasattr(optimizer, "update_lp_params"):  # ZeRO-1 and 2: each gathers the shards of all
+        optimizer.update_lp_params()
+    elif hasattr(optimizer, "fp32_partitioned_groups_flat"):
+        _compute_with_shards_(optimizer)
+    elif hasattr(optimizer, "fp32_groups"):
+        for low, high in zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True):
+            for parameter, master in zip(low, high, strict=True):
+                parameter.copy_(master)
+
+
+def _compute_with_shards_(optimizer: Any) -> None:
+    """Release whole parameters of ZeRO-3, so that the next forward pass gathers them anew."""
+    optimizer.checkpoint_event_prologue()
+    for group in range(len(optimizer.fp32_partitioned_groups_flat)):
+        optimizer._reassign_or_swap_out_partitioned_parameters(group)

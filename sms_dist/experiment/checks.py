@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from sms_dist import data
-from sms_dist.base.lookup import is_own_name, lookup, lookup_open, own
+from sms_dist.base.lookup import (
+    check_arguments,
+    guarded,
+    is_own_name,
+    lookup,
+    lookup_open,
+    own,
+)
 from sms_dist.config import Config
 from sms_dist.config.experiment import EngineConfig
-from sms_dist.engines import ENGINES
-from sms_dist.engines.compilable import shape_obstacle
-from sms_dist.engines.optimizers import OPTIMIZERS, optimizer_maker
+from sms_dist.engines import ENGINES, compile_obstacle
+from sms_dist.engines.optimizers import OPTIMIZERS, optimizer_maker, optimizer_settings
 from sms_dist.experiment.sizes import num_parameters, prunable_shapes
 from sms_dist.methods import recipe, starts_from_dense
-from sms_dist.methods.packs import obstacle
 from sms_dist.methods.phases import Phase, Recipe
 from sms_dist.pruning.allocation import ALLOCATIONS, num_kept
 from sms_dist.pruning.feasible import (
@@ -21,8 +26,15 @@ from sms_dist.pruning.feasible import (
     check_pruning,
     needs_shapes,
 )
-from sms_dist.schedules.learning_rate import RETRAINING, pretraining_rates
+from sms_dist.schedules.learning_rate import (
+    RETRAINING,
+    History,
+    Retraining,
+    pretraining_rates,
+    retraining_rates,
+)
 from sms_dist.soups.rules import rule
+from sms_dist.stacks import obstacle
 from sms_dist.tasks import COMPARABLE
 
 
@@ -56,15 +68,44 @@ def _check_names(config: Config, requested: tuple[Phase, ...]) -> None:
     lookup_open(ALLOCATIONS, config.pruning.allocation, "pruning.allocation")
     lookup_open({DEFAULT_SCORE: None}, config.pruning.score, "pruning.score")
     optimizer_maker(config.pretrain.optimizer)
-    if isinstance(config.data.augment, str):
-        own(config.data.augment, "data.augment")
-    if config.pretrain.loss is not None:
-        own(config.pretrain.loss, "pretrain.loss")
-        if config.pretrain.label_smoothing:
-            raise ValueError(
-                f"pretrain.label_smoothing={config.pretrain.label_smoothing} is for the task's own "
-                f"loss, not for pretrain.loss={config.pretrain.loss}; set it to 0.0"
-            )
+    _check_own_functions(config, requested)
+    if config.pretrain.loss is not None and config.pretrain.label_smoothing:
+        raise ValueError(
+            f"pretrain.label_smoothing={config.pretrain.label_smoothing} is for the task's own "
+            f"loss, not for pretrain.loss={config.pretrain.loss}; set it to 0.0"
+        )
+
+
+def _check_own_functions(config: Config, requested: tuple[Phase, ...]) -> None:
+    """People's own functions are there, and take what they will be called with."""
+    from torch import ones
+    from torch.nn import Parameter
+
+    task = data.described(config.data).task
+    calls: dict[tuple[str, object], str] = {
+        ("data.augment", config.data.augment): "image, mask" if task == "segmentation" else "image",
+        ("pretrain.loss", config.pretrain.loss): "outputs, targets",
+        ("pruning.score", config.pruning.score): "weights",
+        ("pruning.allocation", config.pruning.allocation): "layers, num_kept",
+        ("soup.score", config.soup.score): "metrics",
+        **{("soup.rule", phase.rule): "scores, score_of" for phase in requested},
+    }
+    without_table = ("data.augment", "pretrain.loss")
+    for (field, name), arguments in calls.items():
+        if isinstance(name, str) and (is_own_name(name) or field in without_table):
+            given = own(name, field)
+            function = guarded(given, name, field)() if isinstance(given, type) else given
+            check_arguments(function, arguments, name, field)
+    # These are tried on what any of them has to take.
+    if is_own_name(config.pretrain.optimizer):
+        make = optimizer_maker(config.pretrain.optimizer)
+        make([Parameter(ones(2, 2))], optimizer_settings(config.pretrain))
+    if is_own_name(name := config.pruning.score):
+        shapes = prunable_shapes(config, data.described(config.data))
+        score = guarded(own(name, "pruning.score"), name, "pruning.score")
+        score({layer: ones(shape) for layer, shape in shapes.items()})
+    for schedule in filter(is_own_name, {*_schedules(requested), config.retrain.schedule}):
+        retraining_rates(schedule, Retraining(History((0.1, 0.05), 1), 1), 2, warmup=0.0)
 
 
 def _check_history(config: Config, requested: tuple[Phase, ...]) -> None:
@@ -84,7 +125,7 @@ def _check_history(config: Config, requested: tuple[Phase, ...]) -> None:
 
 
 def _check_engine(config: Config, requested: tuple[Phase, ...]) -> None:
-    """What DeepSpeed cannot train is refused, and packs that cannot be made."""
+    """DeepSpeed can train the method, and candidates can form stacks if that is asked for."""
     engine = config.engine
     if engine.name == "deepspeed" and engine.precision == "fp16" and engine.zero_stage == 0:
         raise ValueError(
@@ -105,7 +146,7 @@ def _check_engine(config: Config, requested: tuple[Phase, ...]) -> None:
     if engine.compile != "eager":
         _check_compile(config)
     if engine.name == "packed":
-        _check_packing(engine, requested)
+        _check_stacks(engine, requested)
     if engine.name == "deepspeed" and not all(phase.has_fixed_mask for phase in requested):
         raise ValueError(
             f"engine.name={engine.name}: method.name={config.method.name} changes the "
@@ -120,12 +161,12 @@ def _check_compile(config: Config) -> None:
             f"engine.compile={engine.compile}: engine.name={engine.name} takes its steps in its "
             "own way; use eager, or engine.name=ddp"
         )
-    reason = shape_obstacle(data.described(config.data).task)
-    if reason and engine.compile != "auto":  # which finds that nothing can be won
+    reason = compile_obstacle(data.described(config.data).task)
+    if reason:
         raise ValueError(f"engine.compile={engine.compile}: {reason}; use eager")
 
 
-def _check_packing(engine: EngineConfig, requested: tuple[Phase, ...]) -> None:
+def _check_stacks(engine: EngineConfig, requested: tuple[Phase, ...]) -> None:
     if engine.ranks_per_candidate > 1:
         raise ValueError(
             "engine.name=packed trains several candidates on one rank, and "
@@ -200,9 +241,7 @@ def _check_pattern(config: Config, requested: tuple[Phase, ...]) -> None:
 def _check_measures(config: Config) -> None:
     """What is asked to be measured can be, for this task."""
     task = data.described(config.data).task
-    if is_own_name(config.soup.score):
-        own(str(config.soup.score), "soup.score")
-    elif config.soup.score is not None:
+    if config.soup.score is not None and not is_own_name(config.soup.score):
         lookup(dict.fromkeys(COMPARABLE.get(task, ())), config.soup.score, "soup.score")
     if config.data.corruptions is not None and task != "classification":
         raise ValueError(

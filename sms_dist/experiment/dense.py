@@ -8,7 +8,6 @@ from functools import partial
 import torch
 
 from sms_dist.experiment.damaged import tell_damaged
-from sms_dist.experiment.keeping import DENSE, keeper
 from sms_dist.mesh.collectives import from_first, together
 from sms_dist.run import store
 from sms_dist.run.journal import DenseEvent
@@ -17,10 +16,12 @@ from sms_dist.run.paths import HISTORY, KEPT, METRICS, WEIGHTS
 from sms_dist.run.recovery import forget
 from sms_dist.run.schema import DenseMetrics
 from sms_dist.schedules.learning_rate import History
+from sms_dist.training.checkpoints import checkpointer
 from sms_dist.training.context import Context, State
-from sms_dist.training.dense_file import load_dense
+from sms_dist.training.dense import load_dense, pretrain
 from sms_dist.training.evaluation import measured
-from sms_dist.training.pretrain import pretrain
+
+DENSE = "dense"  # the folder of its checkpoints
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def _made(context: Context, log: Logbook) -> DenseModel:
     if recipe.pretrain.from_ is None:
         num_steps = context.loaders.train.num_steps
         watcher = log.watcher("dense", recipe.dense_epochs, num_steps, speaks=log.is_main)
-        dense = pretrain(context, watcher, partial(keeper, context, log.paths, DENSE))
+        dense = pretrain(context, watcher, partial(checkpointer, context, log.paths, DENSE))
         watcher.close()
     else:
         watcher = None

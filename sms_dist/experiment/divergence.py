@@ -1,7 +1,7 @@
-"""What becomes of candidates that diverge: dropped, retried with other seeds, the end of the run.
+"""Candidates that diverge: they are dropped, retried with other seeds, or they end the run.
 
-A candidate on disk never changes. What is rejected is told first, all candidates of a judgement in
-one folder, and then removed: a start that was killed in between finds the judgement and obeys it.
+A candidate on disk never changes. All candidates that a judgement rejects are first recorded in one
+folder, and then removed: a start after a kill in between finds the record and removes them.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from sms_dist.run.journal import DivergenceEvent
 from sms_dist.run.logbook import Logbook
 from sms_dist.run.paths import METRICS, RunPaths
 from sms_dist.run.schema import Attempt, CandidateMetrics, Divergence, Rejected
-from sms_dist.soups.outliers import far
+from sms_dist.soups.alarm import outliers
 from sms_dist.training.context import Context
 from sms_dist.training.retrain import Retrained, Start
 
-Attempts = Sequence[Attempt]  # of a candidate, those that were rejected
+Attempts = Sequence[Attempt]  # the rejected ones of a candidate
 
 
 def nth_attempt(candidate: Candidate, attempts: Attempts) -> Candidate:
-    """The candidate after so many attempts: another seed, which follows from its own."""
+    """Return the candidate with another seed if there were attempts; it follows from its own."""
     if not attempts:
         return candidate
     seed = stream(candidate.seed, "retry", len(attempts)).key >> 32  # exact in any JSON reader
@@ -50,7 +50,7 @@ def reason_of(start: Start | None, result: Retrained) -> Divergence:
 
 
 def is_rejected(policy: CandidatesConfig, record: CandidateMetrics) -> bool:
-    """Has it diverged, and may it be tried again? The same on all ranks that know the record."""
+    """Return True if a candidate has diverged and may be tried again."""
     if policy.on_divergence != "retry" or not _is_new(record):
         return False
     return record.num_attempts < policy.retries
@@ -59,22 +59,21 @@ def is_rejected(policy: CandidatesConfig, record: CandidateMetrics) -> bool:
 def judged(
     policy: CandidatesConfig, records: Mapping[int, CandidateMetrics]
 ) -> dict[int, CandidateMetrics]:
-    """Return the records of a phase, in which those far from candidates retrained alike diverged
-    too."""
-    found = dict(records)
+    """Return the records of a phase, where outliers among those retrained alike diverged too."""
+    result = dict(records)
     if policy.far is None:
-        return found
+        return result
     for alike in _retrained_alike(records):
         losses = {i: epochs[-1].loss for i in alike if (epochs := records[i].epochs)}
-        for i, median in far(losses, policy.far).items():
+        for i, median in outliers(losses, policy.far).items():
             divergence = Divergence(kind="far", loss=losses[i], median=median)
             update = {"diverged": True, "divergence": divergence}
-            found[i] = records[i].model_copy(update=update)
-    return found
+            result[i] = records[i].model_copy(update=update)
+    return result
 
 
 def _retrained_alike(records: Mapping[int, CandidateMetrics]) -> Iterable[list[int]]:
-    """Finite candidates with the same retraining: those that differ on purpose may be far apart."""
+    """Yield groups of finite candidates with the same retraining: others may differ on purpose."""
     groups: dict[RetrainConfig | None, list[int]] = {}
     for i, record in records.items():
         if not record.diverged:
@@ -83,46 +82,46 @@ def _retrained_alike(records: Mapping[int, CandidateMetrics]) -> Iterable[list[i
 
 
 def failures(context: Context, log: Logbook, phase: Phase) -> dict[int, Attempts]:
-    """The attempts that earlier starts rejected, by candidate; these make place for others.
+    """Return the attempts that earlier starts rejected, by candidate, and remove their candidates.
 
     Every rank must call.
     """
     mesh, policy = context.mesh, context.config.candidates
-    found = from_first(lambda: _rejected(policy, log.paths, phase), mesh.world, mesh.device)
-    return {int(i): tuple(map(Attempt.model_validate, each)) for i, each in found.items()}
+    rejected = from_first(lambda: _rejected(policy, log.paths, phase), mesh.world, mesh.device)
+    return {int(i): tuple(map(Attempt.model_validate, each)) for i, each in rejected.items()}
 
 
 def _rejected(
     policy: CandidatesConfig, paths: RunPaths, phase: Phase
 ) -> dict[str, list[dict[str, Any]]]:
     """Return the attempts as JSON."""
-    k, found = phase.index, _recorded(paths.rejected(phase.index))
+    k, recorded = phase.index, _recorded(paths.rejected(phase.index))
     for folder, i in [(paths.candidate(k, c.index), c.index) for c in phase.candidates]:
         if not store.is_complete(folder):
             continue
         record = store.load_record(folder, METRICS, CandidateMetrics)
-        if len(found.get(i, ())) > record.num_attempts:
+        if len(recorded.get(i, ())) > record.num_attempts:
             store.discard(folder)  # the start that rejected it was killed
         elif is_rejected(policy, record):  # stored under another policy
             reject(paths, k, [record])
-            found[i] = attempts_with(record)
-    return {str(i): [attempt.as_json() for attempt in each] for i, each in found.items()}
+            recorded[i] = attempts_with(record)
+    return {str(i): [attempt.as_json() for attempt in each] for i, each in recorded.items()}
 
 
 def _recorded(folder: Path) -> dict[int, Attempts]:
     """Return each candidate's last rejected attempt and those before it."""
-    found: dict[int, Attempts] = {}
+    recorded: dict[int, Attempts] = {}
     for judgement in folder.glob("candidate_*"):  # not what a crashed save left: names with a dot
         for record in store.load_record(judgement, METRICS, Rejected).root:
             i, attempts = record.index, attempts_with(record)
-            found[i] = max(found.get(i, ()), attempts, key=len)
-    return found
+            recorded[i] = max(recorded.get(i, ()), attempts, key=len)
+    return recorded
 
 
-def reject_far(
+def reject_retryable(
     context: Context, log: Logbook, phase: Phase, records: Mapping[int, CandidateMetrics]
 ) -> dict[int, Attempts]:
-    """Reject those that diverged and may be tried again: their attempts up to now.
+    """Reject the candidates that diverged and may be tried again; return their attempts up to now.
 
     Every rank must call, with the records of all candidates.
     """
@@ -135,7 +134,7 @@ def reject_far(
 
 
 def reject(paths: RunPaths, phase: int, records: Sequence[CandidateMetrics]) -> None:
-    """Record attempts, of all of them or none, and remove what is stored. One rank calls."""
+    """Record the attempts, all of them or none, and remove what is stored. One rank calls."""
     name = f"candidate_{records[0].index}_attempt_{records[0].num_attempts}"
     documents = [record.as_json() for record in records]
     store.save(paths.rejected(phase) / name, {}, {METRICS: documents})
@@ -148,7 +147,7 @@ def reject(paths: RunPaths, phase: int, records: Sequence[CandidateMetrics]) -> 
 def conclude(
     context: Context, log: Logbook, phase: Phase, records: Mapping[int, CandidateMetrics]
 ) -> None:
-    """Write to the journal who diverged, and stop where that is the policy: a ValueError."""
+    """Write to the journal which candidates diverged; ValueError if the policy is to stop."""
     is_stopping = context.config.candidates.on_divergence == "stop"
     final = [record for record in records.values() if _is_new(record)]
     for i, record in records.items():
@@ -170,17 +169,17 @@ def conclude(
 
 
 def _is_new(record: CandidateMetrics) -> bool:
-    """Whether it diverged in this phase, not in one before."""
+    """Return True if a candidate diverged in this phase, not in an earlier one."""
     return record.diverged and record.divergence is not None and record.divergence.kind != "earlier"
 
 
 def _complaint(phase: Phase, records: Sequence[CandidateMetrics]) -> str:
-    who = ", and ".join(
+    text = ", and ".join(
         f"candidate {each.index} (seed {each.seed}) diverged: {each.divergence.reason}"
         for each in records
         if each.divergence is not None
     )
     return (
-        f"phase {phase.index}: {who}; start again with candidates.on_divergence=drop or retry to "
+        f"phase {phase.index}: {text}; start again with candidates.on_divergence=drop or retry to "
         "go on, or in another run folder with a lower retrain.learning_rate"
     )

@@ -8,11 +8,10 @@ from __future__ import annotations
 from sms_dist.base.files import json_text, write_text
 from sms_dist.config.compare import flatten
 from sms_dist.experiment.candidates import retrained
-from sms_dist.experiment.compiling import choose_compiling
 from sms_dist.experiment.corruptions import measure_corrupted
 from sms_dist.experiment.dense import DenseModel, dense_model
 from sms_dist.experiment.soup import is_stored, soup, stored_soup
-from sms_dist.experiment.start import Standing, common_start, own_start
+from sms_dist.experiment.start import PhaseState, common_start, own_start
 from sms_dist.methods.phases import Candidate, Phase
 from sms_dist.pruning.mask import full_mask
 from sms_dist.run.journal import DoneEvent
@@ -24,16 +23,15 @@ from sms_dist.training.retrain import Start
 
 
 def run(context: Context, log: Logbook) -> Summary:
-    """Run the experiment, or what is left of it after earlier starts; its summary.
+    """Run the experiment, or the rest of it after earlier starts, and return its summary.
 
     Every rank must call. Between two soups the groups do not wait for each other.
     """
-    context = choose_compiling(context, log)
     dense = dense_model(context, log)
-    standing = Standing(dense.state, full_mask(dense.state, context.prunable))
+    last = PhaseState(dense.state, full_mask(dense.state, context.prunable))
     done: list[PhaseMetrics] = []
     for phase in context.recipe.phases:
-        standing, record = _phase(context, log, phase, standing, dense, done)
+        last, record = _phase(context, log, phase, last, dense, done)
         done.append(record)
     return _finish(context, log, _summary(context, log, dense.metrics.brief(), done))
 
@@ -42,11 +40,12 @@ def _phase(
     context: Context,
     log: Logbook,
     phase: Phase,
-    standing: Standing,
+    last: PhaseState,
     dense: DenseModel,
     earlier: list[PhaseMetrics],
-) -> tuple[Standing, PhaseMetrics]:
-    common = common_start(context, phase, standing, dense)
+) -> tuple[PhaseState, PhaseMetrics]:
+    """Prune, retrain the candidates, merge them; or read the soup that is stored already."""
+    common = common_start(context, phase, last, dense)
     if is_stored(context, log, phase):
         return stored_soup(context, log, phase, common.mask)
 

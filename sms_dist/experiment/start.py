@@ -1,4 +1,5 @@
-"""Where the candidates of a phase start: a pure function of weights, found by each rank alone."""
+"""The start of a phase's candidates: the last soup, pruned. Each rank finds it alone, since it is a
+pure function of weights."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ from dataclasses import dataclass, replace
 
 from sms_dist.experiment.dense import DenseModel
 from sms_dist.methods.phases import Candidate, Phase
+from sms_dist.pruning.feasible import FILTERS
+from sms_dist.pruning.filters import companions
 from sms_dist.pruning.mask import Mask, apply_, full_mask
 from sms_dist.pruning.patterns import tighten
 from sms_dist.run import store
@@ -15,68 +18,79 @@ from sms_dist.run.paths import MASK, METRICS, WEIGHTS
 from sms_dist.run.schema import PhaseMetrics
 from sms_dist.schedules.learning_rate import relative_distance
 from sms_dist.training.context import Context, State
-from sms_dist.training.mixer import packing_of
 from sms_dist.training.retrain import Start
-from sms_dist.training.settle import held_with
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What the last phase leaves: a soup and its mask; under a sparse training rule that goes on,
-    the dense weights behind the soup."""
+class PhaseState:
+    """The weights and mask that a phase ends with: its soup, or the dense weights behind it if a
+    sparse training rule goes on with them."""
 
     state: State
     mask: Mask
 
 
-def common_start(context: Context, phase: Phase, standing: Standing, dense: DenseModel) -> Start:
-    """The start that all candidates share, unless each goes on from its own weights."""
+def common_start(context: Context, phase: Phase, last: PhaseState, dense: DenseModel) -> Start:
+    """Return the start that all candidates share, unless each goes on from its own weights."""
     if not phase.has_fixed_mask:  # the rule does the pruning
-        mask = full_mask(standing.state, context.prunable)
-        return Start(phase, standing.state, mask, mask, dense.history, distance=1.0)
-    state = standing.state
+        mask = full_mask(last.state, context.prunable)
+        return Start(phase, last.state, mask, mask, dense.history, distance=1.0)
+    state = last.state
     if phase.begin == "rewind":
         assert dense.kept is not None
         state = dense.kept
-    start = _pruned(context, phase, state, standing, dense)
+    start = _pruned(context, phase, state, last, dense)
     if phase.has_own_masks:
         return start
-    # Found here, before groups go their own ways: in the end all of them would wait for it.
-    return replace(start, packing=packing_of(context, start.mask))
+    # Made here, before groups go their own ways: in the end all of them would wait for it.
+    return replace(start, vector=context.surviving_vector(start.mask))
 
 
 def own_start(
     context: Context, log: Logbook, phase: Phase, candidate: Candidate, dense: DenseModel
 ) -> Start | None:
-    """Where the candidate of the same index got to in the last phase; None if it diverged."""
+    """Return the end of the candidate of the same index in the last phase, pruned; None if it
+    diverged."""
     before = log.paths.candidate(phase.index - 1, candidate.index)
-    # Not what is stored of it: that it was far from the others was seen later.
+    # Not the candidate's own record, which was stored before it was compared with the others.
     last = store.load_record(log.paths.soup(phase.index - 1), METRICS, PhaseMetrics)
-    known = last.candidate(candidate.index)
-    if known is not None and known.diverged:
+    record = last.candidate(candidate.index)
+    if record is not None and record.diverged:
         return None
     # While all had one mask, it is stored with their soup only.
     folder = before if (before / MASK).is_file() else log.paths.soup(phase.index - 1)
     state = context.on_device(store.load_tensors(before, WEIGHTS))
     mask = context.on_device(store.load_tensors(folder, MASK))
-    standing = Standing(state, {name: mask[name] for name in context.prunable})
-    return _pruned(context, phase, state, standing, dense)
+    own = PhaseState(state, {name: mask[name] for name in context.prunable})
+    return _pruned(context, phase, state, own, dense)
 
 
-def _pruned(
-    context: Context, phase: Phase, state: State, standing: Standing, dense: DenseModel
-) -> Start:
-    """The weights `state`, cut down to the phase's sparsity by the magnitudes of `standing`."""
+def pruned(context: Context, phase: Phase, last: PhaseState) -> Mask:
+    """Return the mask of the phase's sparsity, by the weights and within the mask of `last`."""
     assert phase.sparsity is not None
     pruning = context.config.pruning
-    mask = tighten(
-        standing.state,
-        standing.mask,
+    return tighten(
+        last.state,
+        last.mask,
         phase.sparsity,
         pruning.pattern,
         pruning.allocation,
         pruning.score,
     )
+
+
+def held_with(context: Context, mask: Mask) -> Mask:
+    """Return the mask, and the biases and norms that are zero with it if filters are pruned."""
+    if context.config.pruning.pattern != FILTERS:
+        return mask
+    return companions(context.new_model(), mask)
+
+
+def _pruned(
+    context: Context, phase: Phase, state: State, last: PhaseState, dense: DenseModel
+) -> Start:
+    """Return the weights `state`, pruned by the scores of the weights of `last`."""
+    mask = pruned(context, phase, last)
     distance = _distance(context, state, mask, phase.fraction)
     weights = {name: tensor.clone() for name, tensor in state.items()}
     held = held_with(context, mask)
@@ -85,7 +99,7 @@ def _pruned(
 
 
 def _distance(context: Context, state: State, mask: Mask, fraction: float) -> float:
-    """How far pruning moves the parameters, relative to their norm (ALLR)."""
+    """Return how far pruning moves the parameters, relative to their norm (ALLR)."""
     norm = sum(float(state[name].double().square().sum()) for name in context.parameters)
     removed = sum(float(state[n][~kept].double().square().sum()) for n, kept in mask.items())
     return relative_distance(math.sqrt(norm), math.sqrt(removed), fraction)

@@ -177,7 +177,7 @@ def differences(everyone: Sequence[Mapping[str, str]], hosts: Sequence[str]) -> 
 
 
 def _difference(name: str, ranks_of: Mapping[str, list[int]], hosts: Sequence[str]) -> str:
-    parts = []
+    parts: list[str] = []
     for value, ranks in sorted(ranks_of.items(), key=lambda item: (-len(item[1]), item[1])):
         where = f" on {hosts_text([hosts[rank] for rank in ranks])}" if parts else ""
         short = value if len(value) <= MAX_VALUE else value[: MAX_VALUE - 3] + "..."

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 from pydantic import ValidationError, create_model
 
-from sms_dist.base.lookup import lookup_open, nearest
+from sms_dist.base.lookup import guarded, lookup_open, nearest
 from sms_dist.config import Config
 from sms_dist.config.section import Section
 from sms_dist.methods.after_training import (
@@ -136,7 +136,7 @@ def _own_method(given: Callable[..., Any]) -> Callable[[Config], Recipe]:
             inspect.signature(given).bind(config, **config.method.keys)
         except TypeError as error:
             raise ValueError(f"method.name={config.method.name}: {error}") from None
-        made = given(config, **config.method.keys)
+        made = guarded(given, config.method.name, "method.name")(config, **config.method.keys)
         if isinstance(made, Recipe):
             return made
         if not isinstance(made, Sequence) or not all(isinstance(each, Phase) for each in made):

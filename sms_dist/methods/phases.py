@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from sms_dist.config import Config, PretrainConfig, RetrainConfig
 from sms_dist.schedules.sparsity import fraction_per_phase, geometric
+from sms_dist.sparse_rules import rule_class
 
 Begin = Literal["soup", "own", "rewind"]
 FIXED_MASK = "fixed_mask"  # no sparse training rule: what is pruned stays pruned
@@ -62,6 +63,11 @@ class Phase:
     def has_own_masks(self) -> bool:
         """True where candidates may end with masks that differ."""
         return self.begin == "own" or not self.has_fixed_mask
+
+    @property
+    def keeps_latent(self) -> bool:
+        """Do the dense weights behind the candidates go on, instead of the pruned ones?"""
+        return not self.has_fixed_mask and rule_class(self.training.rule).keeps_latent
 
 
 @dataclass(frozen=True)

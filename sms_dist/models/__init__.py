@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from sms_dist.base.lookup import lookup_open
+from sms_dist.base.lookup import guarded, lookup_open
 from sms_dist.base.randomness import stream
 from sms_dist.config import ModelConfig
 from sms_dist.models import weights
@@ -89,7 +90,7 @@ def _checked(
     if name.startswith(PREFIX):
         family = timm_family(name)
     else:
-        family = lookup_open(MODELS, name, "model.name", _own_family)
+        family = lookup_open(MODELS, name, "model.name", partial(_own_family, name))
     problem = None
     if not family.does(task):
         problem = f"is for {family.task}, data.name={data_name} is for {task}"
@@ -107,6 +108,7 @@ def _checked(
     return family
 
 
-def _own_family(function: Callable[..., Any]) -> ModelFamily:
+def _own_family(name: str, function: Callable[..., Any]) -> ModelFamily:
     """Return the family of a user's own model: for any inputs, and the task that it may name."""
-    return ModelFamily(function, input_shape=None, task=getattr(function, "task", None))
+    build = guarded(function, name, "model.name")
+    return ModelFamily(build, input_shape=None, task=getattr(function, "task", None))

@@ -135,7 +135,7 @@ def _pass(layers: Sequence[Layer], masks: Sequence[Array], low: int, high: int) 
     """Write what is in the bracket or above it to the masks, and yield what is in it."""
     all_keys, all_inside = np.empty(_HOST_CHUNK, np.int32), np.empty(_HOST_CHUNK, np.bool_)
     # Keys above the first are in the bracket or above it, those above the second are above it.
-    limits = {
+    limits: dict[int, tuple[Any, Any]] = {
         2: (np.int16(low - 1), np.int16(high)),
         4: (np.int32((low << 16) - 1), np.int32(high << 16 | 0xFFFF)),
     }

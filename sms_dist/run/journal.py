@@ -141,16 +141,6 @@ class PackingEvent(Event):
     message: str
 
 
-class CompileEvent(Event):
-    """A trial has decided how the model is compiled."""
-
-    event: Literal["compile"] = "compile"
-    compile: str
-    steps: dict[str, float]  # seconds, by mode
-    first: dict[str, float]
-    message: str
-
-
 class OodEvent(Event):
     """A model was measured on corrupted samples."""
 

@@ -22,8 +22,7 @@ class RunPaths:
         self.config = root / "config.yaml"
         self.environment = root / "environment.json"
         self.plan = root / "plan.json"
-        # Decisions of trials that decide bits: how to pack candidates, how to compile models.
-        self.packing, self.compile = root / "packing.json", root / "compile.json"
+        self.packing = root / "packing.json"  # how candidates are stacked: results depend on it
         self.journal = root / "journal.jsonl"
         self.summary = root / "summary.json"
         self.tensorboard = root / "tensorboard"

@@ -364,12 +364,6 @@ class PackingFile(Section):
     packing: Literal["vmap", "loop"] | None = None
 
 
-class CompileFile(Section):
-    """compile.json, which decides bits too."""
-
-    compile: Literal["eager", "default", "reduce-overhead"]
-
-
 class Start(Record):
     """The environment of one start, in environment.json; unknown keys stay."""
 

@@ -1,4 +1,4 @@
-"""How far the candidates of a phase are from each other: their weights, or their masks."""
+"""The distance between the candidates of a phase: of weights, of masks, and on the loss surface."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from sms_dist.soups.rules import Oracle, average
+
+SEGMENT_POINTS = (0.25, 0.5, 0.75)  # where the loss is measured between two candidates
 _CHUNK = 1 << 20  # weights looked at together: bounds the extra memory
 
 
 def gram(candidates: Tensor) -> Tensor:
-    """Inner products [m, m] of candidates [m, n], float64; those of slices add up to the whole."""
+    """Return the inner products [m, m] of candidates [m, n], float64.
+
+    Those of slices of the candidates add up to those of the whole.
+    """
     m = len(candidates)
     products = torch.zeros(m, m, dtype=torch.float64, device=candidates.device)
     for some in torch.split(candidates, _CHUNK, dim=1):
@@ -23,9 +29,10 @@ def gram(candidates: Tensor) -> Tensor:
 
 
 def distances(gram: Tensor) -> dict[str, float]:
-    """Pairwise L2 distance and angle (degrees): mean and largest; distance to the barycentre: mean.
+    """Return mean and largest L2 distance and angle (degrees) of pairs of candidates, and the mean
+    distance of a candidate to the barycentre.
 
-    l2_relative is the mean distance of pairs in units of their (geometric mean) norm. Of a single
+    `l2_relative` is the mean distance of pairs in units of their (geometric mean) norm. For one
     candidate all are zero.
     """
     m = gram.shape[0]
@@ -46,8 +53,8 @@ def distances(gram: Tensor) -> dict[str, float]:
 
 
 def mask_overlap(masks: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
-    """How alike masks are: the weights that two of them keep over those that either keeps, mean and
-    smallest; and the sparsity of what any of them keeps, which is that of their average."""
+    """Return mean and smallest intersection over union of what two masks keep, and the sparsity of
+    what any of them keeps, which is the sparsity of the candidates' average."""
     shares = [_shared(first, second) for first, second in combinations(masks, 2)] or [1.0]
     return {
         "iou_mean": sum(shares) / len(shares),
@@ -57,14 +64,27 @@ def mask_overlap(masks: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
 
 
 def union_sparsity(masks: Sequence[Mapping[str, Tensor]]) -> float:
-    """The fraction of the weights that no mask keeps."""
+    """Return the fraction of the weights that no mask keeps."""
     kept = {name: torch.stack([mask[name] for mask in masks]).any(0) for name in masks[0]}
     num_kept = sum(int(union.sum()) for union in kept.values())
     return 1 - num_kept / sum(union.numel() for union in kept.values())
 
 
+def loss_barrier(oracle: Oracle, num: int) -> float:
+    """Return the largest excess of the validation loss on a segment between two of `num` candidates
+    over the line between their own losses; at least 0. Every rank must call."""
+    ends = [oracle.loss(average([i], num)) for i in range(num)]
+    excess = 0.0
+    for i, j in combinations(range(num), 2):
+        for t in SEGMENT_POINTS:
+            point = [0.0] * num
+            point[i], point[j] = 1 - t, t
+            excess = max(excess, oracle.loss(point) - (1 - t) * ends[i] - t * ends[j])
+    return excess
+
+
 def _shared(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> float:
-    """Intersection over union; two masks that keep nothing are equal."""
+    """Return the intersection over union; two masks that keep nothing are equal."""
     both = sum(int((first[name] & second[name]).sum()) for name in first)
     either = sum(int((first[name] | second[name]).sum()) for name in first)
     return both / either if either else 1.0

@@ -5,28 +5,33 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
-from sms_dist.base.lookup import lookup_open
+from sms_dist.base.lookup import guarded, lookup_open
 
 Coefficients = list[float]  # of each candidate; none is negative, they add up to 1
 
 
 class Oracle(Protocol):
-    """What a rule may ask about soups that are not made yet."""
+    """Measures soups that are not made yet, for the rules that ask."""
 
     def score(self, coefficients: Coefficients) -> float:
-        """On validation samples: the larger the better."""
+        """Return the score of a soup on validation samples: the larger the better."""
+        ...
+
+    def loss(self, coefficients: Coefficients) -> float:
+        """Return the loss of a soup on validation samples."""
         ...
 
     def objective(self, coefficients: Coefficients) -> tuple[float, list[float]]:
-        """What a learned rule makes small, and its derivative by each coefficient."""
+        """Return what a learned rule makes small, and its derivative by each coefficient."""
         ...
 
 
 @dataclass(frozen=True)
 class Descent:
-    """How learned rules descend: Adam's steps on the coefficients and their learning rate."""
+    """Adam's steps on the coefficients and their learning rate, for learned rules."""
 
     steps: int = 30
     learning_rate: float = 0.1
@@ -43,25 +48,27 @@ class Rule:
     needs_several: bool = False  # with a single candidate there is nothing to choose
     needs_validation: bool = True
     needs_teacher: bool = False  # its objective compares with the dense model
+    is_own: bool = False  # a function of somebody's own
 
 
-def average(members: Sequence[int], num: int) -> Coefficients:
-    """Equal coefficients for the given candidates, zero for the others."""
-    return [1 / len(members) if i in members else 0.0 for i in range(num)]
+def average(chosen: Sequence[int], num: int) -> Coefficients:
+    """Return equal coefficients for the chosen candidates, zero for the others."""
+    return [1 / len(chosen) if i in chosen else 0.0 for i in range(num)]
 
 
 def uniform(scores: Sequence[float], oracle: Oracle, descent: Descent) -> Coefficients:
-    """The mean of all candidates."""
+    """Return the coefficients of the mean of all candidates."""
     return average(range(len(scores)), len(scores))
 
 
 def best(scores: Sequence[float], oracle: Oracle, descent: Descent) -> Coefficients:
-    """The best candidate alone; ties go to the lower index."""
+    """Return the coefficients of the best candidate alone; ties go to the lower index."""
     return average([max(range(len(scores)), key=lambda i: scores[i])], len(scores))
 
 
 def greedy(scores: Sequence[float], oracle: Oracle, descent: Descent) -> Coefficients:
-    """From the best candidate down, each joins if the soup with it scores at least as well."""
+    """Return the mean of those that help: from the best candidate down, each joins if the soup with
+    it scores at least as well (Wortsman et al., 2022)."""
     order = sorted(range(len(scores)), key=lambda i: -scores[i])  # stable: ties by lower index
     chosen, highest = order[:1], scores[order[0]]
     for candidate in order[1:]:
@@ -72,10 +79,10 @@ def greedy(scores: Sequence[float], oracle: Oracle, descent: Descent) -> Coeffic
 
 
 def learned(scores: Sequence[float], oracle: Oracle, descent: Descent) -> Coefficients:
-    """The lowest objective that a descent from the mean on comes across (Wortsman et al., 2022).
+    """Return the coefficients of the lowest objective on a descent from the mean.
 
-    Adam moves one number per candidate, whose softmax are the coefficients. The mean itself is
-    among those compared: the result is never worse.
+    Adam moves one number per candidate; their softmax are the coefficients (Wortsman et al., 2022).
+    The mean itself is among those compared: the result is never worse.
     """
     import torch  # here, because a configuration is checked against the table below without it
 
@@ -112,21 +119,22 @@ def rule(name: str) -> Rule:
     that returns the score of the soup with given coefficients; it returns the coefficients. Its
     attribute `needs_validation = False` says that it looks at neither.
     """
-    return lookup_open(RULES, name, "soup.rule", _own_rule)
+    return lookup_open(RULES, name, "soup.rule", partial(_own_rule, name))
 
 
-def _own_rule(given: Callable[..., Any]) -> Rule:
-    function = given() if isinstance(given, type) else given
+def _own_rule(name: str, given: Callable[..., Any]) -> Rule:
+    made = guarded(given, name, "soup.rule")() if isinstance(given, type) else given
+    function = guarded(made, name, "soup.rule")
 
     def choose(scores: Sequence[float], oracle: Oracle, descent: Descent) -> Coefficients:
         coefficients = [float(value) for value in function(list(scores), oracle.score)]
         is_convex = min(coefficients, default=-1.0) >= 0 and abs(sum(coefficients) - 1) < 1e-6
         if len(coefficients) != len(scores) or not is_convex:
             raise ValueError(
-                f"soup.rule: {getattr(given, '__name__', given)} returned {coefficients} for "
+                f"soup.rule={name} returned {coefficients} for "
                 f"{len(scores)} candidates; return a coefficient for each, none of them negative, "
                 "that add up to 1"
             )
         return coefficients
 
-    return Rule(choose, needs_validation=getattr(given, "needs_validation", True))
+    return Rule(choose, needs_validation=getattr(given, "needs_validation", True), is_own=True)

@@ -35,8 +35,8 @@ from sms_dist.run.store import is_complete
 from sms_dist.start.rank import report_exceptions, stop_on_signals
 from sms_dist.start.screen import Screen
 from sms_dist.training.context import Context, set_up
-from sms_dist.training.dense_file import load_dense
-from sms_dist.training.rates import known_history
+from sms_dist.training.dense import load_dense
+from sms_dist.training.retrain import known_history
 
 
 def _check_dense(context: Context, paths: RunPaths) -> None:

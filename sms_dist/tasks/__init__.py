@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sms_dist.base.lookup import own
+from sms_dist.base.lookup import guarded, own
 
 if TYPE_CHECKING:  # the names of scores are looked up without paying for torch
     from sms_dist.config import DataConfig
@@ -21,7 +21,8 @@ TASKS = {
 
 def make_task(info: DatasetInfo, config: DataConfig) -> Task:
     """Return the task of a data set: one of the table, or `package.module:Class`."""
-    task: Task = own(TASKS.get(info.task, info.task), "task")(info, config)
+    name = TASKS.get(info.task, info.task)
+    task: Task = guarded(own(name, "task"), name, "task")(info, config)
     return task
 
 

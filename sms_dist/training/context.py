@@ -1,4 +1,4 @@
-"""What all training of an experiment shares: configuration, mesh, data, the model."""
+"""The context of an experiment: configuration, mesh, data, task and model, set up once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sms_dist import data, models
-from sms_dist.base.lookup import is_own_name, own
+from sms_dist.base.lookup import guarded, is_own_name, own
 from sms_dist.config import Config, ModelConfig
 from sms_dist.data.dataset import DatasetInfo
 from sms_dist.data.loader import Dataset, Loaders
@@ -20,7 +20,8 @@ from sms_dist.methods import recipe
 from sms_dist.methods.phases import Recipe
 from sms_dist.methods.plan import check_pretrain_ranks, pretrain_ranks
 from sms_dist.models.speedup import macs, on_meta
-from sms_dist.pruning.mask import prunable_names
+from sms_dist.pruning.mask import Mask, prunable_names
+from sms_dist.soups.vector import SurvivingVector
 from sms_dist.tasks import SCORES, make_task
 from sms_dist.tasks.base import Task
 
@@ -79,6 +80,13 @@ class Context:
         assert not missing.unexpected_keys, missing
         return model
 
+    def surviving_vector(self, mask: Mask) -> SurvivingVector:
+        """Return what travels when candidates with this mask are merged: all their parameters but
+        the pruned weights."""
+        model = _on_meta(self.config, self.info)
+        like = {name: parameter.detach() for name, parameter in model.named_parameters()}
+        return SurvivingVector(like, list(like), mask)
+
     def on_device(self, state: State) -> State:
         return {name: tensor.to(self.mesh.device) for name, tensor in state.items()}
 
@@ -119,7 +127,8 @@ def _own_score(name: str, metrics: Mapping[str, Any]) -> float:
     """Return what a function of somebody's own makes of the metrics of validation samples."""
     prefix = "validation_"
     known = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
-    return float(own(name, "soup.score")(known)) if known else 0.0
+    score = guarded(own(name, "soup.score"), name, "soup.score")
+    return float(score(known)) if known else 0.0
 
 
 def full_precision(state: State) -> State:

@@ -1,4 +1,4 @@
-"""What rules and diagnostics ask of soups: each measured by all ranks, batch norm recomputed."""
+"""Measuring soups that rules and diagnostics ask for: on all ranks, batch norm recomputed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from sms_dist.mesh.collectives import sum_over_parts
 from sms_dist.mesh.division import NUM_PARTS
+from sms_dist.soups.merge import Mixer
 from sms_dist.tasks.base import Metrics
-from sms_dist.training.batch_norm_gradient import follow_statistics_
+from sms_dist.training.batch_norm import follow_statistics_
 from sms_dist.training.context import Context, State
 from sms_dist.training.evaluation import measured, validated, with_batch_norm
-from sms_dist.training.mixer import Mixer
 
 View = Callable[[State], State]
-# Of the batches of a part: weight and summed loss of each.
+# From a model and the number of a part to weight and summed loss of each batch.
 Losses = Callable[[nn.Module, int], Iterator[tuple[float, Tensor]]]
 
 
@@ -37,22 +37,22 @@ class SoupOracle:
         )
 
     def score(self, coefficients: Sequence[float]) -> float:
-        """On validation samples: the larger the better."""
+        """Return the soup's score on validation samples: the larger the better."""
         return self._context.comparable(self._validated(coefficients))
 
     def loss(self, coefficients: Sequence[float]) -> float:
-        """On validation samples."""
+        """Return the soup's loss on validation samples."""
         return self._validated(coefficients)["validation_loss"]
 
     def metrics(self, coefficients: Sequence[float]) -> Metrics:
-        """On validation and test samples."""
+        """Return the soup's metrics on validation and test samples."""
         state = self._view(self._mixer.mixed(coefficients))
         return measured(self._context, state, self._context.mesh.world)[1]
 
     def objective(self, coefficients: Sequence[float]) -> tuple[float, list[float]]:
-        """The mean over validation samples, and its derivative by each coefficient.
+        """Return the mean over validation samples, and its derivative by each coefficient.
 
-        The derivative takes what a view chooses for given.
+        The derivative takes what the view zeroes for given.
         """
         context, mixer = self._context, self._mixer
         mixed = mixer.mixed(coefficients)
@@ -63,11 +63,11 @@ class SoupOracle:
         mixer.gather()
 
         def part(index: int) -> Tensor:
-            found = _descend(model, self._losses(model, index))
-            if found is None:
+            sums = _descend(model, self._losses(model, index))
+            if sums is None:
                 return torch.zeros(2 + mixer.num, dtype=torch.float64, device=context.mesh.device)
             gradient = {name: _gradient(p) * kept[name] for name, p in model.named_parameters()}
-            return torch.cat([found, mixer.products(gradient)])
+            return torch.cat([sums, mixer.products(gradient)])
 
         total = sum_over_parts(part, 2 + mixer.num, context.mesh.world, context.mesh.device)
         weight, value, *derivative = (total / total[0]).tolist()
@@ -80,8 +80,8 @@ class SoupOracle:
 
 
 def _descend(model: nn.Module, losses: Iterator[tuple[float, Tensor]]) -> Tensor | None:
-    """The sums of weights and losses, float64, the gradient of the latter in the model; None if
-    there are none."""
+    """Return the sums of weights and losses, float64, and leave the gradient in the model; None if
+    there is no loss."""
     model.zero_grad()
     total = None
     for weight, loss in losses:
@@ -104,7 +104,7 @@ def _cross_entropies(context: Context) -> Losses:
 
 
 def _divergences(context: Context, teacher: State) -> Losses:
-    """KL(teacher || model) at temperature 1. Every rank must call."""
+    """Return the losses KL(teacher || model) at temperature 1. Every rank must call."""
     expert = with_batch_norm(context, teacher, context.mesh.world)
 
     @cache  # the teacher looks at each batch once

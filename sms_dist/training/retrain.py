@@ -1,35 +1,31 @@
-"""One candidate's retraining, from where its phase starts."""
+"""One candidate's retraining, from where its phase starts to what becomes of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from sms_dist.config import RetrainConfig
 from sms_dist.engines import make_engine
 from sms_dist.engines.base import Job
-from sms_dist.engines.packed import PackedEngine, PackedPlace
+from sms_dist.engines.optimizers import optimizer_settings
+from sms_dist.engines.state import check_fit, copy_, joined, number, part
 from sms_dist.mesh.collectives import sum_
 from sms_dist.methods.phases import Candidate, Phase
 from sms_dist.models.weights import bare_state
 from sms_dist.pruning.allocation import num_kept
 from sms_dist.pruning.mask import Mask, num_weights
 from sms_dist.run.schema import Epoch
-from sms_dist.schedules.learning_rate import History
-from sms_dist.soups.packing import Packing
+from sms_dist.schedules.learning_rate import History, Retraining, continued, retraining_rates
+from sms_dist.soups.vector import SurvivingVector
 from sms_dist.sparse_rules import make_rule
 from sms_dist.sparse_rules.base import Rule, Setup
-from sms_dist.training.averaging import Average
+from sms_dist.training.checkpoints import Checkpointer
 from sms_dist.training.context import Context, State
-from sms_dist.training.lockstep import train_together
-from sms_dist.training.loop import AnyHolder, Run, Training, Watcher, train
-from sms_dist.training.meter import own_loss
-from sms_dist.training.rates import candidate_rates
-from sms_dist.training.recovery import Keeper
-from sms_dist.training.settle import keeps_latent
+from sms_dist.training.loop import AnyTrainable, Training, Watcher, train, training_loss
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class Start:
     held: Mask  # the mask, and what else is zero with it (biases of dead filters)
     history: History | None
     distance: float  # how far pruning moved the weights (ALLR)
-    packing: Packing | None = None  # of the mask, if all candidates have it: ready to be merged
+    vector: SurvivingVector | None = None  # of the mask, if all candidates share it
 
 
 StartOf = Callable[[Candidate], Start | None]  # None: it diverged in an earlier phase
@@ -51,6 +47,8 @@ StartOf = Callable[[Candidate], Start | None]  # None: it diverged in an earlier
 
 @dataclass(frozen=True)
 class Retrained:
+    """What has become of a candidate."""
+
     state: State  # pruned
     mask: Mask
     epochs: list[Epoch]
@@ -59,129 +57,183 @@ class Retrained:
 
     @property
     def trained(self) -> State:
-        """What is averaged."""
+        """Return what is averaged in a soup."""
         return self.state if self.latent is None else self.latent
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """All that a candidate's training is made of."""
-
-    start: Start
-    candidate: Candidate
-    job: Job
-    training: Training
-    before: State
-
-
-@dataclass(frozen=True)
-class Retraining(Generic[AnyHolder]):
-    """A candidate's training under way."""
-
-    prepared: Prepared
-    run: Run[AnyHolder]
-    average: Average
-
-
 def retrain(
-    context: Context, start: Start, candidate: Candidate, watcher: Watcher, keeper: Keeper
+    context: Context,
+    start: Start,
+    candidate: Candidate,
+    watcher: Watcher,
+    checkpointer: Checkpointer,
 ) -> Retrained:
-    """Train one candidate on my group. Every rank of the group must call; no other takes part."""
-    prepared = prepare(context, start, candidate)
-    under_way = begin(prepared, make_engine(prepared.job), watcher, keeper)
-    train(under_way.run)
-    return outcome(context, under_way)
+    """Train one candidate on this group. Every rank of the group must call; no other takes part."""
+    own = CandidateTraining(context, start, candidate)
+    train(own.begin(make_engine(own.job), watcher, checkpointer))
+    return own.result()
 
 
-def retrain_together(
-    engine: PackedEngine, context: Context, pack: Mapping[int, Retraining[PackedPlace]]
-) -> Iterator[tuple[int, Retrained]]:
-    """Train those at these places of a pack; gives each as soon as it ends."""
-    for place in train_together(engine, {place: each.run for place, each in pack.items()}):
-        yield place, outcome(context, pack[place])
+class CandidateTraining:
+    """One candidate's training: `job` for an engine, `begin` with that engine, then the `result`.
 
+    Every rank of the group must call every method.
+    """
 
-def prepare(context: Context, start: Start, candidate: Candidate) -> Prepared:
-    model = context.load(start.state)
-    before = {name: tensor.clone() for name, tensor in bare_state(model).items()}
-    training = _training(context, start, candidate)
-    job = _job(context, start, candidate, model, _rule(start, model, training))
-    return Prepared(start, candidate, job, training, before)
+    def __init__(self, context: Context, start: Start, candidate: Candidate) -> None:
+        self._context, self._start, self._candidate = context, start, candidate
+        model, config = context.load(start.state), context.config
+        self._before = {name: tensor.clone() for name, tensor in bare_state(model).items()}
+        self._rates = candidate_rates(start, candidate, context.loaders.train.num_steps)
+        self.job = Job(
+            model=model,
+            mask=start.held,
+            axis=context.mesh.data,
+            mesh=context.mesh,
+            engine=config.engine,
+            optimizer=optimizer_settings(context.recipe.pretrain, candidate.retrain),
+            batch_size=config.data.batch_size,
+            rule=self._rule(model),
+        )
 
+    def begin(
+        self, engine: AnyTrainable, watcher: Watcher, checkpointer: Checkpointer
+    ) -> Training[AnyTrainable]:
+        """Return the training on an engine that was made for the job."""
+        context, candidate = self._context, self._candidate
+        self._average = WeightAverage(candidate.retrain, engine.weights)
+        self._training = Training(
+            engine=engine,
+            loader=context.loaders.train,
+            rates=self._rates,
+            loss=training_loss(context),
+            seed=candidate.seed,
+            purpose="retrain",
+            phase=self._start.phase.index,
+            axis=self.job.axis,
+            device=context.mesh.device,
+            watcher=watcher,
+            checkpointer=checkpointer,
+            follower=self._average,
+        )
+        return self._training
 
-def begin(
-    prepared: Prepared, engine: AnyHolder, watcher: Watcher, keeper: Keeper
-) -> Retraining[AnyHolder]:
-    average = Average(prepared.candidate.retrain, engine.weights)
-    axis = prepared.job.axis
-    run = Run(engine, prepared.training, axis, watcher, keeper, average)
-    return Retraining(prepared, run, average)
+    def result(self) -> Retrained:
+        """Return what has become of the candidate, and close the engine."""
+        start, rule, epochs = self._start, self.job.rule, self._training.epochs
+        state = self._before | self._average.result()
+        self._training.engine.close()
+        if not self._is_finite(state, epochs):
+            return Retrained(state, start.mask, epochs, is_finite=False)
+        if rule is None:
+            assert_masked(state, start.held)
+            return Retrained(state, start.mask, epochs, is_finite=True)
+        weights, mask = rule.finish({name: state[name] for name in start.mask})
+        latent = state if start.phase.keeps_latent else None
+        return Retrained(state | dict(weights), mask, epochs, is_finite=True, latent=latent)
 
+    def _rule(self, model: nn.Module) -> Rule | None:
+        """Return the sparse training rule of the phase; None if a mask is fixed throughout."""
+        phase, mask = self._start.phase, self._start.mask
+        if phase.has_fixed_mask:
+            return None
+        weights = {name: p.detach() for name, p in model.named_parameters() if name in mask}
+        kept = None if phase.sparsity is None else num_kept(num_weights(mask), phase.sparsity)
+        setup = Setup(kept, len(self._rates), self._context.loaders.train.num_steps)
+        return make_rule(phase.training.rule, phase.training.options, weights, setup)
 
-def outcome(context: Context, ended: Retraining[AnyHolder]) -> Retrained:
-    """What has become of the candidate; ends the engine. Every rank of the group must call."""
-    start, rule, epochs = ended.prepared.start, ended.prepared.job.rule, ended.run.epochs
-    state = ended.prepared.before | ended.average.result()
-    ended.run.engine.close()
-    if not _is_finite(context, state, epochs):
-        return Retrained(state, start.mask, epochs, is_finite=False)
-    if rule is None:
-        assert_masked(state, start.held)
-        return Retrained(state, start.mask, epochs, is_finite=True)
-    weights, mask = rule.finish({name: state[name] for name in start.mask})
-    latent = state if keeps_latent(start.phase) else None
-    return Retrained(state | dict(weights), mask, epochs, True, latent)
+    def _is_finite(self, state: State, epochs: list[Epoch]) -> bool:
+        """Return the same answer on all ranks of the group, which must go the same way after it."""
+        mesh = self._context.mesh
+        finite = all(bool(torch.isfinite(t).all()) for t in state.values() if t.is_floating_point())
+        losses = all(epoch.loss - epoch.loss == 0 for epoch in epochs)
+        bad = torch.tensor([0.0 if finite and losses else 1.0], device=mesh.device)
+        return not sum_(bad, mesh.data).item()
 
 
 def assert_masked(state: State, mask: Mask) -> None:
-    """Pruned weights are exactly zero: the promise of every engine and rule."""
+    """Check that pruned weights are exactly zero, as every engine and rule promises."""
     for name, kept in mask.items():
         assert not torch.count_nonzero(state[name][~kept]), f"{name} has pruned weights that moved"
 
 
-def _job(
-    context: Context, start: Start, candidate: Candidate, model: nn.Module, rule: Rule | None
-) -> Job:
-    config, optimizer = context.config, context.recipe.pretrain
-    decay = candidate.retrain.weight_decay
-    if decay is not None:
-        optimizer = optimizer.model_copy(update={"weight_decay": decay})
-    batch = config.data.batch_size
-    return Job(
-        model, start.held, context.mesh.data, context.mesh, config.engine, optimizer, batch, rule
+def candidate_rates(start: Start, candidate: Candidate, num_steps: int) -> list[float]:
+    """Return the learning rate of every step of a candidate's phase; `num_steps` is an epoch's.
+
+    They follow a schedule of retraining, or that of pretraining where the phase continues it.
+    """
+    phase, retrain = start.phase, candidate.retrain
+    known = known_history(start.history, retrain.schedule).scaled_to(retrain.learning_rate)
+    if phase.first_epoch is None:
+        job = Retraining(known, retrain.epochs, start.distance)
+        total = retrain.epochs * num_steps
+        rates = retraining_rates(retrain.schedule, job, total, retrain.warmup)
+    else:
+        rates = continued(known, phase.first_epoch, retrain.epochs)
+    first = first_averaged(retrain)
+    if first is None or retrain.swa_learning_rate is None:
+        return rates
+    num_before = first * num_steps
+    return rates[:num_before] + [retrain.swa_learning_rate] * (len(rates) - num_before)
+
+
+def known_history(history: History | None, schedule: str) -> History:
+    """Return the history of pretraining; ValueError if there is none."""
+    if history is not None:
+        return history
+    raise ValueError(
+        f"retrain.schedule={schedule} needs the learning rates of pretraining, and pretrain.from "
+        "has no history.json beside its weights; start from a run folder, or describe the "
+        "pretraining in the pretrain section and set pretrain.history=config"
     )
 
 
-def _rule(start: Start, model: nn.Module, training: Training) -> Rule | None:
-    """The sparse training rule of the phase; None where a fixed mask is all there is to it."""
-    phase = start.phase
-    if phase.has_fixed_mask:
+class WeightAverage:
+    """Stochastic weight averaging (Izmailov et al., 2018): the mean of the weights after epochs.
+
+    It begins after a fraction of the epochs, `retrain.swa_from`.
+    """
+
+    def __init__(self, retrain: RetrainConfig, weights: Callable[[], State]) -> None:
+        """Average what `weights` returns; every rank of the group must call it."""
+        self._first = first_averaged(retrain)
+        self._weights = weights
+        self._sum: State = {}
+        self._count = 0
+
+    def after_epoch(self, epoch: int) -> None:
+        """Add the weights, if this epoch counts. Every rank of the group must call."""
+        if self._first is None or epoch <= self._first:
+            return
+        self._count += 1
+        for name, weight in self._weights().items():
+            if name in self._sum:
+                self._sum[name] += weight.double()
+            else:
+                self._sum[name] = weight.double()
+
+    def state(self) -> State:
+        """Return the sum so far, no copy, and the number of epochs in it."""
+        return {"count": number(self._count)} | joined({"sum": self._sum})
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a state; ValueError if it does not fit. Every rank must call."""
+        sums: State = {}
+        if state.get("count"):
+            sums = {name: weight.double() for name, weight in self._weights().items()}
+        check_fit(state, {"count": number(0)} | joined({"sum": sums}))
+        copy_(sums, part(state, "sum"))
+        self._sum, self._count = sums, int(state["count"])
+
+    def result(self) -> State:
+        """Return the average, or the present weights if there is none. Every rank must call."""
+        if not self._count:
+            return self._weights()
+        return {name: (total / self._count).float() for name, total in self._sum.items()}
+
+
+def first_averaged(retrain: RetrainConfig) -> int | None:
+    """Return the epochs before the first that is averaged; None without averaging."""
+    if retrain.swa_from is None:
         return None
-    weights = {name: p.detach() for name, p in model.named_parameters() if name in start.mask}
-    kept = None if phase.sparsity is None else num_kept(num_weights(start.mask), phase.sparsity)
-    setup = Setup(kept, len(training.rates), training.loader.num_steps)
-    return make_rule(phase.training.rule, phase.training.options, weights, setup)
-
-
-def _training(context: Context, start: Start, candidate: Candidate) -> Training:
-    loader, phase = context.loaders.train, start.phase
-    rates = candidate_rates(phase, candidate, start.history, start.distance, loader.num_steps)
-    return Training(
-        loader=loader,
-        rates=rates,
-        seed=candidate.seed,
-        purpose="retrain",
-        phase=phase.index,
-        label_smoothing=context.config.pretrain.label_smoothing,
-        task=context.task,
-        device=context.mesh.device,
-        own_loss=own_loss(context.config.pretrain.loss),
-    )
-
-
-def _is_finite(context: Context, state: State, epochs: list[Epoch]) -> bool:
-    """Agreed on by the group: its ranks must go the same way afterwards."""
-    finite = all(bool(torch.isfinite(t).all()) for t in state.values() if t.is_floating_point())
-    losses = all(epoch.loss - epoch.loss == 0 for epoch in epochs)
-    bad = torch.tensor([0.0 if finite and losses else 1.0], device=context.mesh.device)
-    return not sum_(bad, context.mesh.data).item()
+    return min(int(retrain.swa_from * retrain.epochs), retrain.epochs - 1)

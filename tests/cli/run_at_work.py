@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sms_dist.base.files import json_text
-from sms_dist.cli.planned import planned
+from sms_dist.cli.plan import planned
 from sms_dist.config import file as config_file
 from sms_dist.run import store
 from sms_dist.run.journal import (
@@ -25,7 +25,6 @@ from sms_dist.run.journal import (
 from sms_dist.run.lock import Lock, acquire
 from sms_dist.run.paths import METRICS, RunPaths
 from sms_dist.run.progress import ProgressWriter
-from sms_dist.run.recovery import RecoveryPoints
 from sms_dist.run.run_folder import environment
 from sms_dist.run.schema import (
     CandidateMetrics,
@@ -119,19 +118,16 @@ class RunAtWork:
     def event(self, event: Event) -> None:
         Journal(self.paths.journal).write(event)
 
-    def candidate(self, phase: int, index: int, seconds: float = SECONDS) -> None:
+    def candidate(
+        self, phase: int, index: int, seconds: float = SECONDS, num_epochs: int = 2
+    ) -> None:
         record = CandidateMetrics(
-            index=index, seed=0, metrics={}, epochs=epochs(2), seconds=seconds
+            index=index, seed=0, metrics={}, epochs=epochs(num_epochs), seconds=seconds
         )
         self.store(self.paths.candidate(phase, index), record)
 
     def store(self, folder: Path, record: Record) -> None:
         store.save(folder, {}, {METRICS: record.as_json()})
-
-    def point(self, training: str, steps: int) -> None:
-        points = RecoveryPoints(self.paths.recovery(training), 0, {})
-        points.write({}, {"steps": steps, "ranks": 1})
-        points.finish()
 
     def age(self, seconds: float, files: Iterable[Path] | None = None) -> None:
         """As if these files (None: all, and the events) had been written so much earlier."""

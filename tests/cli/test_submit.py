@@ -16,7 +16,7 @@ from sms_dist.base.shipped import package_files
 from sms_dist.cli.main import cli
 from sms_dist.cli.slurm import jobs
 from sms_dist.cli.slurm.requeue import is_stuck, mark
-from sms_dist.cli.slurm.snapshot import take
+from sms_dist.cli.slurm.submission import take
 from sms_dist.config.file import load
 from sms_dist.run.paths import RunPaths
 
@@ -220,7 +220,7 @@ def test_submit_says_why_it_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     fake_slurm(tmp_path / "bin", monkeypatch, "echo 'invalid\naccount' >&2; exit 3")
     assert "(status 3): invalid account" in refusal(*words, "--fresh-code")
     (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho something else\n")
-    assert "said 'something else' where a job's number was due" in refusal(*words, "--fresh-code")
+    assert "answered 'something else' instead of a job's number" in refusal(*words, "--fresh-code")
     (tmp_path / "bin" / "sbatch").unlink()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert "sbatch is not installed here" in refusal(*words, "--fresh-code")

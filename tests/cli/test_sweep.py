@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from sms_dist.cli.grid import sweep_runs
 from sms_dist.cli.main import cli
-from sms_dist.cli.sweeping.grid import result, sweep_runs
-from sms_dist.cli.sweeping.running import _Children
+from sms_dist.cli.sweep import _Children, result
 from sms_dist.run import journal
 from sms_dist.run.paths import RunPaths
 
@@ -217,7 +217,7 @@ def test_dry_run_prints_the_grid_and_commands_and_leaves_nothing(tmp_path: Path)
     assert result.exit_code == 0, result.output
     commands = [line for line in result.stdout.splitlines() if line.startswith("sms-dist run")]
     assert commands[0] == (
-        f"sms-dist run --run-dir {to}/seed0_sms --set seed=0 --set method.name=sms --nproc 2"
+        f"sms-dist run --set seed=0 --set method.name=sms --run-dir {to}/seed0_sms --nproc 2"
     )
     assert len(commands) == 4
     assert list(tmp_path.iterdir()) == []

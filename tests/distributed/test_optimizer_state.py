@@ -10,16 +10,18 @@ from torch import nn
 
 from sms_dist.config import EngineConfig, PretrainConfig
 from sms_dist.engines.base import Job, make_optimizer
-from sms_dist.engines.named_tensors import check_fit, joined, number, part
-from sms_dist.engines.optimizer_state import (
+from sms_dist.engines.optimizers import optimizer_settings
+from sms_dist.engines.state import (
     REMEMBERED,
+    check_fit,
     check_restorable,
-    optimizer_state,
-    restore_optimizer_state_,
-)
-from sms_dist.engines.scaler_state import (
     deepspeed_scaler_state,
+    joined,
+    number,
+    optimizer_state,
+    part,
     restore_deepspeed_scaler_,
+    restore_optimizer_state_,
     restore_torch_scaler_,
     torch_scaler_state,
 )
@@ -30,8 +32,8 @@ EACH = pytest.mark.parametrize("options", [{}, {"momentum": 0.0}, {"optimizer": 
 
 def optimizer_of(model, **options):
     mesh = topology.by_itself(device="cpu")
-    config = PretrainConfig(weight_decay=1e-2, **options)
-    return make_optimizer(Job(model, {}, mesh.data, mesh, EngineConfig(), config, 8))
+    settings = optimizer_settings(PretrainConfig(weight_decay=1e-2, **options))
+    return make_optimizer(Job(model, {}, mesh.data, mesh, EngineConfig(), settings, 8))
 
 
 def convolution():

@@ -35,7 +35,7 @@ class StopsAfter(Control):
         if self.steps == 0:
             self.request("test")
 
-    def at(self, place):
+    def set_place(self, place):
         self.marks.append(place)
 
 

@@ -14,8 +14,7 @@ import yaml
 from fuzzing.mutation import TOKENS, VALUES, mutated_bytes, mutated_value
 from rich.console import Console
 
-from sms_dist.cli.plan_table import show
-from sms_dist.cli.planned import planned
+from sms_dist.cli.plan import planned, show
 from sms_dist.cli.slurm.cluster import ClusterConfig, load_cluster
 from sms_dist.cli.slurm.script import Place, run_script
 from sms_dist.config import ModelConfig

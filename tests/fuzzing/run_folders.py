@@ -22,7 +22,6 @@ import torch
 from fuzzing.mutation import mutated_bytes, mutated_value
 
 from sms_dist.config import file as config_file
-from sms_dist.experiment.decision import decided_before
 from sms_dist.mesh import topology
 from sms_dist.models import weights
 from sms_dist.reports.collect import read_runs
@@ -31,9 +30,9 @@ from sms_dist.reports.terminal import text
 from sms_dist.run import journal, progress, store
 from sms_dist.run.paths import HISTORY, MANIFEST, METRICS, WEIGHTS, RunPaths, chosen, finished
 from sms_dist.run.run_folder import environment, open_run
-from sms_dist.run.schema import CompileFile, PackingFile
+from sms_dist.stacks.choice import read_decision
 from sms_dist.training.context import set_up
-from sms_dist.training.dense_file import load_dense
+from sms_dist.training.dense import load_dense
 
 MAIN = Path(__file__).resolve().parents[2] / "launcher" / "main.py"
 SMALL = (
@@ -58,7 +57,6 @@ def prepare_documents(scratch: Path, run: Path) -> Callable[[Random], Read]:
     paths = RunPaths(scratch / "documents")
     shutil.copytree(run, paths.root)
     paths.packing.write_text('{"num_groups": 1, "packing": "vmap"}')
-    paths.compile.write_text('{"compile": "default"}')
     names = ("*.json", "*.jsonl", "*.yaml")
     files = sorted(path for name in names for path in paths.root.rglob(name))
     good = {path: path.read_bytes() for path in paths.root.rglob("*") if path.is_file()}
@@ -174,8 +172,7 @@ def _resumed(paths: RunPaths, context: Any) -> None:
 
 def _loaded(paths: RunPaths, context: Any, file: Path) -> None:
     journal.read(paths.journal)
-    decided_before(paths.packing, PackingFile)
-    decided_before(paths.compile, CompileFile)
+    read_decision(paths.packing)
     for group in progress.read_all(paths.progress).values():
         assert group.fraction is None or group.fraction <= 1
     with suppress(ValueError):

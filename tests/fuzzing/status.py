@@ -15,9 +15,8 @@ from random import Random
 from fuzzing.run_folders import MAIN, SMALL, Read, mutated_file
 
 from sms_dist.cli.slurm import jobs
-from sms_dist.cli.status.folder import look
-from sms_dist.cli.status.report import status
-from sms_dist.cli.status.screen import one_plain, several_plain
+from sms_dist.cli.status import RunStatus
+from sms_dist.cli.status_screen import text
 from sms_dist.run.paths import RunPaths
 
 LONG = (*SMALL, "retrain.epochs=100000", "records.every_steps=1")
@@ -45,12 +44,12 @@ def prepare(scratch: Path) -> Callable[[Random], Read]:
 
 def _told(run: Path) -> None:
     try:
-        found = status(look(run))
+        status = RunStatus(run)
     except ValueError as error:  # of any other file it would be a refusal, in words
         raise AssertionError("the status of a run is told, whatever lies in its folder") from error
-    json.dumps(found.as_json())
-    one_plain(found)
-    several_plain([found])
+    json.dumps(status.as_json())
+    text([status], is_one=True)
+    text([status], is_one=False)
 
 
 def _interrupted(scratch: Path) -> Path:

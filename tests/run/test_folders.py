@@ -9,7 +9,7 @@ import pytest
 
 from sms_dist.base.files import entries
 from sms_dist.cli.slurm.requeue import mark
-from sms_dist.cli.status.folder import look
+from sms_dist.cli.status import RunStatus
 from sms_dist.run.paths import RunPaths
 
 POINT = "recovery/dense/a/rank_0.json"
@@ -43,18 +43,19 @@ def run(tmp_path) -> Path:
     (tmp_path / POINT).parent.mkdir(parents=True)
     (tmp_path / POINT).write_text("{")
     (tmp_path / "progress").mkdir()
+    (tmp_path / "plan.json").write_text("{")
     return tmp_path
 
 
 READERS = {
-    "status": look,
+    "status": RunStatus,
     "requeue": lambda run: mark(RunPaths(run)),
 }
 
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize(
-    "name", ["recovery", "recovery/dense", "recovery/dense/a", POINT, "progress"]
+    "name", ["recovery", "recovery/dense", "recovery/dense/a", POINT, "progress", "plan.json"]
 )
 def test_a_run_is_looked_at_while_a_part_of_it_goes(run, name, reader) -> None:
     GOING[str(run / name)] = True
@@ -65,7 +66,7 @@ def test_a_run_is_looked_at_while_a_part_of_it_goes(run, name, reader) -> None:
 
 
 def test_what_went_away_is_not_called_damaged(run) -> None:
-    assert look(run).damaged
-    GOING[str(run / POINT)] = True
-    assert not look(run).damaged
+    assert RunStatus(run).damaged
+    GOING[str(run / "plan.json")] = True
+    assert not RunStatus(run).damaged
     assert not GOING

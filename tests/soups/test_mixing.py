@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sms_dist.mesh.topology import Axis, Topology
-from sms_dist.soups import mixing
-from sms_dist.soups.candidate_shards import CandidateShards
-from sms_dist.soups.mixing import mix
+from sms_dist.soups import merge
+from sms_dist.soups.merge import CandidateShards, mix
 from sms_dist.soups.rules import average
 
 ALONE = Axis(None, 0, 1)
@@ -50,7 +49,7 @@ def test_mixing_in_slices_is_mixing_whole(m, cuts, seed):
 def test_the_size_of_the_chunks_does_not_matter(monkeypatch, chunk):
     stacked = candidates(3)
     whole = bits(mix(stacked, [0.2, 0.5, 0.3]))
-    monkeypatch.setattr(mixing, "_CHUNK", chunk)
+    monkeypatch.setattr(merge, "_CHUNK", chunk)
     assert bits(mix(stacked, [0.2, 0.5, 0.3])) == whole
 
 

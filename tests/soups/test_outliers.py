@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sms_dist.soups.outliers import far
+from sms_dist.soups.alarm import outliers
 
 LOSSES = st.lists(st.floats(0, 1e30), max_size=12).map(lambda losses: dict(enumerate(losses)))
 
@@ -25,7 +25,7 @@ LOSSES = st.lists(st.floats(0, 1e30), max_size=12).map(lambda losses: dict(enume
     ],
 )
 def test_who_is_far_above_the_median(losses, found):
-    assert far(dict(enumerate(losses)), 2.0) == found
+    assert outliers(dict(enumerate(losses)), 2.0) == found
 
 
 @pytest.mark.parametrize(
@@ -39,17 +39,17 @@ def test_who_is_far_above_the_median(losses, found):
     ],
 )
 def test_healthy_candidates_are_not_far(healthy):
-    assert far(dict(enumerate(healthy)), 2.0) == {}
+    assert outliers(dict(enumerate(healthy)), 2.0) == {}
 
 
 @given(LOSSES)
 def test_those_far_are_fewer_than_half(losses):
-    assert 2 * len(far(losses, 2.0)) < max(1, len(losses))
+    assert 2 * len(outliers(losses, 2.0)) < max(1, len(losses))
 
 
 @given(LOSSES, st.floats(1.01, 100))
 def test_the_larger_the_limit_the_fewer_and_never_one_below_another_that_stays(losses, times):
-    some, fewer = far(losses, times), far(losses, 2 * times)
+    some, fewer = outliers(losses, times), outliers(losses, 2 * times)
     assert fewer.keys() <= some.keys()
     stay = [loss for i, loss in losses.items() if i not in some]
     assert all(losses[i] > max(stay) for i in some)
@@ -59,4 +59,4 @@ def test_the_larger_the_limit_the_fewer_and_never_one_below_another_that_stays(l
 def test_the_order_of_candidates_does_not_matter(losses, random):
     items = list(losses.items())
     random.shuffle(items)
-    assert far(dict(items), 2.0) == far(losses, 2.0)
+    assert outliers(dict(items), 2.0) == outliers(losses, 2.0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sms_dist.config import RetrainConfig
-from sms_dist.training.averaging import Average
+from sms_dist.training.retrain import WeightAverage
 
 RETRAIN = RetrainConfig(epochs=6, swa_from=0.3)  # the first of them is not averaged
 
@@ -29,12 +29,12 @@ def take(average, weights, epochs):
 
 @pytest.mark.parametrize("done", range(7))
 def test_the_average_goes_on_after_any_epoch(done):
-    straight, weights = Average(RETRAIN, one := Weights()), Weights()
+    straight, weights = WeightAverage(RETRAIN, one := Weights()), Weights()
     take(straight, one, range(1, done + 1))
     state = {name: tensor.clone() for name, tensor in straight.state().items()}
     assert len(state) == (3 if done > 1 else 1)
     take(straight, one, range(done + 1, 7))
-    other = Average(RETRAIN, weights)
+    other = WeightAverage(RETRAIN, weights)
     other.restore(state)
     take(other, weights, range(done + 1, 7))
     results = straight.result(), other.result()
@@ -42,7 +42,7 @@ def test_the_average_goes_on_after_any_epoch(done):
 
 
 def test_nothing_to_average_has_a_state_too():
-    average = Average(RetrainConfig(epochs=2), Weights())
+    average = WeightAverage(RetrainConfig(epochs=2), Weights())
     average.restore(average.state())
     assert average.state()["count"].item() == 0
 
@@ -58,7 +58,7 @@ def test_nothing_to_average_has_a_state_too():
     ],
 )
 def test_a_state_that_does_not_fit_is_refused(changed, words):
-    average, other = (Average(RETRAIN, Weights()) for _ in range(2))
+    average, other = (WeightAverage(RETRAIN, Weights()) for _ in range(2))
     take(average, Weights(), [4])
     state = {n: t for n, t in (average.state() | changed).items() if t is not None}
     with pytest.raises(ValueError, match=words):

@@ -7,8 +7,7 @@ from torch.nn.functional import nll_loss
 from sms_dist.config import Config
 from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.training.context import set_up
-from sms_dist.training.ensemble import ensemble, probabilities
-from sms_dist.training.evaluation import measured
+from sms_dist.training.evaluation import ensemble, measured, probabilities
 
 ALONE, CPU = Axis(None, 0, 1), torch.device("cpu")
 HERE = Topology(ALONE, ALONE, ALONE, None, CPU)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_loop import ALONE, CPU, NOBODY, Recorder, engine_of, new_model, random_mask, training
+from test_loop import ALONE, CPU, LOADER, Recorder, engine_of, new_model, random_mask, training
 
 from sms_dist.config import PretrainConfig, RecordsConfig, RetrainConfig
 from sms_dist.mesh.control import Control, Stopped
 from sms_dist.run.recovery import RecoveryPoints
-from sms_dist.training import recovery
-from sms_dist.training.averaging import Average
-from sms_dist.training.loop import Run, train
-from sms_dist.training.recovery import Keeper
+from sms_dist.training import checkpoints
+from sms_dist.training.checkpoints import Checkpointer
+from sms_dist.training.loop import train
+from sms_dist.training.retrain import WeightAverage
 
 EPOCHS = 3
-STEPS = EPOCHS * training().loader.num_steps
+STEPS = EPOCHS * LOADER.num_steps
 OPTIMIZERS = {
     "sgd": PretrainConfig(momentum=0.9, weight_decay=1e-2, clip_norm=1.0),
     "no momentum": PretrainConfig(momentum=0.0, weight_decay=0.0),
@@ -46,11 +46,19 @@ def start(folder, steps=-1, optimizer="sgd", records=None, identity="this"):
     watcher = StopAfter(control, steps)
     model = new_model(dropout=0.5)
     engine = engine_of(model, random_mask(model), OPTIMIZERS[optimizer])
-    average = Average(RetrainConfig(epochs=EPOCHS, swa_from=0.3), engine.weights)
+    average = WeightAverage(RetrainConfig(epochs=EPOCHS, swa_from=0.3), engine.weights)
     points = RecoveryPoints(folder, 0, {"training": identity})
-    keeper = Keeper(points, ALONE, control, records or RecordsConfig(), CPU)
+    checkpointer = Checkpointer(points, ALONE, control, records or RecordsConfig(), CPU)
     try:
-        epochs = train(Run(engine, training(epochs=EPOCHS), ALONE, watcher, keeper, average))
+        epochs = train(
+            training(
+                engine,
+                epochs=EPOCHS,
+                watcher=watcher,
+                checkpointer=checkpointer,
+                follower=average,
+            )
+        )
     except Stopped:
         return None, None, watcher
     return {**engine.weights(), "average": average.result()}, epochs, watcher
@@ -66,16 +74,16 @@ def assert_same(found, wanted):
 @pytest.fixture(autouse=True)
 def looks_after_every_step(monkeypatch):
     """The steps of this model are too short for the usual pace."""
-    monkeypatch.setattr(recovery, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "LOOK_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module", params=OPTIMIZERS)
 def undisturbed(request, tmp_path_factory):
-    """(optimizer, what comes of it, epochs) without recovery points."""
+    """(optimizer, what comes of it, epochs) without checkpoints."""
     model = new_model(dropout=0.5)
     engine = engine_of(model, random_mask(model), OPTIMIZERS[request.param])
-    average = Average(RetrainConfig(epochs=EPOCHS, swa_from=0.3), engine.weights)
-    epochs = train(Run(engine, training(epochs=EPOCHS), ALONE, Recorder(), NOBODY, average))
+    average = WeightAverage(RetrainConfig(epochs=EPOCHS, swa_from=0.3), engine.weights)
+    epochs = train(training(engine, epochs=EPOCHS, follower=average))
     return request.param, {**engine.weights(), "average": average.result()}, epochs
 
 

@@ -1,7 +1,6 @@
 """The training loop on one rank: addresses, micro-batches, masks that hold, and divergence."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -15,14 +14,14 @@ from sms_dist.data.pixels import Pixels
 from sms_dist.data.resident import Resident
 from sms_dist.engines import make_engine
 from sms_dist.engines.base import Job
+from sms_dist.engines.optimizers import optimizer_settings
 from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.methods import recipe
 from sms_dist.pruning.mask import apply_, full_mask, prunable_names
 from sms_dist.schedules.learning_rate import History
 from sms_dist.tasks.classification import Classification
 from sms_dist.training.context import set_up
-from sms_dist.training.loop import Run, Training, train
-from sms_dist.training.meter import Meter
+from sms_dist.training.loop import Meter, Training, TrainingLoss, train
 from sms_dist.training.retrain import Start, retrain
 
 ALONE, CPU = Axis(None, 0, 1), torch.device("cpu")
@@ -64,7 +63,7 @@ class Recorder:
 
 
 class Nobody:
-    """Keeps no recovery points, and makes nothing of the weights after an epoch."""
+    """Makes no checkpoints, and makes nothing of the weights after an epoch."""
 
     def last(self, is_sharded):
         return None
@@ -96,20 +95,34 @@ def random_mask(model, sparsity=0.7):
 
 
 def engine_of(model, mask=None, optimizer=SGD, **engine):
-    job = Job(model, mask or {}, ALONE, HERE, EngineConfig(**engine), optimizer, BATCH)
+    job = Job(
+        model, mask or {}, ALONE, HERE, EngineConfig(**engine), optimizer_settings(optimizer), BATCH
+    )
     return make_engine(job)
 
 
-def training(rates=0.05, epochs=2, **changes):
+def training(engine, rates=0.05, epochs=2, label_smoothing=0.0, **changes):
+    """A training of two epochs that nobody watches."""
     rates = [rates] * (LOADER.num_steps * epochs) if isinstance(rates, float) else rates
-    base = Training(LOADER, rates, 7, "retrain", 1, label_smoothing=0.0, task=TASK, device=CPU)
-    return replace(base, **changes)
+    fields = {
+        "loss": TrainingLoss(TASK, label_smoothing),
+        "seed": 7,
+        "purpose": "retrain",
+        "phase": 1,
+        "axis": ALONE,
+        "device": CPU,
+        "watcher": Recorder(),
+        "checkpointer": NOBODY,
+        "follower": NOBODY,
+    }
+    return Training(engine, LOADER, rates, **(fields | changes))
 
 
-def trained(job=None, dropout=0.0, **engine):
-    engine = engine_of(new_model(dropout), **engine)
-    epochs = train(Run(engine, job or training(), ALONE, Recorder(), NOBODY, NOBODY))
-    return engine.weights(), epochs
+def trained(dropout=0.0, engine=None, **changes):
+    """(weights, epochs); `engine`: what is given to `engine_of`."""
+    made = engine_of(new_model(dropout), **(engine or {}))
+    epochs = train(training(made, **changes))
+    return made.weights(), epochs
 
 
 def assert_same_bits(first, second):
@@ -123,7 +136,7 @@ def differ(first, second):
 
 def test_the_loss_falls_and_every_step_and_epoch_is_told():
     recorder, engine = Recorder(), engine_of(new_model())
-    epochs = train(Run(engine, training(epochs=5), ALONE, recorder, NOBODY, NOBODY))
+    epochs = train(training(engine, epochs=5, watcher=recorder))
     assert epochs[-1].loss < 0.7 * epochs[0].loss
     assert recorder.epochs == epochs
     assert [e.epoch for e in epochs] == [1, 2, 3, 4, 5]
@@ -135,16 +148,16 @@ def test_the_loss_falls_and_every_step_and_epoch_is_told():
 
 
 def test_the_rates_are_used_step_by_step():
-    frozen, _ = trained(training(rates=[0.0] * 6))
+    frozen, _ = trained(rates=[0.0] * 6)
     assert_same_bits(frozen, {n: p.detach() for n, p in new_model().named_parameters()})
     rates = [0.1 / (i + 1) for i in range(12)]
-    forward, epochs = trained(training(rates=rates))
+    forward, epochs = trained(rates=rates)
     assert [e.learning_rate for e in epochs] == [rates[5], rates[11]]
-    assert differ(forward, trained(training(rates=rates[::-1]))[0])
+    assert differ(forward, trained(rates=rates[::-1])[0])
 
 
 def test_no_rates_are_no_training():
-    weights, epochs = trained(training(rates=[]))
+    weights, epochs = trained(rates=[])
     assert epochs == []
     assert_same_bits(weights, {n: p.detach() for n, p in new_model().named_parameters()})
 
@@ -155,7 +168,7 @@ def test_one_sgd_step_is_the_formula():
     reference = new_model()
     batch = next(LOADER.part(0, 1, 32))
     nn.functional.cross_entropy(reference(*batch.inputs), batch.targets).backward()
-    engine.step(batch.inputs, batch.targets, batch.weight, 0.5, Meter(TASK, 0.0, CPU).loss)
+    engine.step(batch.inputs, batch.targets, batch.weight, 0.5, Meter(TrainingLoss(TASK), CPU).loss)
     for name, p in reference.named_parameters():
         gradient = p.grad + 0.01 * p.detach()
         expected = p.detach() - 0.5 * (gradient + 0.9 * gradient)  # Nesterov, first step
@@ -167,7 +180,9 @@ def test_clipping_limits_how_far_one_step_moves_all_weights_together(limit, move
     def distance(**keys):
         engine = engine_of(new_model(), optimizer=PretrainConfig(weight_decay=0.0, **keys))
         batch = next(LOADER.part(0, 1, 32))
-        engine.step(batch.inputs, batch.targets, batch.weight, 1.0, Meter(TASK, 0.0, CPU).loss)
+        engine.step(
+            batch.inputs, batch.targets, batch.weight, 1.0, Meter(TrainingLoss(TASK), CPU).loss
+        )
         before = new_model().state_dict()
         return math.hypot(*(float((w - before[n]).norm()) for n, w in engine.weights().items()))
 
@@ -177,9 +192,9 @@ def test_clipping_limits_how_far_one_step_moves_all_weights_together(limit, move
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_micro_batches_give_the_weights_of_the_whole_batch(optimizer):
-    whole, _ = trained(optimizer=optimizer)
+    whole, _ = trained(engine={"optimizer": optimizer})
     for accumulation in (2, 4):
-        pieces, _ = trained(optimizer=optimizer, accumulation=accumulation)
+        pieces, _ = trained(engine={"optimizer": optimizer, "accumulation": accumulation})
         for name, tensor in whole.items():
             torch.testing.assert_close(pieces[name], tensor, rtol=1e-5, atol=1e-6)
 
@@ -189,7 +204,7 @@ def test_the_same_address_gives_the_same_bits_and_any_other_other_ones():
     torch.manual_seed(99)
     assert_same_bits(trained(dropout=0.5)[0], base)
     for change in ({"seed": 8}, {"purpose": "pretrain"}, {"phase": 2}):
-        assert differ(trained(training(**change))[0], trained()[0])
+        assert differ(trained(**change)[0], trained()[0])
 
 
 def test_dropout_has_an_address_of_its_own_at_every_step():
@@ -205,8 +220,8 @@ def test_dropout_has_an_address_of_its_own_at_every_step():
             return images.flatten(1) @ self.weight
 
     for _ in range(2):
-        train(Run(engine_of(Probe()), training(), ALONE, Recorder(), NOBODY, NOBODY))
-    train(Run(engine_of(Probe()), training(seed=8), ALONE, Recorder(), NOBODY, NOBODY))
+        train(training(engine_of(Probe())))
+    train(training(engine_of(Probe()), seed=8))
     assert draws[:12] == draws[12:24]
     assert len(set(draws)) == 24
 
@@ -218,7 +233,7 @@ def test_masks_hold_exactly(optimizer, accumulation):
     mask, before = random_mask(model), new_model().state_dict()
     engine = engine_of(model, mask, optimizer, accumulation=accumulation)
     assert all(not engine.weights()[n][~kept].any() for n, kept in mask.items())
-    train(Run(engine, training(epochs=3), ALONE, Recorder(), NOBODY, NOBODY))
+    train(training(engine, epochs=3))
     for name, weight in engine.weights().items():
         kept = mask.get(name, torch.ones_like(weight, dtype=torch.bool))
         assert (weight[~kept] == 0).all()
@@ -230,7 +245,7 @@ def test_masks_hold_in_bf16_too():
     model = new_model()
     mask = random_mask(model)
     engine = engine_of(model, mask, precision="bf16")
-    train(Run(engine, training(), ALONE, Recorder(), NOBODY, NOBODY))
+    train(training(engine))
     assert {w.dtype for w in engine.weights().values()} == {torch.float32}
     assert all((engine.weights()[n][~kept] == 0).all() for n, kept in mask.items())
 
@@ -245,7 +260,7 @@ def test_gradients_of_pruned_weights_may_be_anything(optimizer, bad):
         mask["1.weight"][:, 0] = False
         model[1].weight.register_hook(lambda g: g.index_fill(1, torch.tensor([0]), gradient))
         engine = engine_of(model, mask, optimizer)
-        train(Run(engine, training(), ALONE, Recorder(), NOBODY, NOBODY))
+        train(training(engine))
         return engine.weights()
 
     found = after_training(bad)
@@ -260,7 +275,7 @@ def diverging(optimizer=SGD, **changes):
     engine = engine_of(model, mask, optimizer)
     rates = [0.01] * 6 + [1e38] * 6 + [0.01] * 12
     recorder = Recorder()
-    epochs = train(Run(engine, training(rates=rates, **changes), ALONE, recorder, NOBODY, NOBODY))
+    epochs = train(training(engine, rates=rates, watcher=recorder, **changes))
     return epochs, recorder, engine.weights(), mask
 
 
@@ -303,5 +318,5 @@ def test_a_candidate_that_diverges_is_reported_and_no_error(clip_norm):
 
 
 def test_label_smoothing_is_that_of_the_job():
-    plain, smooth = trained()[1], trained(training(label_smoothing=0.3))[1]
+    plain, smooth = trained()[1], trained(label_smoothing=0.3)[1]
     assert smooth[0].loss != plain[0].loss

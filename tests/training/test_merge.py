@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from sms_dist.config import Config
+from sms_dist.experiment.soup import pair_soups
 from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.pruning.mask import apply_
-from sms_dist.soups.rules import RULES, average
+from sms_dist.soups.diversity import loss_barrier
+from sms_dist.soups.merge import Mixer, merge
+from sms_dist.soups.rules import RULES, Descent, average, rule
 from sms_dist.training.context import set_up
-from sms_dist.training.diagnostics import loss_barrier
 from sms_dist.training.evaluation import measured
-from sms_dist.training.merge import as_mixed, merge
-from sms_dist.training.mixer import Mixer, packing_of
 from sms_dist.training.oracle import SoupOracle
 
 ALONE, CPU = Axis(None, 0, 1), torch.device("cpu")
@@ -25,28 +25,29 @@ SCORES = {0: 0.2, 2: 0.4, 5: 0.3}
 POINT = [0.5, 0.2, 0.3]
 
 
-def new_context(**soup):
-    return set_up(
-        Config(
-            data={"name": "digits", "train_samples": 300, "validation": 0.3, "batch_size": 32},
-            model={"options": {"width": 4}},
-            soup={"steps": 6, **soup},
-        ),
-        HERE,
-    )
+def as_mixed(state):
+    return state
 
 
 def mixer_of(context, own, owners, mask):
-    return Mixer(context.mesh, packing_of(context, mask), own, owners)
+    return Mixer(context.mesh, context.surviving_vector(mask), own, owners)
 
 
-def merged(context, name, scores, own, owners, mask, **more):
-    return merge(context, name, scores, own, owners, packing_of(context, mask), **more)
+def merged(context, name, scores, own, owners, mask, *, view=as_mixed, teacher=None):
+    mixer, chosen = mixer_of(context, own, owners, mask), rule(name)
+    oracle = SoupOracle(context, mixer, view, teacher if chosen.needs_teacher else None)
+    return merge(mixer, chosen, scores, oracle, Descent(steps=6))
 
 
 @pytest.fixture(scope="module")
 def context():
-    return new_context()
+    return set_up(
+        Config(
+            data={"name": "digits", "train_samples": 300, "validation": 0.3, "batch_size": 32},
+            model={"options": {"width": 4}},
+        ),
+        HERE,
+    )
 
 
 def random_mask(context, seed):
@@ -206,28 +207,23 @@ def test_what_is_measured_is_the_view_and_what_is_returned_is_not(context, mask,
     assert list(best.coefficients.values()) == [1.0, 0.0, 0.0]  # nobody reaches 90 %
 
 
-def test_soups_of_pairs_are_measured_and_compared_with_the_better_candidate(mask, candidates):
-    context, accuracies = new_context(pairs=True), {0: 0.1, 2: 0.3, 5: 0.2}
-    soup = merged(context, "uniform", SCORES, candidates, OWNERS, mask, test_scores=accuracies)
-    assert [pair.candidates for pair in soup.pairs] == [(0, 2), (0, 5), (2, 5)]
-    assert [pair.better_candidate for pair in soup.pairs] == [0.3, 0.2, 0.3]
-    for (i, j), pair in zip(combinations(INDICES, 2), soup.pairs, strict=True):
+def test_soups_of_pairs_are_measured_and_compared_with_the_better_candidate(
+    context, mask, candidates
+):
+    oracle = SoupOracle(context, mixer_of(context, candidates, OWNERS, mask), as_mixed)
+    pairs = pair_soups(oracle, INDICES, {0: 0.1, 2: 0.3, 5: 0.2})
+    assert [pair.candidates for pair in pairs] == [(0, 2), (0, 5), (2, 5)]
+    assert [pair.better_candidate for pair in pairs] == [0.3, 0.2, 0.3]
+    for (i, j), pair in zip(combinations(INDICES, 2), pairs, strict=True):
         _, metrics = measured(context, mean([candidates[i], candidates[j]]), ALONE)
         for key in ("test_accuracy", "validation_accuracy", "test_loss"):
             assert pair.metrics[key] == pytest.approx(metrics[key], abs=2e-3)
 
 
-def test_pairs_and_barrier_are_left_out_unless_asked_for(context, mask, candidates):
-    soup = merged(context, "uniform", SCORES, candidates, OWNERS, mask)
-    assert soup.pairs == []
-    assert "loss_barrier_max" not in soup.distances
-    assert soup.distances["l2_mean"] > 0
-
-
-def test_between_equal_candidates_there_is_no_barrier(mask, candidates):
-    context, equal = new_context(loss_barrier=True), dict.fromkeys(INDICES, candidates[0])
-    soup = merged(context, "uniform", SCORES, equal, OWNERS, mask)
-    assert soup.distances["loss_barrier_max"] == pytest.approx(0, abs=1e-6)
+def test_between_equal_candidates_there_is_no_barrier(context, mask, candidates):
+    equal = dict.fromkeys(INDICES, candidates[0])
+    oracle = SoupOracle(context, mixer_of(context, equal, OWNERS, mask), as_mixed)
+    assert loss_barrier(oracle, 3) == pytest.approx(0, abs=1e-6)
 
 
 class Ridge:
@@ -244,8 +240,3 @@ class Ridge:
 @pytest.mark.parametrize(("height", "barrier"), [(2.5, 2.5), (0.0, 0.0), (-2.5, 0.0)])
 def test_a_barrier_is_what_stands_above_the_line_between_two_candidates(height, barrier):
     assert loss_barrier(Ridge(height), 3) == pytest.approx(barrier)
-
-
-def test_distilled_without_a_teacher_is_our_own_mistake(context, mask, candidates):
-    with pytest.raises(AssertionError, match="distilled"):
-        merged(context, "distilled", SCORES, candidates, OWNERS, mask)

@@ -15,10 +15,11 @@ from sms_dist.data.pixels import Pixels
 from sms_dist.data.resident import Resident
 from sms_dist.engines import make_engine
 from sms_dist.engines.base import Job
+from sms_dist.engines.optimizers import optimizer_settings
 from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.pruning.mask import prunable_names
 from sms_dist.tasks.classification import Classification
-from sms_dist.training.loop import Run, Training, train
+from sms_dist.training.loop import Training, TrainingLoss, train
 
 aten = torch.ops.aten
 WAITING = {
@@ -66,20 +67,24 @@ def trained(optimizer, engine) -> None:
     split = Split(images, torch.randint(10, (32,)))
     net = model()
     mask = {n: torch.rand(net.get_parameter(n).shape) < 0.5 for n in prunable_names(net)}
-    job = Job(net, mask, ALONE, HERE, EngineConfig(**engine), PretrainConfig(**optimizer), 16)
+    settings = optimizer_settings(PretrainConfig(**optimizer))
+    job = Job(net, mask, ALONE, HERE, EngineConfig(**engine), settings, 16)
     training = Training(
+        engine=make_engine(job),
         loader=Resident(split, 16, Pixels((0.5,), (0.3,), CPU), crop_flip, CPU),
         rates=(0.1, 0.1),
         seed=0,
         purpose="retrain",
         phase=1,
-        label_smoothing=0.1,
-        task=Classification(data.info(DataConfig()), DataConfig()),
+        loss=TrainingLoss(Classification(data.info(DataConfig()), DataConfig()), 0.1),
+        axis=ALONE,
         device=CPU,
+        watcher=Nobody(),
+        checkpointer=Nobody(),
+        follower=Nobody(),
     )
-    made = make_engine(job)
     with NoWaiting():
-        epochs = train(Run(made, training, ALONE, Nobody(), Nobody(), Nobody()))
+        epochs = train(training)
     assert len(epochs) == 1
 
 

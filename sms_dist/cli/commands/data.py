@@ -48,7 +48,7 @@ def prepare(
     text becomes a pair of files for training and one for testing.
     """
     from sms_dist.data.prepare import prepare as write_shards
-    from sms_dist.data.texts.prepare import prepare as write_texts
+    from sms_dist.data.texts.files import prepare as write_texts
 
     def write() -> None:
         if card := _text_card(name):
@@ -80,7 +80,7 @@ def check(folder: Path, name: str | None, sheet: Path | None) -> None:
     """
     from sms_dist.data import index as indices
     from sms_dist.data.check import check as examine
-    from sms_dist.data.texts.prepare import check as problems_of_texts
+    from sms_dist.data.texts.files import check as problems_of_texts
 
     if _text_card(name or indices.name_of(folder)):
         _report(problems_of_texts(folder), folder)
@@ -104,7 +104,7 @@ def check(folder: Path, name: str | None, sheet: Path | None) -> None:
 @LANGUAGES
 def vocabulary(folder: Path, size: int, target: Path, languages: tuple[str, str]) -> None:
     """Train a SentencePiece vocabulary on the training sentences of parallel text."""
-    from sms_dist.data.texts.learning import train_vocabulary
+    from sms_dist.data.texts.vocabulary import train_vocabulary
 
     _in_words(lambda: train_vocabulary(folder, size, target, languages), target)
     click.echo(f"ok       {target}")

@@ -46,7 +46,7 @@ def export(run: Path, phase: int | None, target: Path, is_shrunk: bool) -> None:
 
 
 def _read(run: Path, phase: int | None) -> tuple[Description, dict[str, Tensor]]:
-    """What a run folder holds of a phase, the last one where it is not named."""
+    """Return the model of a phase of a run folder, of the last one if `phase` is None."""
     from sms_dist import data
     from sms_dist.config.file import load
     from sms_dist.export.folder import Description
@@ -62,10 +62,10 @@ def _read(run: Path, phase: int | None) -> tuple[Description, dict[str, Tensor]]
     info = data.info(config.data)
     score = make_task(info, config.data).score
     if folder == paths.dense:
-        sparsity, found = 0.0, store.load_record(folder, METRICS, DenseMetrics).test(score)
+        sparsity, test_score = 0.0, store.load_record(folder, METRICS, DenseMetrics).test(score)
     else:
         record = store.load_record(folder, METRICS, PhaseMetrics)
-        sparsity, found = record.sparsity, record.soup.test(score)
+        sparsity, test_score = record.sparsity, record.soup.test(score)
     description = Description(
         model=config.model,
         data=info.name,
@@ -74,7 +74,7 @@ def _read(run: Path, phase: int | None) -> tuple[Description, dict[str, Tensor]]
         task=info.task,
         sparsity=sparsity,
         score=score,
-        test_score=found,
+        test_score=test_score,
         is_shrunk=False,
     )
     return description, store.load_tensors(folder, WEIGHTS)
@@ -83,7 +83,7 @@ def _read(run: Path, phase: int | None) -> tuple[Description, dict[str, Tensor]]
 def _shrunk(
     description: Description, state: dict[str, Tensor]
 ) -> tuple[Description, dict[str, Tensor]]:
-    """The same without dead channels, once it is known to compute the same."""
+    """Return the model without dead channels, after checking that it computes the same."""
     from sms_dist.export.folder import built
     from sms_dist.export.shrink import largest_difference, shrunk_state
 
@@ -118,8 +118,8 @@ def _comparison(model: nn.Module, other: nn.Module, input_shape: tuple[int, ...]
 def _summary(description: Description) -> str:
     from sms_dist.reports import scores
 
-    name, found = description.score, description.test_score
+    name, test_score = description.score, description.test_score
     label = scores.score(name).label
-    measured = "" if found is None else f", test {label} {scores.text(found, name)}"
+    measured = "" if test_score is None else f", test {label} {scores.text(test_score, name)}"
     shrunk = ", shrunk" if description.is_shrunk else ""
     return f"{description.model.name}, sparsity {description.sparsity:.4g}{measured}{shrunk}"

@@ -4,34 +4,41 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from sms_dist.cli.commands.options import config_options
-from sms_dist.cli.number_list import numbers
-
-if TYPE_CHECKING:
-    from sms_dist.cli.slurm.cluster import ClusterConfig
-    from sms_dist.config import Config
+from sms_dist.cli.commands import config_options, numbers
 
 
 @click.command(epilog="Example: sms-dist plan --config configs/digits_sms.yaml --ranks 4")
 @config_options
-@click.option("--ranks", metavar="NUMBERS", callback=numbers,
-              help="Ranks to plan for: 4; of a forecast also 1,2,4 or 1..4096 "
-              "(default: those of the cluster, else one group).")  # fmt: skip
-@click.option("--rates", type=Path, metavar="FILE|RUN",
-              help="Forecast time, memory, bytes: with a file of `sms-dist measure`, or from what "
-              "a run folder has recorded.")  # fmt: skip
-@click.option("--cluster", "cluster_file", type=Path,
-              help="YAML file of the cluster: hosts, and the links between them.")  # fmt: skip
+@click.option(
+    "--ranks",
+    metavar="NUMBERS",
+    callback=numbers,
+    help="Ranks to plan for: 4; of a forecast also 1,2,4 or 1..4096 (default: those of the "
+    "cluster, else one group).",
+)
+@click.option(
+    "--rates",
+    "rates_path",
+    type=Path,
+    metavar="FILE|RUN",
+    help="Forecast time, memory and traffic, with a file of `sms-dist measure` or from what a run "
+    "folder has recorded.",
+)
+@click.option(
+    "--cluster",
+    "cluster_file",
+    type=Path,
+    help="YAML file of the cluster: hosts, and the links between them.",
+)
 @click.option("--json", "is_json", is_flag=True, help="Print JSON.")
 def plan(
     config_file: Path | None,
     settings: tuple[str, ...],
     ranks: tuple[int, ...],
-    rates: Path | None,
+    rates_path: Path | None,
     cluster_file: Path | None,
     is_json: bool,
 ) -> None:
@@ -39,60 +46,31 @@ def plan(
 
     Phases, sparsities, candidates, waves, steps; neither the data nor a GPU need to be there.
     """
+    from rich.console import Console
+
+    from sms_dist.cli.forecast import forecasts, show
+    from sms_dist.cli.plan import planned
+    from sms_dist.cli.plan import show as show_plan
+    from sms_dist.cli.rates import read_rates
     from sms_dist.cli.slurm.cluster import load_cluster
     from sms_dist.config.file import load
 
     config = load(config_file, settings)
     cluster = None if cluster_file is None else load_cluster(cluster_file)
-    if rates is None and len(ranks) > 1:
-        raise ValueError("--ranks with several numbers needs --rates; or plan for one of them")
-    if rates is None:
-        _show_plan(config, _num_ranks(ranks, cluster), is_json)
+    if rates_path is None:
+        if len(ranks) > 1:
+            raise ValueError("--ranks with several numbers needs --rates; or plan for one of them")
+        num_ranks = ranks[0] if ranks else cluster.num_ranks if cluster else None
+        plan, forecast = planned(config, num_ranks), None
     else:
-        _show_forecast(config, ranks, rates, cluster, is_json)
-
-
-def _num_ranks(ranks: tuple[int, ...], cluster: ClusterConfig | None) -> int | None:
-    """As given, else of the cluster, else (None) one group."""
-    if ranks:
-        return ranks[0]
-    return None if cluster is None else cluster.num_ranks
-
-
-def _show_plan(config: Config, ranks: int | None, is_json: bool) -> None:
-    from sms_dist.cli.planned import planned
-
-    found = planned(config, ranks)
+        rates, notes = read_rates(rates_path, config, cluster)
+        forecast = forecasts(config, ranks, rates, cluster, notes)
+        plan = forecast.rows[0][0]
     if is_json:
-        click.echo(json.dumps(found.as_json(), indent=2))
+        click.echo(json.dumps(plan.as_json() | (forecast.as_json() if forecast else {}), indent=2))
         return
-    from rich.console import Console
-
-    from sms_dist.cli.plan_table import show
-
-    show(found, Console())
-
-
-def _show_forecast(
-    config: Config,
-    ranks: tuple[int, ...],
-    rates: Path,
-    cluster: ClusterConfig | None,
-    is_json: bool,
-) -> None:
-    from sms_dist.cli.forecasts import forecasts
-
-    found = forecasts(config, ranks, rates, cluster)
-    plan = found.rows[0][0]
-    if is_json:
-        click.echo(json.dumps(plan.as_json() | found.as_json(), indent=2))
-        return
-    from rich.console import Console
-
-    from sms_dist.cli.forecast_table import show
-    from sms_dist.cli.plan_table import show as show_plan
-
     console = Console()
-    if len(found.rows) == 1:
+    if forecast is None or len(forecast.rows) == 1:
         show_plan(plan, console)
-    show(found, console)
+    if forecast is not None:
+        show(forecast, console)

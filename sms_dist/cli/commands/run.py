@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from sms_dist import start
-from sms_dist.cli.commands.options import config_options, run_dir_option
+from sms_dist.cli.commands import config_options, run_dir_option, words
 
 START = Path(start.__file__).resolve().parent  # of this code, wherever it is started from
 
@@ -32,22 +33,22 @@ def run(
     Exit status: 0 done, 2 bad input, 75 stopped on request and resumable, else failure. On several
     hosts use torchrun itself, or `sms-dist submit` on Slurm.
     """
-    from sms_dist.cli.planned import planned
+    from sms_dist.cli.plan import planned
     from sms_dist.config.file import load
 
     ranks = planned(load(config_file, settings), nproc).num_ranks
-    arguments = [] if config_file is None else ["--config", str(config_file)]
-    arguments += [] if run_dir is None else ["--run-dir", str(run_dir)]
-    arguments += [word for setting in settings for word in ("--set", setting)]
+    folder = [] if run_dir is None else ["--run-dir", str(run_dir)]
+    arguments = [*words(config_file, settings), *folder]
     # The process becomes the launcher, so that signals and exit status need nobody in between.
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
     os.execve(sys.executable, command(ranks, arguments), environment)
 
 
-def command(num_ranks: int, arguments: list[str]) -> list[str]:
-    """What to execute; a single rank needs no torchrun."""
-    main = str(START / "__main__.py")
+def command(
+    num_ranks: int, arguments: Sequence[str], main: Path = START / "__main__.py"
+) -> list[str]:
+    """Return the command that starts the ranks; a single one needs no torchrun."""
     if num_ranks == 1:
-        return [sys.executable, main, *arguments]
+        return [sys.executable, str(main), *arguments]
     torchrun = [str(START / "local_ranks.py"), "--standalone", f"--nproc-per-node={num_ranks}"]
-    return [sys.executable, *torchrun, main, *arguments]
+    return [sys.executable, *torchrun, str(main), *arguments]

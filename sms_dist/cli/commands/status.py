@@ -22,22 +22,20 @@ from sms_dist.base.process import DONE, FAILED, STOPPED
     help="With --watch: seconds between two looks.",
 )
 def status(folders: tuple[Path, ...], is_json: bool, is_watching: bool, every: float) -> None:
-    """How runs are.
+    """Show the state of runs.
 
     RUN is a run folder, or a folder of several, of which each gets a line. Phase, candidates,
-    groups, recovery points, time left, last events, faults, starts, disk. Only files are read, on
-    any host that sees them; ranks at work are not disturbed.
+    groups, time left, last events, faults, starts. Only files are read, on any host that sees them;
+    ranks at work are not disturbed.
 
     Exit status: 0 done or running (also: waiting in a queue, not started yet), 1 failed or lost, 2
     there is no such run, 75 stopped on request and resumable. Of several runs: 1 if any failed,
     else 75 if any was stopped.
     """
-    from sms_dist.cli.status.folder import run_folders
-    from sms_dist.cli.status.judge import EXIT
-    from sms_dist.cli.status.screen import json_lines, screens
+    from sms_dist.cli.status import EXIT, run_folders
+    from sms_dist.cli.status_screen import show
 
-    found, is_one = run_folders(folders)
-    show = json_lines if is_json else screens
-    last = show(found, is_one, every if is_watching else None)
-    known = {EXIT.get(each.state, DONE) for each in last}
-    sys.exit(next(code for code in (FAILED, STOPPED, DONE) if code in known))
+    runs, is_one = run_folders(folders)
+    last = show(runs, is_one, is_json, every if is_watching else None)
+    statuses = {EXIT.get(each.state, DONE) for each in last}
+    sys.exit(next(code for code in (FAILED, STOPPED, DONE) if code in statuses))

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from sms_dist.cli.commands.options import config_options, run_dir_option
-
-if TYPE_CHECKING:
-    from sms_dist.config import Config
-    from sms_dist.run.paths import RunPaths
+from sms_dist.cli.commands import config_options, run_dir_option
 
 
 @click.command(
@@ -52,7 +47,7 @@ def submit(
     saves what it has and goes back into the queue. Submitted again with the same run folder, it
     goes on where it stopped.
     """
-    from sms_dist.cli.planned import planned
+    from sms_dist.cli.plan import planned
     from sms_dist.cli.slurm import jobs, submission
     from sms_dist.cli.slurm.cluster import load_cluster
     from sms_dist.cli.slurm.script import run_script
@@ -74,25 +69,12 @@ def submit(
     )
     if dry_run:
         click.echo(script, nl=False)
-    else:
-        _submit(paths, config, script, dependency, num_jobs or 1, is_fresh)
-
-
-def _submit(
-    paths: RunPaths,
-    config: Config,
-    script: str,
-    dependency: str | None,
-    num_jobs: int,
-    is_fresh: bool,
-) -> None:
-    from sms_dist.cli.slurm import jobs, submission
-
+        return
     submission.check_alone(paths)
     if not submission.prepare(paths, config, has_code=True, is_fresh=is_fresh):
         click.echo(f"the code of the first submission is kept: {paths.snapshot}", err=True)
     file = jobs.write_script(script, paths.logs)
-    for _ in range(num_jobs):
+    for _ in range(num_jobs or 1):
         number = jobs.submit(file, dependency)
         submission.record(paths, number)
         click.echo(f"Submitted batch job {number}")

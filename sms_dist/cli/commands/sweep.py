@@ -9,22 +9,14 @@ from pathlib import Path
 import click
 
 from sms_dist.base.process import DONE, FAILED, STOPPED
+from sms_dist.cli.commands import config_options
 
 
 @click.command(
     epilog="Example: sms-dist sweep --config configs/digits_sms.yaml "
     "--set method.name=sms,imp,imp_m_times --set seed=0,1,2 --share-dense"
 )
-@click.option(
-    "--config", "config_file", type=Path, help="YAML file (default: the embedded experiment)."
-)
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY.PATH=V1,V2,...",
-    help="Values of a key; several keys: all combinations. Commas in [] or {} do not part.",
-)
+@config_options
 @click.option("--to", type=Path, help="Folder of the run folders (default: records.root/name).")
 @click.option(
     "--nproc",
@@ -75,11 +67,11 @@ def sweep(
     at_most: int | None,
     is_fresh: bool,
 ) -> None:
-    """Run a grid of experiments.
+    """Run a grid of experiments: --set KEY.PATH=V1,V2,... for all combinations of several keys.
 
-    Each point has a run folder named after what varies. Points that are done are skipped, others go
-    on where they stopped; all are checked before the first one starts. A run's output is in
-    logs/sweep.log of its folder.
+    Commas in [], {} and quotes do not part. Each point has a run folder named after what varies.
+    Points that are done are skipped, others go on where they stopped; all are checked before the
+    first one starts. A run's output is in logs/sweep.log of its folder.
 
     Exit status: 0 all done, 1 some failed (the others are run all the same), 2 bad input, 75
     stopped by Ctrl-C.
@@ -91,26 +83,24 @@ def sweep(
     if not is_submitting and (at_most is not None or is_fresh):
         raise ValueError("--at-most and --fresh-code need --submit; beside each other: --jobs")
 
-    from rich.console import Console
-
+    from sms_dist.cli import grid
+    from sms_dist.cli import sweep as runs_of
     from sms_dist.cli.slurm.cluster import load_cluster
-    from sms_dist.cli.sweeping import arrays, grid, running
 
     cluster = None if cluster_file is None else load_cluster(cluster_file)
     ranks = cluster.num_ranks if cluster else nproc
     runs = grid.sweep_runs(config_file, settings, to=to, num_ranks=ranks, is_sharing=is_sharing)
     if cluster:
-        for line in arrays.submit(runs, cluster, at_most, is_fresh, dry_run):
+        for line in runs_of.submit_all(runs, cluster, at_most, is_fresh, dry_run):
             click.echo(line)
     elif dry_run:
-        Console().print(grid.table(runs))
         for run in runs:
-            if grid.state(run) != "done":
-                words = ["sms-dist", "run", *run.arguments(config_file)]
-                click.echo(shlex.join([*words, "--nproc", str(run.num_ranks)]))
+            words = ["sms-dist", "run", *run.arguments(config_file), "--nproc", str(run.num_ranks)]
+            click.echo(f"# {run.state}: {run.point.label}")
+            click.echo(f"{'# ' if run.state == 'done' else ''}{shlex.join(words)}")
     else:
-        outcomes = running.run_all(runs, config_file, num_jobs, Console())
-        for line in running.ending(outcomes):
+        outcomes = runs_of.run_all(runs, config_file, num_jobs)
+        for line in runs_of.ending(outcomes):
             click.echo(line)
         statuses = {outcome.status for outcome in outcomes}
         is_stopped = bool(statuses & {"stopped", "not started"})

@@ -1,4 +1,4 @@
-"""A cluster file: what is the same for all jobs on a cluster."""
+"""A cluster file: the settings that all jobs on a cluster share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Strings = Annotated[tuple[str, ...], Strict(False)]  # YAML has lists only
 
 
 class ClusterConfig(Section):
-    """What is the same for all jobs on a cluster."""
+    """The settings that all jobs on a cluster share."""
 
     partition: str | None = None
     """queue (null: the cluster's default)"""
@@ -55,16 +55,16 @@ class ClusterConfig(Section):
     """for forecasts: Gbit/s between a host and all others"""
     network_microseconds: AtLeast0 = 50.0
     """for forecasts: until a message is at another host"""
-    within_gbit: Above0 | None = None
-    """for forecasts: Gbit/s between two ranks of a host (null: as measured)"""
-    within_microseconds: AtLeast0 | None = None
-    """for forecasts: until a message is at another rank of the host (null: as measured)"""
+    within_gbit: Above0 = 16.0
+    """for forecasts: Gbit/s between two ranks of a host"""
+    within_microseconds: AtLeast0 = 30.0
+    """for forecasts: until a message is at another rank of the host"""
     overlap: Fraction = 0.0
-    """for forecasts: share of a step's computing in which its gradients can travel"""
+    """for forecasts: fraction of the sending of gradients that is hidden behind computing"""
 
     @property
     def num_ranks(self) -> int:
-        """Of a job on all its hosts."""
+        """The ranks of a job on all its hosts."""
         return self.nodes * self.ranks_per_node
 
     @field_validator("environment")
@@ -94,7 +94,7 @@ class ClusterConfig(Section):
 
 
 def seconds(time_limit: str) -> int:
-    """Of a time as Slurm reads it: "90" and "1:30" begin with minutes, "1-12" with days."""
+    """Return the seconds of a time limit: "90" and "1:30" begin with minutes, "1-12" with days."""
     days, dash, rest = time_limit.rpartition("-")
     numbers = [int(number) for number in rest.split(":")]
     if dash:
@@ -107,7 +107,7 @@ def seconds(time_limit: str) -> int:
 
 
 def load_cluster(path: Path) -> ClusterConfig:
-    """The cluster described in a YAML file."""
+    """Return the cluster that a YAML file describes; ValueError, one line, for a mistake in it."""
     try:
         return ClusterConfig.model_validate(read_mapping(path, "--cluster"))
     except ValidationError as error:

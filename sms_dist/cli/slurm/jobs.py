@@ -24,7 +24,7 @@ _HOPELESS = "--kill-on-invalid-dep=yes"
 
 
 def write_script(script: str, logs: Path) -> Path:
-    """The script's file; its folder has to be there before Slurm opens the job's log in it."""
+    """Write a script and return its file, in the folder where Slurm will open the job's log."""
     file = logs / SCRIPT
     try:
         logs.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def write_script(script: str, logs: Path) -> Path:
 
 
 def submit(file: Path, dependency: str | None = None) -> str:
-    """Hand a script to Slurm: the number of the job. `dependency`: such as afterok:7."""
+    """Submit a script and return the job's number; a `dependency` is like afterok:7."""
     options = [f"--dependency={dependency}", _HOPELESS] if dependency else []
     try:
         done = subprocess.run(
@@ -52,12 +52,12 @@ def submit(file: Path, dependency: str | None = None) -> str:
         raise ValueError(f"sbatch refused {file} (status {done.returncode}): {done.stderr.strip()}")
     number = done.stdout.strip().partition(";")[0]  # "7;cluster" where there are several
     if not NUMBER.fullmatch(number):
-        raise ValueError(f"sbatch took {file}, but said {number!r} where a job's number was due")
+        raise ValueError(f"sbatch took {file}, but answered {number!r} instead of a job's number")
     return number
 
 
 def afterok(numbers: Sequence[str]) -> str | None:
-    """The dependency on jobs, all of which must succeed; ValueError for what is no job."""
+    """Return the dependency on jobs that must all succeed; ValueError for what is no job."""
     for number in numbers:
         if not NUMBER.fullmatch(number):
             raise ValueError(f"--after {number} is not the number of a job, such as 7 or 7_2")
@@ -65,7 +65,7 @@ def afterok(numbers: Sequence[str]) -> str | None:
 
 
 def record(paths: RunPaths, job: str, kind: str, **more: str) -> None:
-    """A line about a job in the run folder; OSError where it cannot be written."""
+    """Append a line about a job to the run folder's file; OSError if it cannot be written."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     line = json.dumps(JobLine(time=now, job=job, kind=kind, **more).as_json())
     paths.logs.mkdir(parents=True, exist_ok=True)
@@ -76,22 +76,22 @@ def record(paths: RunPaths, job: str, kind: str, **more: str) -> None:
 
 
 def recorded(paths: RunPaths) -> list[JobLine]:
-    """All lines about a run's jobs, the oldest first; a damaged one is left out."""
-    file, found = _file(paths), []
+    """Return the lines about a run's jobs, the oldest first, without damaged ones."""
+    file, lines = _file(paths), []
     for line in read(file, MAX_BYTES, "a file of jobs").splitlines() if is_file(file) else []:
         with suppress(ValueError):
-            found.append(parsed(JobLine, plain.parse_json(line, "a line"), "a line about a job"))
-    return found
+            lines.append(parsed(JobLine, plain.parse_json(line, "a line"), "a line about a job"))
+    return lines
 
 
 def queued(paths: RunPaths, queue: set[str]) -> str | None:
-    """The last job of a run that is in the queue."""
+    """Return the last job of a run that is in the queue, None if none is."""
     numbers = [line.job for line in recorded(paths)]
     return next((number for number in reversed(numbers) if number in queue), None)
 
 
 def my_queue() -> set[str]:
-    """The numbers of my jobs that wait or run, each run of an array with its own."""
+    """Return the numbers of my jobs that wait or run; each run of an array has its own."""
     command = ["squeue", "--me", "--array", "--noheader", "--format=%i"]
     try:
         done = subprocess.run(command, capture_output=True, text=True)

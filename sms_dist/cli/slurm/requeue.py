@@ -1,6 +1,6 @@
-"""Is it worth to put a job back into the queue? Not if its last starts made nothing lasting.
+"""Requeue a job unless its last starts have saved nothing new.
 
-What a job's script runs when its ranks have stopped: requeue.py RUN_DIR JOB
+A job's script runs this when its ranks have stopped: requeue.py RUN_DIR JOB
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ def main(run_dir: str, job: str) -> None:
     marks = [*_marks(paths, job), now]
     if is_stuck(marks):
         sys.exit(
-            f"the last {IDLE_STARTS} starts of job {job} have made nothing lasting, so it is not "
-            "put back into the queue: its time is too short for a recovery point; see time_limit, "
-            "signal_seconds_before_end and records.every_seconds"
+            f"job {job} has saved nothing new in its last {IDLE_STARTS} starts, and is not "
+            "requeued: its time is too short for a recovery point; raise time_limit or "
+            "signal_seconds_before_end, or lower records.every_seconds"
         )
     try:
         jobs.record(paths, job, REQUEUE, mark=now)
     except OSError as error:
-        sys.exit(f"job {job} is not put back into the queue: {paths.logs}: {error.strerror}")
+        sys.exit(f"job {job} is not requeued: {paths.logs}: {error.strerror}")
 
 
 def is_stuck(marks: Sequence[str]) -> bool:
-    """`marks`: of all starts of a job. Has it looked the same ever since, for too often?"""
+    """Return whether the last marks of a job, one for each start, have been the same too often."""
     last = marks[-IDLE_STARTS - 1 :]
     return len(last) == IDLE_STARTS + 1 and len(set(last)) == 1
 
 
 def mark(paths: RunPaths) -> str:
-    """Of everything lasting in a run folder: the same again only if nothing has been added.
+    """Return a hash of what a run folder has saved: equal marks mean that nothing was added.
 
-    The journal does not count, since each start has a line there.
+    The journal does not count, since each start writes a line there.
     """
     root = paths.root
     folders = entries(root)
@@ -62,11 +62,11 @@ def mark(paths: RunPaths) -> str:
 
 
 def _steps(point: Path) -> int:
-    """Where a recovery point is in its training."""
+    """Return the steps of a recovery point, 0 if the file is none or only half of one."""
     try:
         return parsed(RecoveryFile, plain.read_json(point), str(point)).steps
     except ValueError:
-        return 0  # not a point, or only half of one
+        return 0
 
 
 def _marks(paths: RunPaths, job: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The text of an sbatch script as a pure function of a cluster's description and what is to run."""
+"""The text of an sbatch script, as a pure function of the cluster and of what is to run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OPTION = re.compile(rf"--[a-z][a-z-]*(={_VALUE.pattern})?")
 
 @dataclass(frozen=True)
 class Place:
-    """Where a job finds what it runs: absolute paths, the same on every host."""
+    """The paths of a job: absolute, and the same on every host."""
 
     code: Path  # the snapshot with the packages
     start_in: Path  # relative paths in the configuration count from here
@@ -44,7 +44,7 @@ class Array:
 def run_script(
     cluster: ClusterConfig, place: Place, *, job_name: str, run_dir: Path, is_requeued: bool = True
 ) -> str:
-    """What to hand to sbatch for one run, whose folder is absolute; no requeue: exit with 75.
+    """Return the script for one run, whose folder is absolute; without requeue it exits with 75.
 
     Slurm does not make the folder of its log: `run_dir`/logs has to exist when it is submitted.
     """
@@ -57,7 +57,7 @@ def run_script(
 
 
 def array_script(cluster: ClusterConfig, place: Place, array: Array, *, job_name: str) -> str:
-    """What to hand to sbatch for several runs; their own logs are beside the list."""
+    """Return the script for several runs; their logs are beside the list of their folders."""
     _allow(_NAME, "job_name", job_name, "letters, digits and _ . + -")
     check_folder(array.list_file)
     limit = f"%{array.at_most}" if array.at_most else ""
@@ -71,7 +71,7 @@ def array_script(cluster: ClusterConfig, place: Place, array: Array, *, job_name
 
 
 def check_folder(path: Path) -> None:
-    """ValueError where a path has characters that Slurm or the shell could take for others."""
+    """Raise ValueError for characters in a path that Slurm or the shell could misread."""
     _allow(_PATH, "run_dir", str(path), "letters, digits and _ . / + @ = , -")
 
 
@@ -134,9 +134,9 @@ def _directive(name: str, value: str) -> str:
     return f"#SBATCH --{name}={value}"
 
 
-def _allow(pattern: re.Pattern[str], field: str, value: str, legal: str) -> None:
+def _allow(pattern: re.Pattern[str], field: str, value: str, valid: str) -> None:
     if not pattern.fullmatch(value):
-        raise ValueError(f"{field}={value!r} cannot stand in an #SBATCH line; use {legal}")
+        raise ValueError(f"{field}={value!r} cannot stand in an #SBATCH line; use {valid}")
 
 
 def _setup(cluster: ClusterConfig) -> list[str]:
@@ -145,5 +145,5 @@ def _setup(cluster: ClusterConfig) -> list[str]:
 
 
 def _fill(template: str, values: dict[str, str]) -> str:
-    """Replaces each {{name}} in one pass, so a value that looks like a placeholder stays text."""
+    """Replace each {{name}} in one pass, so that a value that looks like a placeholder stays."""
     return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], template)

@@ -25,9 +25,8 @@ from sms_dist.mesh.collectives import (
     together,
 )
 from sms_dist.mesh.topology import Axis, first_ranks
-from sms_dist.soups.candidate_shards import CandidateShards
 from sms_dist.soups.diversity import gram
-from sms_dist.soups.mixing import mix
+from sms_dist.soups.merge import CandidateShards, mix
 from sms_dist.tasks import make_task
 from sms_dist.training.batch_norm import recompute_
 from sms_dist.training.evaluation import evaluate

@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 from sms_dist.config import EngineConfig, PretrainConfig
 from sms_dist.engines import make_engine
 from sms_dist.engines.base import Engine, Job
+from sms_dist.engines.optimizers import optimizer_settings
 from sms_dist.mesh import topology
 from sms_dist.sparse_rules import make_rule
 from sms_dist.sparse_rules.base import Setup
@@ -66,7 +67,7 @@ def new(case: str, **changes: Any) -> tuple[Engine, dict[str, Tensor]]:
         weights = {n: p.detach() for n, p in model.named_parameters() if n in mask}
         rule = make_rule("dpf", {"refresh": 3}, weights, Setup(500, 8, 1))
     config = EngineConfig(device="cpu", **(CASES[case] | changes))
-    optimizer = PretrainConfig(weight_decay=1e-2)
+    optimizer = optimizer_settings(PretrainConfig(weight_decay=1e-2))
     return make_engine(Job(model, mask, mesh.data, mesh, config, optimizer, max(SIZES), rule)), mask
 
 

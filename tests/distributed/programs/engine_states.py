@@ -28,6 +28,7 @@ from torch.nn.functional import cross_entropy
 from sms_dist.config import EngineConfig, PretrainConfig
 from sms_dist.engines import make_engine
 from sms_dist.engines.base import Engine, Job
+from sms_dist.engines.optimizers import optimizer_settings
 from sms_dist.mesh import topology
 from sms_dist.mesh.topology import Axis
 from sms_dist.sparse_rules import make_rule
@@ -130,7 +131,7 @@ class Run:
         model = Tangled()
         self.mask = half_pruned(model)
         config = EngineConfig(device="cpu", **case.engine)
-        optimizer = PretrainConfig(weight_decay=1e-2, **case.optimizer)
+        optimizer = optimizer_settings(PretrainConfig(weight_decay=1e-2, **case.optimizer))
         rule = rule_of(case, model)
         self.engine: Engine = make_engine(
             Job(model, self.mask, axis, mesh, config, optimizer, BATCH, rule)

@@ -20,6 +20,7 @@ from sms_dist import models
 from sms_dist.config import EngineConfig, ModelConfig, PretrainConfig
 from sms_dist.engines import make_engine
 from sms_dist.engines.base import Job
+from sms_dist.engines.optimizers import optimizer_settings
 from sms_dist.mesh import topology
 from sms_dist.mesh.division import deal
 from sms_dist.mesh.topology import Axis
@@ -59,7 +60,7 @@ def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 def train(case: str, model: nn.Module, axis: Axis, candidate: int, clip: float | None, **engine):
     """Train one candidate, store its weights; the data depend on the candidate alone."""
     mask = half_pruned(model)
-    optimizer = PretrainConfig(weight_decay=1e-2, clip_norm=clip)
+    optimizer = optimizer_settings(PretrainConfig(weight_decay=1e-2, clip_norm=clip))
     config = EngineConfig(device="cpu", **engine)
     trained = make_engine(Job(model, mask, axis, mesh, config, optimizer, BATCH))
     generator = torch.Generator().manual_seed(candidate)

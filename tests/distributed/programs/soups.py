@@ -17,25 +17,22 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 
 from sms_dist.config import Config
+from sms_dist.experiment.soup import pair_soups
 from sms_dist.mesh import topology
 from sms_dist.mesh.collectives import gather_json
 from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.pruning.mask import apply_
-from sms_dist.soups.rules import RULES
+from sms_dist.soups.diversity import loss_barrier
+from sms_dist.soups.merge import Mixer, merge
+from sms_dist.soups.rules import RULES, Descent
 from sms_dist.training.context import Context, State, set_up
-from sms_dist.training.ensemble import ensemble
-from sms_dist.training.evaluation import measured
-from sms_dist.training.merge import merge
-from sms_dist.training.mixer import packing_of
+from sms_dist.training.evaluation import ensemble, measured
+from sms_dist.training.oracle import SoupOracle
 
 CONFIG = Config(
     data={"name": "digits", "train_samples": 240, "validation": 0.3, "batch_size": 16},
     model={"options": {"width": 4}},
-    soup={"steps": 4},
     engine={"device": "cpu"},
-)
-MEASURED = CONFIG.model_copy(
-    update={"soup": CONFIG.soup.model_copy(update={"pairs": True, "loss_barrier": True})}
 )
 INDICES = (0, 1, 3)  # candidate 2 diverged; with four groups one holds none
 SCORES = {0: 0.02, 1: 0.02, 3: 0.01}
@@ -87,16 +84,18 @@ def findings(context: Context) -> dict[str, object]:
         apply_(state, mask)
         states[i], _ = measured(here, state, single)
     own = {i: state for i, state in states.items() if owners[i] == context.mesh.group}
-    arguments = (SCORES, own, owners, packing_of(context, mask))
+    mixer = Mixer(context.mesh, context.surviving_vector(mask), own, owners)
     found: dict[str, object] = {"ensemble": ensemble(context, own, owners)}
-    for name in RULES:
-        soup = merge(context, name, *arguments, view=half, teacher=candidate(here, 3))
+    for name, rule in RULES.items():
+        teacher = candidate(here, 3) if rule.needs_teacher else None
+        oracle = SoupOracle(context, mixer, half, teacher)
+        soup = merge(mixer, rule, SCORES, oracle, Descent(steps=4))
         found[name] = [list(soup.coefficients.values()), bits(soup.state)]
-    asked, accuracies = dataclasses.replace(context, config=MEASURED), dict.fromkeys(INDICES, 0.1)
-    soup = merge(asked, "uniform", *arguments, test_scores=accuracies)
+    oracle = SoupOracle(context, mixer, lambda state: state)
+    pairs = pair_soups(oracle, INDICES, dict.fromkeys(INDICES, 0.1))
     return found | {
-        "pairs": [pair.as_json() for pair in soup.pairs],
-        "barrier": soup.distances["loss_barrier_max"],
+        "pairs": [pair.as_json() for pair in pairs],
+        "barrier": loss_barrier(oracle, len(INDICES)),
     }
 
 

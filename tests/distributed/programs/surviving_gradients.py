@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sms_dist.engines.masked_gradients import GradientMask
-from sms_dist.engines.surviving_gradients import SurvivingGradients
+from sms_dist.engines.masked_gradients import GradientMask, SurvivingGradients
 from sms_dist.mesh import topology
 from sms_dist.mesh.topology import Axis, first_ranks
 

@@ -1,1 +1,0 @@
-"""How fast a configuration is on this host: trained, evaluated and run for a few seconds."""

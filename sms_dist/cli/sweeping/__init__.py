@@ -1,1 +1,0 @@
-"""A grid of experiments: thought through, shown, run side by side."""

@@ -1,0 +1,190 @@
+"""Merging: the weighted sum of the candidates of all groups, by an all-reduce across groups.
+
+The way of a candidate's weights: `SurvivingVector.flatten` leaves out what the mask prunes; ranks
+of different groups exchange slices of the vectors (`CandidateShards`: a reduce-scatter in candidate
+order); each rank mixes its slice (`mix`); an all-gather brings the whole soup to every rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import torch
+from torch import Tensor
+
+from sms_dist.mesh.collectives import agree, exchange, gather, sum_
+from sms_dist.mesh.topology import Topology
+from sms_dist.soups.diversity import distances, gram
+from sms_dist.soups.rules import Descent, Oracle, Rule
+from sms_dist.soups.vector import SurvivingVector
+
+State = Mapping[str, Tensor]
+
+_CHUNK = 1 << 16  # values that are mixed together: they stay in the processor's cache
+_DEVICE_CHUNK = 1 << 26
+
+
+@dataclass(frozen=True)
+class Soup:
+    """The merged parameters, and how they came about."""
+
+    state: dict[str, Tensor]
+    coefficients: dict[int, float]  # of each candidate
+    distances: dict[str, float]  # between candidates, see `diversity.distances`
+
+
+def merge(
+    candidates: Mixer,
+    rule: Rule,
+    scores: Mapping[int, float],
+    oracle: Oracle,
+    descent: Descent,
+) -> Soup:
+    """Return the soup that `rule` makes of the candidates. Every rank of the world must call.
+
+    `scores` are those of the candidates on validation samples, by index, in the order of the mixer;
+    `oracle` measures soups for rules that ask.
+    """
+    coefficients = rule.choose(list(scores.values()), oracle, descent)
+    mesh = candidates.mesh
+    if rule.is_own:  # it may use anything, also what differs from rank to rank
+        agree({"soup coefficients": str(coefficients)}, mesh.world, mesh.device)
+    by_index = dict(zip(scores, coefficients, strict=True))
+    return Soup(candidates.mixed(coefficients), by_index, distances(candidates.gram()))
+
+
+class Mixer:
+    """The candidates of a phase, spread over all ranks: their soups, and products with them."""
+
+    def __init__(
+        self,
+        mesh: Topology,
+        vector: SurvivingVector,
+        own: Mapping[int, State],
+        owners: Mapping[int, int],
+    ) -> None:
+        """Exchange the candidates' slices. Every rank must call.
+
+        `vector` says what travels, `own` are the states of the candidates that my group holds,
+        `owners` the group of each candidate, in index order, the same on all ranks.
+        """
+        self.mesh, self.num, self._vector = mesh, len(owners), vector
+        ranks = mesh.world.size
+        flat = {i: vector.flatten(state, ranks) for i, state in own.items() if i in owners}
+        self._shards = CandidateShards(flat, owners, vector.num_values, mesh)
+
+    def mixed(self, coefficients: Sequence[float]) -> dict[str, Tensor]:
+        """Return the parameters of a soup, in new tensors. Every rank must call."""
+        return self._vector.unflatten(self._shards.mix(coefficients))
+
+    def gram(self) -> Tensor:
+        """Return the inner products between the candidates. Every rank must call."""
+        return self._shards.gram()
+
+    @cached_property
+    def _whole(self) -> Tensor:
+        return self._shards.whole()
+
+    def gather(self) -> None:
+        """Bring all candidates to every rank, for `products`. Every rank must call."""
+        _ = self._whole
+
+    def products(self, gradient: State) -> Tensor:
+        """Return the product [num] of a gradient with each candidate, float64, on this rank alone.
+
+        Whole vectors, because sums over slices would have bits that depend on the mesh.
+        """
+        flat = self._vector.flatten(gradient).double()
+        return torch.stack([candidate.double() @ flat for candidate in self._whole])
+
+
+class CandidateShards:
+    """This rank's slice of the vector of every candidate, ready to be mixed.
+
+    The vector is cut into (groups x ranks per group) slices, one per rank: every rank sends and
+    sums its share only. Each slice is summed in candidate order whatever group trained which
+    candidate: the soup's bits do not depend on the mesh.
+    """
+
+    def __init__(
+        self, own: Mapping[int, Tensor], owners: Mapping[int, int], num_values: int, mesh: Topology
+    ) -> None:
+        """Exchange slices along the candidate axis. Every rank must call.
+
+        `own` are the vectors of the candidates that my group holds, by index; they are not copied
+        if their length, of which `num_values` count, is a multiple of the ranks. `owners` is the
+        group of each candidate, in candidate order, the same on all ranks.
+        """
+        self.num_values, self._mesh = num_values, mesh
+        slices = mesh.num_groups * mesh.data.size
+        self._length = -(-num_values // slices)
+        by_group: list[list[int]] = [[] for _ in range(mesh.num_groups)]
+        for i, group in owners.items():
+            by_group[group].append(i)
+        mine = [self._column(own[i]) for i in by_group[mesh.group]]
+        received = exchange(self._stacked(mine), [len(g) for g in by_group], mesh.candidate)
+        arrived = {i: place for place, i in enumerate(i for group in by_group for i in group)}
+        order = [arrived[i] for i in owners]
+        self.shards = received if order == list(range(len(order))) else received[order]
+
+    def mix(self, coefficients: Sequence[float]) -> Tensor:
+        """Return the soup's vector, whole, on every rank. Every rank must call."""
+        return self._whole(mix(self.shards, coefficients)[None])[0]
+
+    def whole(self) -> Tensor:
+        """Return every candidate [m, num_values] on every rank, which takes the memory that slices
+        otherwise save. Every rank must call."""
+        return self._whole(self.shards)
+
+    def gram(self) -> Tensor:
+        """Return the inner products between the candidates' vectors. Every rank must call."""
+        return sum_(gram(self.shards), self._mesh.world).cpu()
+
+    def _whole(self, slices: Tensor) -> Tensor:
+        """Return [rows, num_values] of each rank's [rows, length]. Every rank must call."""
+        mesh = self._mesh
+        whole = gather(gather(slices, mesh.candidate), mesh.data)  # [data, groups, rows, length]
+        return whole.permute(2, 1, 0, 3).flatten(1)[:, : self.num_values]
+
+    def _column(self, flat: Tensor) -> Tensor:
+        """Return the slices [groups, length] of a vector that this rank's column exchanges."""
+        mesh = self._mesh
+        shape = mesh.num_groups, mesh.data.size, self._length
+        if len(flat) != prod(shape):
+            padded = flat.new_zeros(prod(shape))
+            padded[: self.num_values] = flat[: self.num_values]
+            flat = padded
+        return flat.view(shape)[:, mesh.data.rank]
+
+    def _stacked(self, columns: list[Tensor]) -> Tensor:
+        """Return [groups, candidates, length] of each candidate's column."""
+        if not columns:  # what a group that holds no candidate sends
+            return torch.empty(self._mesh.num_groups, 0, self._length, device=self._mesh.device)
+        return torch.stack(columns, 1) if len(columns) > 1 else columns[0][:, None]
+
+
+def mix(candidates: Tensor, coefficients: Sequence[float]) -> Tensor:
+    """Return the weighted sum [n] of candidates [m, n] of any float type.
+
+    The coefficients add up to 1. The sum is in float64 and in index order, element by element: a
+    soup mixed in slices has the bits of one mixed whole. A candidate with coefficient zero is not
+    read: it may hold anything.
+    """
+    largest = max(coefficients)
+    # Shares of the largest, divided by their sum at the end: 1/3 has no exact float, 3 has one, so
+    # that equal coefficients give the exact mean.
+    shares = [coefficient / largest for coefficient in coefficients]
+    soup = candidates.new_empty(candidates.shape[1])
+    size = _CHUNK if candidates.device.type == "cpu" else _DEVICE_CHUNK
+    pieces = zip(torch.split(soup, size), torch.split(candidates, size, dim=1), strict=True)
+    for piece, some in pieces:
+        # Not from 0.0: that would turn the -0.0 of equal candidates into 0.0.
+        total = torch.full_like(piece, -0.0, dtype=torch.float64)
+        for candidate, share in zip(some, shares, strict=True):
+            if share:
+                total.add_(candidate.double(), alpha=share)
+        piece.copy_(total.div_(sum(shares)))
+    return soup
