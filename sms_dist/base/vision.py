@@ -19,7 +19,6 @@ def torchvision() -> ModuleType:
     try:
         import torchvision.datasets
         import torchvision.models
-        import torchvision.transforms.v2
     except ModuleNotFoundError as error:
         message = f"this needs torchvision ({error}); pip install torchvision beside this torch"
         raise ImportError(message) from error

@@ -82,7 +82,7 @@ class DataConfig(Section):
     max_bad_samples: Natural = 0
     """streaming: damaged samples that each rank skips before the run stops"""
     cache: str | None = None
-    """streaming: folder for unpacked or downloaded shards (null: beside the shards)"""
+    """folder for unpacked or downloaded shards and their indices (null: beside the shards)"""
     remote: bool = False
     """allow shards at URLs, and `pipe:` commands, which run in a shell"""
 

@@ -23,7 +23,7 @@ from sms_dist.mesh.control import Stopped
 from sms_dist.mesh.topology import Topology
 from sms_dist.methods.phases import Recipe
 from sms_dist.methods.plan import Plan, make_plan
-from sms_dist.reports.table import run_table
+from sms_dist.reports.run_table import run_table
 from sms_dist.run import run_folder
 from sms_dist.run.journal import FaultEvent, StartEvent, StoppedEvent
 from sms_dist.run.lock import Lock

@@ -11,7 +11,7 @@ import pytest
 from sms_dist import data
 from sms_dist.config import DataConfig
 from sms_dist.data import card
-from sms_dist.data.writer import labelled, png, write
+from sms_dist.data.prepare.writer import labelled, png, write
 
 CARD = """
 name: birds
@@ -152,7 +152,7 @@ def test_a_mistake_in_a_card_is_one_line_that_names_the_file(folder, change, mes
     [
         ("void: 2", "void=2 must be 3 or more"),
         ("target: cls", "masks are PNG"),
-        ("augment: crop_flip", "crop_flip does not move masks; legal: none, flip, scale"),
+        ("augment: crop_flip", "crop_flip does not move masks; valid values: none, flip, scale"),
         ("void: null\naugment: scale_crop_flip", "scale_crop_flip needs void"),
     ],
 )

@@ -21,11 +21,9 @@ from torch import Tensor
 from sms_dist.base.randomness import Stream
 from sms_dist.config import DataConfig
 from sms_dist.data.card import SplitName, TextCard
-from sms_dist.data.dataset import DatasetInfo
+from sms_dist.data.dataset import DatasetInfo, is_validation
 from sms_dist.data.index import FILE
-from sms_dist.data.loader import Batch, Loader, Loaders
-from sms_dist.data.order import Step
-from sms_dist.data.splits import is_validation
+from sms_dist.data.loader import Batch, Loader, Loaders, Step
 from sms_dist.data.texts.files import find, pairs
 from sms_dist.data.texts.vocabulary import PAD, Tokens, Vocabulary, open_vocabulary
 
