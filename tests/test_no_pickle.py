@@ -50,7 +50,7 @@ ALLOWED = {
     "sms_dist/models/weights.py": {"torch.load", "pickle.UnpicklingError"},
     "sms_dist/base/lookup.py": {"importlib.import_module"},  # the user's own code, by name
     "sms_dist/models/hugging_face.py": {"importlib.import_module"},  # names that stand in the code
-    "sms_dist/cli/examination.py": {"importlib.import_module"},
+    "sms_dist/cli/commands/doctor.py": {"importlib.import_module"},
 }
 # These collectives pickle what they send.
 COLLECTIVES = ("_object_list", "all_gather_object", "gather_object")

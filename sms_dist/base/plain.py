@@ -117,7 +117,11 @@ def parse_yaml(content: str | bytes, source: str) -> Any:
     try:
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
         _check_events(text)
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  (as safe as SafeLoader)
+        loader = _Loader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
     except yaml.reader.ReaderError as error:
         code = f"character {error.position} is U+{error.character:04X}, which is no text"
         raise ValueError(f"{source} is not YAML: {code}") from None

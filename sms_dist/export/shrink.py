@@ -145,54 +145,42 @@ def dead_channels(graph: fx.Graph) -> Dead:
     """Return which channels of every value are exactly zero, whatever the model is given."""
     dead: Dead = {}
     for node in graph.nodes:
-        rule = _RULES.get(kind(node))
-        if rule is not None:
-            dead[node] = rule(node, [dead[source] for source in node.all_input_nodes])
-        elif len(shape_of(node)) > 1:
+        how = kind(node)
+        inputs = [dead[source] for source in node.all_input_nodes] if how != "other" else []
+        if how == "layer":
+            dead[node] = _dead_of_layer(node, inputs[0])
+        elif how == "norm":
+            dead[node] = _dead_of_norm(node, inputs[0])
+        elif how == "same":
+            dead[node] = inputs[0]
+        elif how == "add":
+            dead[node] = inputs[0] & inputs[1]
+        elif how == "flatten":
+            dead[node] = inputs[0].repeat_interleave(shape_of(node)[1] // len(inputs[0]))
+        elif len(shape_of(node)) > 1:  # not known to be zero
             dead[node] = torch.zeros(shape_of(node)[1], dtype=torch.bool)
     return dead
 
 
-def _layer(node: fx.Node, inputs: list[Tensor]) -> Tensor:
+def _dead_of_layer(node: fx.Node, dead_inputs: Tensor) -> Tensor:
     """A layer's channel is zero without bias and without weights on living inputs."""
     module = module_of(node)
     assert module is not None
     weight, bias = module.get_parameter("weight").detach().cpu(), getattr(module, "bias", None)
-    silent = (weight[:, ~inputs[0]] == 0).flatten(1).all(dim=1)
+    silent = (weight[:, ~dead_inputs] == 0).flatten(1).all(dim=1)
     return silent if bias is None else silent & (bias.detach().cpu() == 0)
 
 
-def _norm(node: fx.Node, inputs: list[Tensor]) -> Tensor:
+def _dead_of_norm(node: fx.Node, dead_inputs: Tensor) -> Tensor:
     """A norm's channel is zero without shift where the scaled value or the scale is zero."""
     norm = module_of(node)
     assert isinstance(norm, _BatchNorm)
     assert norm.running_mean is not None
-    dead = inputs[0] & (norm.running_mean.cpu() == 0)
+    dead = dead_inputs & (norm.running_mean.cpu() == 0)
     if not norm.affine:
         return dead
     scale, shift = norm.weight.detach().cpu(), norm.bias.detach().cpu()
     return (dead | (scale == 0)) & (shift == 0)
-
-
-def _same(node: fx.Node, inputs: list[Tensor]) -> Tensor:
-    return inputs[0]
-
-
-def _add(node: fx.Node, inputs: list[Tensor]) -> Tensor:
-    return inputs[0] & inputs[1]
-
-
-def _flatten(node: fx.Node, inputs: list[Tensor]) -> Tensor:
-    return inputs[0].repeat_interleave(shape_of(node)[1] // len(inputs[0]))
-
-
-_RULES: dict[Kind, Callable[[fx.Node, list[Tensor]], Tensor]] = {
-    "layer": _layer,
-    "norm": _norm,
-    "same": _same,
-    "add": _add,
-    "flatten": _flatten,
-}
 
 
 # layer: a convolution or linear layer, whose outputs are channels of their own
