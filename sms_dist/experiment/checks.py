@@ -14,7 +14,7 @@ from sms_dist.base.lookup import (
 from sms_dist.config import Config
 from sms_dist.config.experiment import EngineConfig
 from sms_dist.engines import ENGINES, compile_obstacle
-from sms_dist.engines.optimizers import OPTIMIZERS, optimizer_maker
+from sms_dist.engines.optimizers import OPTIMIZERS, optimizer_maker, optimizer_settings
 from sms_dist.experiment.sizes import num_parameters, prunable_shapes
 from sms_dist.methods import recipe, starts_from_dense
 from sms_dist.methods.phases import Phase, Recipe
@@ -100,7 +100,7 @@ def _check_own_functions(config: Config, requested: tuple[Phase, ...]) -> None:
     # These are tried on what any of them has to take.
     if is_own_name(config.pretrain.optimizer):
         make = optimizer_maker(config.pretrain.optimizer)
-        make([Parameter(ones(2, 2))], config.pretrain, True)
+        make([Parameter(ones(2, 2))], optimizer_settings(config.pretrain))
     if is_own_name(name := config.pruning.score):
         shapes = prunable_shapes(config, data.described(config.data))
         score = guarded(own(name, "pruning.score"), name, "pruning.score")
