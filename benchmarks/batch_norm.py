@@ -24,7 +24,7 @@ from benchmarks.turns import in_turn, on_ranks
 from sms_dist import data, models
 from sms_dist.config import DataConfig, ModelConfig
 from sms_dist.data.dataset import Split
-from sms_dist.data.pixels import Pixels
+from sms_dist.data.loader import Pixels
 from sms_dist.data.resident import Resident
 from sms_dist.mesh import topology
 from sms_dist.mesh.collectives import sum_

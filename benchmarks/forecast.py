@@ -36,7 +36,7 @@ from sms_dist.cli.measure import measure
 from sms_dist.cli.rates import read_rates, text
 from sms_dist.config import DataConfig
 from sms_dist.config.file import load
-from sms_dist.data.writer import labelled, write
+from sms_dist.data.prepare.writer import labelled, write
 from sms_dist.run import journal
 
 OFF = Target(at_most=0.2)

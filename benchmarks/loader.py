@@ -30,8 +30,7 @@ from sms_dist.base.vision import torchvision
 from sms_dist.config import DataConfig
 from sms_dist.data.augment import crop_flip
 from sms_dist.data.dataset import Split
-from sms_dist.data.loader import Loader
-from sms_dist.data.pixels import Pixels
+from sms_dist.data.loader import Loader, Pixels
 from sms_dist.data.resident import Resident
 
 CARD = data.image_source(DataConfig(name="cifar10"), "name").card

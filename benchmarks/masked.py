@@ -28,8 +28,7 @@ from sms_dist.config import (
     RecordsConfig,
     RetrainConfig,
 )
-from sms_dist.data.loader import Batch, Loader
-from sms_dist.data.order import Step
+from sms_dist.data.loader import Batch, Loader, Step
 from sms_dist.engines import make_engine
 from sms_dist.engines.base import Engine, Job
 from sms_dist.engines.optimizers import optimizer_settings

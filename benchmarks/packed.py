@@ -27,7 +27,7 @@ from sms_dist import data, models
 from sms_dist.base.randomness import stream
 from sms_dist.config import DataConfig, EngineConfig, ModelConfig, PretrainConfig
 from sms_dist.data.dataset import Split
-from sms_dist.data.pixels import Pixels
+from sms_dist.data.loader import Pixels
 from sms_dist.data.resident import Resident
 from sms_dist.engines import make_engine
 from sms_dist.engines.base import Job

@@ -31,12 +31,11 @@ from benchmarks.heap import give_back
 from benchmarks.rows import Row, Target, report
 from benchmarks.turns import peak_memory
 from sms_dist.base.randomness import Stream
-from sms_dist.data.loader import Batch, Loader
-from sms_dist.data.order import Step
+from sms_dist.data.loader import Batch, Loader, Step
 from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.pruning.allocation import ALLOCATIONS
 from sms_dist.pruning.mask import Mask, apply_, digest, full_mask, sparsity
-from sms_dist.pruning.prune import prune
+from sms_dist.pruning.patterns import prune
 from sms_dist.run import store
 from sms_dist.soups.diversity import gram
 from sms_dist.soups.merge import CandidateShards
@@ -203,7 +202,7 @@ def draw(found: Sequence[Cost], stem: Path) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    from sms_dist.reports.plots import COLORS, MARKERS, STYLE
+    from sms_dist.reports.figures import COLORS, MARKERS, STYLE
 
     with matplotlib.rc_context(STYLE):
         canvas = Figure(figsize=(8.4, 3.9), layout="constrained")

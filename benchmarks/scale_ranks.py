@@ -152,7 +152,7 @@ def plot(found: Found, file: Path) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    from sms_dist.reports.plots import COLORS, MARKERS, STYLE
+    from sms_dist.reports.figures import COLORS, MARKERS, STYLE
 
     shown = {
         "seconds": {"plan": "plan", "mesh": "place in the mesh", "look": "rank 0 looks at all"},

@@ -30,10 +30,10 @@ from benchmarks.heap import give_back
 from benchmarks.rows import Row, Target, report
 from benchmarks.turns import Turns, in_turn, on_ranks, peak_memory
 from sms_dist.mesh import collectives, topology
-from sms_dist.pruning.apportion import num_kept
-from sms_dist.pruning.layer import Layer
+from sms_dist.pruning.allocation import num_kept
 from sms_dist.pruning.mask import Mask, apply_
 from sms_dist.pruning.selection import keep_largest
+from sms_dist.pruning.threshold import Layer
 from sms_dist.soups.merge import Mixer
 from sms_dist.soups.vector import SurvivingVector
 

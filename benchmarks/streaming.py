@@ -25,8 +25,7 @@ from sms_dist.base.vision import torchvision
 from sms_dist.config import DataConfig
 from sms_dist.data.card import Card
 from sms_dist.data.loader import Loader, Loaders
-from sms_dist.data.streaming.reader import Part
-from sms_dist.data.streaming.streamed import Streamed, open_streamed
+from sms_dist.data.streaming import Part, Streamed, open_streamed
 
 CPU = torch.device("cpu")
 NUM_PARTS = 64  # as evaluation asks for
@@ -48,7 +47,7 @@ class OneByOne(Dataset[tuple[torch.Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         number = int(self._part.numbers[index])
-        fields = self._part.store.fields(number, (*self._card.images, self._card.target))
+        fields = self._part.shards.fields(number, (*self._card.images, self._card.target))
         content = next(fields[name] for name in self._card.images if name in fields)
         image = Image.open(io.BytesIO(content), formats=("JPEG", "PNG")).convert("RGB")
         return self._transform(image), int(fields[self._card.target])
@@ -72,8 +71,8 @@ def drain(batches: Any, limit: int) -> None:
 
 
 def in_parts(loader: Loader) -> None:
-    for part in range(NUM_PARTS):
-        for _ in loader.part(part, NUM_PARTS):
+    for batches in loader.parts(range(NUM_PARTS), NUM_PARTS).values():
+        for _ in batches:
             pass
 
 
@@ -125,7 +124,7 @@ def main(
     }
     for count, (streamed, loaders) in open_now.items():
         usual = DataLoader(
-            OneByOne(streamed.train, card), batch_size, shuffle=True, num_workers=count,
+            OneByOne(streamed.splits["train"], card), batch_size, shuffle=True, num_workers=count,
             persistent_workers=count > 0, prefetch_factor=config.prefetch if count else None,
         )  # fmt: skip
         work[f"streaming, {count} workers"] = lambda turn, ours=loaders: drain(

@@ -7,7 +7,6 @@ One thread. The mask is the result, and is not counted as extra memory. Takes ha
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,16 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a c
 from benchmarks import resnet50
 from benchmarks.heap import give_back
 from benchmarks.rows import Row, Target, report
-from benchmarks.turns import in_turn, on_ranks, peak_memory
-from sms_dist.mesh import topology
-from sms_dist.mesh.collectives import gather_json, sum_
-from sms_dist.pruning.allocation import ALLOCATIONS
-from sms_dist.pruning.apportion import num_kept
-from sms_dist.pruning.cut import Parts
-from sms_dist.pruning.layer import Layer
+from benchmarks.turns import in_turn, peak_memory
+from sms_dist.pruning.allocation import ALLOCATIONS, num_kept
 from sms_dist.pruning.mask import Mask, full_mask, num_weights
-from sms_dist.pruning.prune import prune
-from sms_dist.pruning.selection import keep_largest
+from sms_dist.pruning.patterns import prune
 
 SPARSITY = 0.9
 NAME = "threshold"
@@ -107,49 +100,14 @@ def layer(weight: Tensor) -> nn.Module:
     return holder
 
 
-def sharded(num_ranks: int) -> Row:
-    found = on_ranks(num_ranks, "threshold.py", "--worker")
-    assert found["is_same"], f"{num_ranks} ranks find another mask than one"
-    what = f"over {num_ranks} ranks: sent by each, and the mask is that of one"
-    return Row(NAME, what, "", "MiB", [found["sent"]], Target(at_most=1), found["note"])
-
-
-def worker() -> None:
-    """This rank's part of the ranking, compared with that of all weights."""
-    mesh = topology.start(device="cpu")
-    world, handed = mesh.world, [0]
-
-    def total(counts: Tensor) -> Tensor:
-        handed[0] += counts.numel() * counts.element_size()
-        return sum_(counts, world)
-
-    flat = torch.cat([w.flatten() for w in resnet50.prunable(resnet50.parameters(1)).values()])
-    num = num_kept(len(flat), SPARSITY)
-    mine = Layer(flat.tensor_split(world.size)[world.rank])
-    (kept,) = keep_largest([mine], num, Parts(total, world.rank, world.size))
-    (whole,) = keep_largest([Layer(flat)], num)
-    is_same = torch.equal(kept, whole.tensor_split(world.size)[world.rank])
-    everyone = gather_json(is_same, world, mesh.device)
-    sent = 2 * (world.size - 1) / world.size * handed[0] / MIB
-    note = f"{handed[0] / 1024:.0f} KiB summed in all; a ring sends 2 (n - 1) / n of that"
-    if world.is_first:
-        print(json.dumps({"is_same": all(everyone), "sent": sent, "note": note}))
-    topology.stop(mesh)
-
-
 @click.command()
 @click.option("--turns", default=7, show_default=True)
-@click.option("--ranks", default=[2, 8], multiple=True, show_default=True)
 @click.option("--json", "file", type=Path, help="Where to keep the rows.")
-@click.option("--worker", "is_worker", is_flag=True, hidden=True)
-def main(turns: int, ranks: tuple[int, ...], file: Path | None, is_worker: bool) -> None:
+def main(turns: int, file: Path | None) -> None:
     torch.set_num_threads(1)
-    if is_worker:
-        worker()
-        return
     weights = resnet50.prunable(resnet50.parameters(1))
     rows = [*against_reading(weights, turns), memory(weights, 3), against_torch(weights)]
-    report([*rows, *map(sharded, ranks)], file)
+    report(rows, file)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from forking import Runs
 from launching import last_soup
 from power_cut import STATES, Disk
 
-from sms_dist.reports.collect import read_run
+from sms_dist.reports.runs import read_run
 from sms_dist.run.paths import RunPaths
 
 SETTINGS = ("candidates.count=2", "records.every_seconds=null", "records.every_steps=20")

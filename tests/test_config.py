@@ -19,7 +19,7 @@ from sms_dist.methods.plan import make_plan
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("**/*.yaml"))
 DEFAULTS = flatten(Config().model_dump(mode="json", by_alias=True))
-# For every key that decides the result, another legal value.
+# For every key that decides the result, another valid value.
 OTHERS = {
     "seed": 1,
     "data.name": "digits",
@@ -226,9 +226,15 @@ def test_settings_reach_lists_and_nested_mappings():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("retrain.epoch=3", r"^retrain\.epoch is not a key, did you mean epochs\?; legal: epochs,"),
-        ("nmae=x", r"^nmae is not a key, did you mean name\?; legal: name, seed,"),
-        ("pretrain.form=x", r"^pretrain\.form is not a key, did you mean from\?; legal: from,"),
+        (
+            "retrain.epoch=3",
+            r"^retrain\.epoch is not a key, did you mean epochs\?; valid values: epochs,",
+        ),
+        ("nmae=x", r"^nmae is not a key, did you mean name\?; valid values: name, seed,"),
+        (
+            "pretrain.form=x",
+            r"^pretrain\.form is not a key, did you mean from\?; valid values: from,",
+        ),
         ("candidates.vary.epoch=[1,2,3]", r"vary=epoch is not known, did you mean epochs\?"),
         ("candidates.vary.epochs=[1,2]", r"epochs has 2 values for candidates\.count=3; give one"),
         ("data.batch_size=0", r"^data\.batch_size=0 should be greater than or equal to 1$"),

@@ -16,7 +16,7 @@ from sms_dist.base.lookup import lookup_open, own, own_files, search_beside
 from sms_dist.base.randomness import stream
 from sms_dist.cli.main import cli
 from sms_dist.config import Config, DataConfig
-from sms_dist.data.theirs import own_augmentation
+from sms_dist.data.augment import own_augmentation
 from sms_dist.engines.optimizers import optimizer_maker, optimizer_settings
 from sms_dist.engines.state import optimizer_state, restore_optimizer_state_
 from sms_dist.experiment.checks import check

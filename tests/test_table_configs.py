@@ -18,7 +18,7 @@ from sms_dist.cli.plan import planned
 from sms_dist.config.compare import differences
 from sms_dist.config.file import load
 from sms_dist.data.card import names
-from sms_dist.reports.paper_tables import TABLES
+from sms_dist.reports.tables import TABLES
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ALL = sorted(CONFIGS.glob("*.yaml"))

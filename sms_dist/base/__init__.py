@@ -1,1 +1,1 @@
-"""What every room uses: look-ups, randomness, limits of input, atomic files, tensor files."""
+"""The foundations of every room: look-ups, randomness, limits of input, files, tensor files."""

@@ -1,4 +1,4 @@
-"""Names that people write: entries of our tables, or functions and classes of their own."""
+"""Look-up of names that people write: entries of our tables, or their own functions and classes."""
 
 from __future__ import annotations
 

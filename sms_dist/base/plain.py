@@ -1,4 +1,4 @@
-"""Text, JSON and YAML that strangers may have written: within limits, or one line for people.
+"""Text, JSON and YAML from strangers: read within limits, or refused with a line for people.
 
 YAML tags name types to build, and references blow a few lines up to gigabytes: both are refused.
 Dates, numbers to the base of 60 and octal ones surprise: they are text, or plain numbers.
@@ -27,7 +27,7 @@ _TAG = "tag:yaml.org,2002:"
 
 
 def is_file(path: Path) -> bool:
-    """Return whether it is a plain file; no name is too long or too strange to be asked for."""
+    """Return whether a path is a plain file, also where its name is too long or strange."""
     try:
         return path.is_file()
     except (OSError, ValueError):  # pathlib passes on what it does not expect: ENAMETOOLONG
@@ -37,7 +37,8 @@ def is_file(path: Path) -> bool:
 def read(path: Path, max_bytes: int, kind: str, place: str | None = None) -> bytes:
     """Return the bytes of a plain file that has at most `max_bytes`.
 
-    `kind` is what it should be ("a configuration"), `place` names it in errors (None: its path).
+    `kind` names the expected content ("a configuration"), `place` the file in errors (None: its
+    path).
     """
     place = place or str(path)
     if not is_file(path):
@@ -91,8 +92,14 @@ def parse_json(content: bytes | str, place: str, max_bytes: int = MAX_JSON) -> A
         raise ValueError(f"{place} is larger than {max_bytes} bytes: not a file of this kind")
     try:
         text = content if isinstance(content, str) else content.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_object)
-        _check_numbers(value)
+        value = json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_int=_integer,
+            parse_float=_finite,
+            parse_constant=_finite,
+        )
+        _check_depth(value)
     except RecursionError:
         raise ValueError(f"{place} is not JSON: it is nested too deep") from None
     except UnicodeDecodeError as error:
@@ -110,7 +117,7 @@ def parse_yaml(content: str | bytes, source: str) -> Any:
     try:
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
         _check_events(text)
-        return _loaded(text)
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  (as safe as SafeLoader)
     except yaml.reader.ReaderError as error:
         code = f"character {error.position} is U+{error.character:04X}, which is no text"
         raise ValueError(f"{source} is not YAML: {code}") from None
@@ -142,14 +149,6 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
                 raise _mistake(key, f"the key {key.value} is there twice")
             keys.add(key.value)
         return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
-
-
-def _loaded(text: str) -> Any:
-    loader = _Loader(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
 
 
 def _number(loader: Any, node: yaml.ScalarNode) -> int | float:
@@ -200,8 +199,8 @@ def _check_events(text: str) -> None:
             raise _mistake(event, "it has too many values")
 
 
-def _mistake(at: Any, problem: str) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=at.start_mark)
+def _mistake(node: Any, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -212,16 +211,25 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _check_numbers(value: Any) -> None:
-    """Level by level: lists that are nested too deep never exhaust the stack of those who read."""
+def _integer(text: str) -> int:
+    integer = int(text)
+    if not -MAX_INTEGER <= integer < MAX_INTEGER:
+        raise ValueError("an integer is too large (64 bits are the most)")
+    return integer
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is no finite number")
+    return number
+
+
+def _check_depth(value: Any) -> None:
+    """Go down level by level: deep lists never exhaust the stack of code that recurses."""
     level: list[Any] = [[value]]
     for _ in range(MAX_JSON_DEPTH + 1):
         parts = [part.values() if isinstance(part, dict) else part for part in level]
-        for child in chain.from_iterable(parts):
-            if type(child) is float and not math.isfinite(child):
-                raise ValueError(f"{child} is no finite number")
-            if type(child) is int and not -MAX_INTEGER <= child < MAX_INTEGER:
-                raise ValueError("an integer is too large (64 bits are the most)")
         level = [child for child in chain.from_iterable(parts) if isinstance(child, dict | list)]
         if not level:
             return

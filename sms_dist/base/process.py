@@ -15,7 +15,7 @@ STOPPED = 75  # on request: the same command goes on (EX_TEMPFAIL of sysexits.h)
 
 @dataclass(frozen=True)
 class Process:
-    """A process, told apart from others that have or had its number."""
+    """The identity of a process, also among others that have or had its number."""
 
     host: str  # its name, for people
     machine: str  # differs between hosts, their restarts and containers
@@ -30,7 +30,7 @@ def this_process() -> Process:
 
 
 def is_gone(process: Process) -> bool | None:
-    """Return whether a process has ended; None if that cannot be seen from here.
+    """Return whether a process has ended; None where that is not known.
 
     Only processes of one machine see each other, and only where there is /proc.
     """

@@ -1,4 +1,4 @@
-"""Randomness with an address: a random number depends on where it is used, not on who asks."""
+"""Randomness with an address: a random number depends on its use, not on the rank that draws."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ class Stream:
     key: int  # 63 bits
 
     def generator(self) -> torch.Generator:
-        """A fresh CPU generator; two calls give the same numbers."""
+        """Return a fresh CPU generator; two calls give the same numbers."""
         return torch.Generator().manual_seed(self.key)
 
     def seed_layers(self, device: torch.device) -> None:
-        """Make what layers draw on the device from now on, such as dropout, begin here.
+        """Seed the random numbers of layers on the device, such as dropout, from now on.
 
-        As torch.manual_seed does, which asks every kind of device; where CUDA has not been used yet
-        that formats a stack trace each time: some percent of a small model's step.
+        As torch.manual_seed does, but that asks every kind of device, and where CUDA has not been
+        used yet it formats a stack trace each time: some percent of a small model's step.
         """
         torch.default_generator.manual_seed(self.key)
         if device.type == "cuda":
             torch.cuda.manual_seed_all(self.key)
 
     def permutation(self, num_samples: int) -> Tensor:
-        """The numbers 0 ... num_samples - 1 in random order."""
+        """Return the numbers 0 ... num_samples - 1 in random order."""
         return torch.randperm(num_samples, generator=self.generator())
 
     def uniform(self, samples: Tensor, num_draws: int) -> Tensor:
-        """Uniforms in [0, 1): a row per sample id (int64), `num_draws` columns, on its device.
+        """Return uniforms in [0, 1): a row per sample id (int64), `num_draws` columns.
 
         Row i depends on the id samples[i] alone, not on its place in the batch or on the device.
         """
@@ -50,19 +50,19 @@ class Stream:
 
 
 def stream(seed: int, purpose: str, *address: int) -> Stream:
-    """The stream of an address such as (seed, "order", candidate, phase, epoch)."""
+    """Return the stream of an address such as (seed, "order", candidate, phase, epoch)."""
     text = f"{seed}/{purpose}/" + "/".join(str(part) for part in address)
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return Stream(int.from_bytes(digest, "big") >> 1)
 
 
 def _shift_right(values: Tensor, places: int) -> Tensor:
-    """Logical right shift: torch shifts the sign bit in, which the mask removes."""
+    """Shift right logically: torch shifts the sign bit in, which the mask removes."""
     return (values >> places) & ((1 << (64 - places)) - 1)
 
 
 def _splitmix64(values: Tensor) -> Tensor:
-    """The finaliser of splitmix64; int64 products wrap, which is what it needs."""
+    """Return the finaliser of splitmix64, which needs that int64 products wrap."""
     values = (values ^ _shift_right(values, 30)) * _MIX_1
     values = (values ^ _shift_right(values, 27)) * _MIX_2
     return values ^ _shift_right(values, 31)

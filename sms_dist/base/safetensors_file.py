@@ -1,4 +1,11 @@
-"""Named tensors as a safetensors file."""
+"""Named tensors as a safetensors file, whose header is checked before memory is taken on its word.
+
+Format: 8 bytes with the length of the header, the header (JSON: name -> dtype, shape, offsets),
+then the tensors' bytes, one after another. https://github.com/huggingface/safetensors
+
+Written by the library; read by hand, because the library maps a file into memory: an error of the
+disk, or a file that becomes shorter, then ends the process instead of raising an error.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +30,7 @@ MAX_DIMS = 16
 MAX_ELEMENTS = 1 << 48
 LONGEST_NAME = 1000
 METADATA = "__metadata__"
+PIECE = 1 << 20  # bytes
 # In the order of their tensors in a file, which keeps each aligned.
 DTYPES = {
     "U64": torch.uint64,
@@ -45,7 +53,7 @@ DTYPES = {
 
 
 class Place(NamedTuple):
-    """Where a tensor is; in the order of places empty tensors come before others."""
+    """The place of a tensor in a file; sorted, empty tensors come before others."""
 
     first: int  # byte, counted from the end of the header
     last: int  # the byte after the last one
@@ -54,14 +62,63 @@ class Place(NamedTuple):
     shape: list[int]
 
 
+def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write these tensors, which may share memory, and lie on any device.
+
+    They must not change meanwhile. Neither atomic nor lasting: for places of `files.replacing`.
+    ValueError for a type without a name, and for tensors that `read` would refuse; OSError.
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype not in DTYPES.values():
+            raise ValueError(f"{name} is of {tensor.dtype}; valid types: {', '.join(DTYPES)}")
+    # As safetensors.torch.save_file does, which refuses tensors that share memory.
+    on_host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    specs = {
+        name: safetensors.TensorSpec(
+            dtype=str(tensor.dtype).removeprefix("torch."),
+            shape=tensor.shape,
+            data_ptr=tensor.data_ptr(),
+            data_len=tensor.nbytes,
+        )
+        for name, tensor in on_host.items()
+    }
+    try:
+        safetensors.serialize_file(specs, path, metadata={"format": "pt"})
+    except safetensors.SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise ValueError(f"{path} could not be written: {error}") from None
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+    path.chmod(path.parent.stat().st_mode & 0o666)  # the library lets only its owner read it
+    try:
+        _places(path)
+    except ValueError as error:
+        raise ValueError(f"these tensors could not be read again: {error}") from None
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], str]:
+    """Return the tensors of a file, on the CPU, and its SHA-256.
+
+    Takes no more memory than they. ValueError where it is no safetensors file, or changes
+    meanwhile; OSError.
+    """
+    places = check(path)
+    digest = hashlib.sha256()
+    end = places[-1].last if places else 0
+    with path.open("rb", buffering=0) as file:
+        _fill(memoryview(bytearray(path.stat().st_size - end)), file, digest)
+        tensors = {place.name: _tensor(place, file, digest) for place in places}
+    return tensors, digest.hexdigest()
+
+
 def check(path: Path, place: str | None = None) -> list[Place]:
-    """The tensors, in the order of their bytes; ValueError unless they fill the file exactly.
+    """Return the places of the tensors, in order; ValueError unless they fill the file exactly.
 
     Only the header is read. `place` names the file in the error (None: its path).
     """
     place = place or str(path)
     try:
-        return places(*parts(path))
+        return _places(path)
     except OSError as error:
         raise ValueError(f"{place} cannot be read: {error.strerror or error}") from None
     except ValueError as error:
@@ -71,46 +128,41 @@ def check(path: Path, place: str | None = None) -> list[Place]:
         ) from None
 
 
-def parts(path: Path) -> tuple[bytes, int]:
-    """Return the header of a file, and how many bytes follow it; ValueError, OSError."""
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        length = _header_length(file.read(8), size)
-        return file.read(length), size - 8 - length
-
-
-def _header_length(start: bytes, size: int) -> int:
-    if len(start) < 8:
-        raise ValueError(f"it has {size} bytes only")
-    length = int.from_bytes(start, "little")
-    _check_length(length)
-    if length > size - 8:
-        raise ValueError(f"its header is said to have {length} bytes, the whole file has {size}")
-    return length
-
-
-def _check_length(length: int) -> None:
-    if length > MAX_HEADER:
-        raise ValueError(f"its header is said to have {length} bytes, {MAX_HEADER} are the most")
-
-
-def places(text: bytes, num_bytes: int) -> list[Place]:
-    """The tensors of a header that so many bytes follow, of which each belongs to one tensor."""
-    _check_length(len(text))
+def _places(path: Path) -> list[Place]:
+    text, num_bytes = _header(path)
     header = plain.parse_object(text, "the header", MAX_HEADER)
     notes = header.pop(METADATA, {})
     if not isinstance(notes, dict) or not all(isinstance(text, str) for text in notes.values()):
         raise ValueError(f"{METADATA} is not a mapping of names to texts")
-    found = sorted(_place(name, facts) for name, facts in header.items())
+    places = sorted(_place(name, facts) for name, facts in header.items())
     end = 0
-    for first, last, name, *_ in found:
+    for first, last, name, *_ in places:
         if first != end:
-            what = "overlaps the tensor before it" if first < end else "leaves bytes unused"
-            raise ValueError(f"{name[:80]!r} begins at byte {first} and {what}")
+            problem = "overlaps the tensor before it" if first < end else "leaves bytes unused"
+            raise ValueError(f"{name[:80]!r} begins at byte {first} and {problem}")
         end = last
     if end != num_bytes:
         raise ValueError(f"its tensors take {end} bytes, and it has {num_bytes}")
-    return found
+    return places
+
+
+def _header(path: Path) -> tuple[bytes, int]:
+    """Return the header of a file, and how many bytes follow it."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(8)
+        length = int.from_bytes(start, "little")
+        if len(start) < 8:
+            raise ValueError(f"it has {size} bytes only")
+        if length > MAX_HEADER:
+            raise ValueError(
+                f"its header is said to have {length} bytes, {MAX_HEADER} are the most"
+            )
+        if length > size - 8:
+            raise ValueError(
+                f"its header is said to have {length} bytes, the whole file has {size}"
+            )
+        return file.read(length), size - 8 - length
 
 
 def _place(name: str, facts: Any) -> Place:
@@ -136,58 +188,6 @@ def _place(name: str, facts: Any) -> Place:
 
 def _are_sizes(values: Any) -> bool:
     return isinstance(values, list) and all(type(each) is int and each >= 0 for each in values)
-
-
-PIECE = 1 << 20  # bytes
-
-
-def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write these tensors, which may share memory, and lie on any device.
-
-    They must not change meanwhile. Neither atomic nor lasting: for places of `atomic.replacing`.
-    ValueError for a type without a name, and for what `read` would refuse; OSError.
-    """
-    for name, tensor in tensors.items():
-        if tensor.dtype not in DTYPES.values():
-            raise ValueError(f"{name} is of {tensor.dtype}; valid types: {', '.join(DTYPES)}")
-    # As safetensors.torch.save_file does, which refuses tensors that share memory.
-    held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    specs = {
-        name: safetensors.TensorSpec(
-            dtype=str(tensor.dtype).removeprefix("torch."),
-            shape=tensor.shape,
-            data_ptr=tensor.data_ptr(),
-            data_len=tensor.nbytes,
-        )
-        for name, tensor in held.items()
-    }
-    try:
-        safetensors.serialize_file(specs, path, metadata={"format": "pt"})
-    except safetensors.SafetensorError as error:
-        number = re.search(r"\(os error (\d+)\)", str(error))
-        if number is None:
-            raise ValueError(f"{path} could not be written: {error}") from None
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
-    path.chmod(path.parent.stat().st_mode & 0o666)  # the library lets only its owner read it
-    try:
-        places(*parts(path))
-    except ValueError as error:
-        raise ValueError(f"these tensors could not be read again: {error}") from None
-
-
-def read(path: Path) -> tuple[dict[str, Tensor], str]:
-    """Return the tensors of a file, on the CPU, and its SHA-256.
-
-    Takes no more memory than they. ValueError where it is no safetensors file, or changes
-    meanwhile; OSError.
-    """
-    found = check(path)
-    digest = hashlib.sha256()
-    end = found[-1].last if found else 0
-    with path.open("rb", buffering=0) as file:
-        _fill(memoryview(bytearray(path.stat().st_size - end)), file, digest)
-        tensors = {place.name: _tensor(place, file, digest) for place in found}
-    return tensors, digest.hexdigest()
 
 
 def _tensor(place: Place, file: FileIO, digest: hashlib._Hash) -> Tensor:

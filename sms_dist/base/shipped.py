@@ -20,7 +20,7 @@ def shipped(folder: str) -> Path:
 
 
 def package_files() -> dict[str, Path]:
-    """Return all that a wheel has of this package, as its path there -> the file here."""
+    """Return the files of a wheel of this package: the path there -> the file here."""
     files = {f"{PACKAGE.name}/{p.relative_to(PACKAGE)}": p for p in PACKAGE.rglob("*.py")}
     for folder, patterns in SHIPPED.items():
         root = shipped(folder)

@@ -14,12 +14,11 @@ _library: torch.library.Library | None = None  # the schemas vanish when this is
 
 
 def torchvision() -> ModuleType:
-    """The torchvision module; ImportError when it is not installed."""
+    """Return the torchvision module; ImportError when it is not installed."""
     mend()
     try:
         import torchvision.datasets
         import torchvision.models
-        import torchvision.transforms.v2
     except ModuleNotFoundError as error:
         message = f"this needs torchvision ({error}); pip install torchvision beside this torch"
         raise ImportError(message) from error
@@ -34,12 +33,9 @@ def mend() -> None:
     CPU-only torch; so they are declared.
     """
     global _library
-    if torch.version.cuda is not None or _library is not None or _has_operator("nms"):
+    has_operator = hasattr(torch.ops.torchvision, "nms")
+    if torch.version.cuda is not None or _library is not None or has_operator:
         return
     _library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for schema in _SCHEMAS:
         _library.define(schema)  # type: ignore[no-untyped-call]
-
-
-def _has_operator(name: str) -> bool:
-    return hasattr(torch.ops.torchvision, name)

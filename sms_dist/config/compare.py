@@ -1,4 +1,4 @@
-"""Configurations compared: what of them decides the result, its hash, and how two differ."""
+"""Comparison of configurations: the keys that decide the result, their hash, differences."""
 
 from __future__ import annotations
 
@@ -9,40 +9,48 @@ from typing import Any
 
 from sms_dist.config import Config
 
-# What is measured beside (data.corruptions) may be asked for when a run is finished.
+# Extra measurements (data.corruptions) may be asked for when a run is finished.
 _DATA = {
-    *("workers", "prefetch", "cache", "remote"),
-    *("corruptions", "corruption_samples", "corrupt_candidates"),
+    "workers",
+    "prefetch",
+    "cache",
+    "remote",
+    "corruptions",
+    "corruption_samples",
+    "corrupt_candidates",
 }
 _ENGINE = {"silence_seconds", "hang_seconds"}  # when to give up, not what comes out
-# A run that goes well does not come upon them. One that stopped may go on with another policy, and
-# whom they left out or retried is told beside the result.
+# Without divergence they have no effect. A run that stopped may go on with another policy; the
+# candidates that were left out or retried are recorded beside the result.
 _CANDIDATES = {"on_divergence", "retries", "far"}
 _WITHOUT_EFFECT: Any = {
-    **{"name": True, "records": True},
-    **{"data": _DATA, "engine": _ENGINE, "candidates": _CANDIDATES},
+    "name": True,
+    "records": True,
+    "data": _DATA,
+    "engine": _ENGINE,
+    "candidates": _CANDIDATES,
 }
 
 
 def fingerprint(config: Config) -> str:
-    """A hash of all that decides the result: not where it is kept or how fast samples come."""
+    """Return a hash of all keys that decide the result, not of places and speeds."""
     return hashlib.sha256(json.dumps(_deciding(config), sort_keys=True).encode()).hexdigest()
 
 
 def differences(old: Config, new: Config) -> list[str]:
-    """`key.path: old -> new` for every key that decides the result and differs."""
+    """Return `key.path: old -> new` for every key that decides the result and differs."""
     return _changes(_deciding(old), _deciding(new))
 
 
 def all_differences(old: Config, new: Config) -> list[str]:
-    """`key.path: old -> new` for every key that differs."""
+    """Return `key.path: old -> new` for every key that differs."""
     return _changes(
         old.model_dump(mode="json", by_alias=True), new.model_dump(mode="json", by_alias=True)
     )
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested sections as one mapping from key.path to value."""
+    """Return nested sections as one mapping from key.path to value."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict) and value:

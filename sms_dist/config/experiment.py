@@ -1,4 +1,4 @@
-"""The configuration of an experiment: what each key means, its default and its limits."""
+"""The configuration of an experiment: the meaning of each key, its default and its limits."""
 
 from __future__ import annotations
 
@@ -28,18 +28,20 @@ from sms_dist.schedules.learning_rate import Curve
 
 
 class DataConfig(Section):
+    """The section `data`: the data set, how it is read, extra measurements."""
+
     name: str = "digits_distorted"
-    """see [data sets](data.md); `card`: shards of your own, described by their card.yaml;
-    the path of a card, a .yaml file; `package.module:function`: your own data set"""
+    """see [data sets](data.md); `card`: shards of your own, described by their card.yaml; the path
+    of a card, a .yaml file; `package.module:function`: your own data set"""
     path: str | None = None
     """folder of shards, or of the data set as it is downloaded; the digits are embedded and need
     none"""
     loader: Literal["resident", "streaming"] = "resident"
-    """resident: all samples lie on the device; streaming: they are read while training"""
+    """resident: all samples lie on the device; streaming: samples are read while training"""
     batch_size: Count = 16
     """samples per optimizer step of a candidate, all its ranks together"""
     train_samples: Count | None = None
-    """use only the first so many training samples (null: all)"""
+    """use only so many of the first training samples (null: all)"""
     validation: Fraction = 0.1
     """fraction of the training samples kept for validation"""
     augment: bool | str = True
@@ -57,101 +59,111 @@ class DataConfig(Section):
     """also measure dense models and soups on corrupted test images: a CIFAR-C or ImageNet-C folder,
     or `generated`"""
     corruption_samples: Count | None = None
-    """of these images, about so many, in batches from all over the test set (null: all)"""
+    """number of these images, in batches spread over the test set, approximately (null: all)"""
     corrupt_candidates: bool = False
-    """measure the candidates on them as well"""
+    """measure the candidates on corrupted images as well"""
     max_length: Count = 128
-    """translation: tokens of a sentence, its end included"""
+    """translation: largest number of tokens of a sentence, its end included"""
     max_length_policy: Literal["stop", "cut", "skip"] = "stop"
-    """translation: what happens to training sentences that are longer"""
+    """translation: longer training sentences stop the run, are cut, or are skipped"""
     vocabulary: str = "bytes"
     """translation: bytes, or a SentencePiece model file"""
     languages: Pair = ("en", "de")
-    """translation: from and to, as the files are named"""
+    """translation: source and target language, as in the names of the files"""
     num_beams: Count = 1
-    """translation: beams of the search when measuring BLEU (1: greedy)"""
+    """translation: beams of the search for BLEU (1: greedy)"""
     workers: Natural = 0
-    """streaming: processes that read and decode, of each rank (0: the rank itself)"""
+    """streaming: processes of each rank that read and decode (0: the rank itself does)"""
     prefetch: Count = 4
     """streaming: batches that each worker prepares ahead"""
     shuffle_shards: Count | None = None
-    """streaming: so many shards are mixed at a time, for slow disks (null: the order is that of
-    the resident loader, over all samples)"""
+    """streaming: number of shards whose samples are mixed, for slow disks (null: all samples are
+    mixed, in the order of the resident loader)"""
     max_bad_samples: Natural = 0
-    """streaming: damaged samples to leave out, on each rank, before it stops"""
+    """streaming: damaged samples that each rank skips before the run stops"""
     cache: str | None = None
-    """streaming: folder for unpacked or fetched shards (null: beside the shards)"""
+    """folder for unpacked or downloaded shards and their indices (null: beside the shards)"""
     remote: bool = False
-    """allow shards that are addressed by URL or by `pipe:` commands, which run in a shell"""
+    """allow shards at URLs, and `pipe:` commands, which run in a shell"""
 
 
 class EngineConfig(Section):
+    """The section `engine`: how a candidate is trained, and limits of the watchdog."""
+
     name: str = "ddp"
     """ddp, deepspeed or packed (the candidates of a group train together on its one rank)"""
     ranks_per_candidate: Count = 1
     """ranks that train one candidate; must divide the number of ranks"""
     packing: Literal["auto", "vmap", "loop"] = "auto"
     """packed: vmap (one network with the weights of all), loop (one after another, as with ddp) or
-    auto: what is faster, as measured once and kept in the run folder"""
+    auto: the faster one, measured once and recorded in the run folder"""
     pack_size: Count | None = None
-    """packed: candidates that train together (null: all that fall to a group at the first start)"""
+    """packed: candidates that train together (null: all of a group, as dealt at the first start)"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda where there is one"""
     threads: Count = 1
-    """CPU threads of a rank; fixed because it decides bits"""
+    """CPU threads of a rank; fixed, because results depend on it bit for bit"""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """of forward and backward; masters stay fp32 (fp16: cuda only)"""
+    """precision of forward and backward; master weights stay fp32 (fp16: cuda only)"""
     deterministic: bool = False
-    """cuda: only algorithms that give the same bits every time, slower (a CPU always does)"""
+    """cuda: only algorithms that are bit-identical in every run, slower (a CPU always is)"""
     compile: Literal["eager", "default", "reduce-overhead", "max-autotune", "auto"] = "eager"
-    """ddp: eager (not at all), a mode of torch.compile for forward and backward, or auto
-    (default on cuda, eager on a CPU); compiled steps have bits of their own"""
+    """ddp: eager (no compilation), a mode of torch.compile for forward and backward, or auto
+    (default on cuda, eager on a CPU); results differ from eager ones in the last bits"""
     channels_last: bool = False
     """memory layout of images and convolutions, faster on many devices"""
     gradients: Literal["dense", "surviving"] = "dense"
-    """ddp: what travels in a group while a fixed mask holds: all gradients, or those of surviving
-    weights, for slow links; the bits are the same with two ranks, others with more"""
+    """ddp: gradients that ranks of a group exchange under a fixed mask: all, or only those of
+    surviving weights, for slow links; bit-identical with two ranks, not with more"""
     accumulation: Count = 1
     """micro-batches per optimizer step; the batch size stays the same"""
     zero_stage: Literal[0, 1, 2, 3] = 0
     """deepspeed: ZeRO stage"""
     deepspeed: dict[str, Any] = {}
-    """deepspeed: further keys of its configuration, merged over the derived ones"""
+    """deepspeed: further keys of its configuration, which override the derived ones"""
     silence_seconds: Above0 = 60.0
-    """a rank that has not been heard of for so long counts as lost, and the others stop"""
+    """a rank that has sent no sign of life for this long counts as lost, and the others stop"""
     hang_seconds: Above0 | None = 1800.0
-    """a rank whose training or evaluation has not moved for so long counts as hung (null: never)"""
+    """a rank whose training or evaluation makes no progress for this long counts as hung (null:
+    never)"""
 
 
 class ModelConfig(Section):
+    """The section `model`: the network and its initial weights."""
+
     name: str = "digits_cnn"
     """see [models](models.md); `package.module:function`: your own; `timm:NAME`: one of timm's"""
     options: dict[str, Any] = {}
     """keyword arguments of the model's build function"""
     weights: str | None = None
-    """weights to begin pretraining with: a safetensors or state-dict file"""
+    """initial weights for pretraining: a safetensors or state-dict file"""
     weights_except: Names = ()
-    """tensors in that file, or modules with all they contain, that keep their initial values, such
-    as another classifier"""
+    """tensors or whole modules that keep their random initial values instead, such as another
+    classifier"""
 
 
 class PretrainConfig(Section):
+    """The section `pretrain`: dense training, or where finished dense weights are."""
+
     from_: Annotated[str | None, Field(alias="from")] = None
-    """start from these dense weights: a run folder, its dense/ folder or a .safetensors file"""
+    """finished dense weights to prune: a run folder, its dense/ folder or a .safetensors file"""
     history: Literal["recorded", "config"] = "recorded"
-    """where `from` has no history.json: config takes this section for how it was pretrained"""
+    """config: where `from` has no history.json, this section says how its weights were
+    pretrained"""
     keep_epoch: Natural | None = None
-    """also keep the weights after this epoch, to rewind to (null: as the method needs)"""
+    """also save the weights after this epoch, to rewind to (null: where the method needs it)"""
     ranks: Count | None = None
-    """ranks that pretrain as one data-parallel group (null: all the batch feeds); fixes the bits"""
+    """ranks that pretrain as one data-parallel group (null: as many as the batch size allows). Set
+    it to make results independent of the number of ranks."""
     epochs: Epochs = 30
     """epochs of dense training"""
     optimizer: str = "sgd"
-    """sgd (Nesterov when weight_decay > 0), adamw or `package.module:function`, retraining too"""
+    """sgd (Nesterov when weight_decay > 0), adamw or `package.module:function`, also for
+    retraining"""
     learning_rate: Above0 = 0.1
     """largest learning rate"""
     momentum: Fraction = 0.9
-    """of SGD"""
+    """momentum of SGD"""
     weight_decay: AtLeast0 = 5e-4
     """L2 for sgd, decoupled for adamw"""
     schedule: str = "linear"
@@ -161,15 +173,15 @@ class PretrainConfig(Section):
     milestones: Integers = ()
     """steps: epochs, counted from 1, at whose start the rate is multiplied by decay"""
     decay: Above0 = 0.1
-    """steps: the factor at each milestone"""
+    """steps: factor of the rate at each milestone"""
     final_learning_rate: AtLeast0 = 0.0
-    """linear and cosine end here"""
+    """learning rate at which linear and cosine end"""
     loss: str | None = None
-    """`package.module:function`, here and in retraining (null: that of the task)"""
+    """loss of pretraining and retraining, `package.module:function` (null: that of the task)"""
     label_smoothing: Fraction = 0.0
-    """of the cross-entropy, here and in retraining"""
+    """label smoothing of the cross-entropy, also in retraining"""
     clip_norm: Above0 | None = None
-    """limit of the gradient's norm, here and in retraining (null: none)"""
+    """limit of the gradient's norm, also in retraining (null: none)"""
 
     @property
     def curve(self) -> Curve:
@@ -186,90 +198,102 @@ class PretrainConfig(Section):
 
 
 class MethodConfig(Section):
+    """The section `method`: its name, and keys of its own."""
+
     # Further keys are the method's own: sms_dist/methods knows them and refuses others.
     model_config = ConfigDict(extra="allow")
 
     name: str = "sms"
-    """see [methods](#methods), or `package.module:function`; the further keys are the method's"""
+    """see [methods](#methods), or `package.module:function`; further keys belong to the method"""
 
     @property
     def keys(self) -> dict[str, Any]:
-        """What is given beside the name."""
+        """The keys beside the name."""
         return dict(self.model_extra or {})
 
 
 class PruningConfig(Section):
+    """The section `pruning`: how much is pruned, in which phases, and which weights."""
+
     goal_sparsity: Annotated[float, Field(gt=0, lt=1)] | None = 0.9
-    """fraction of the prunable weights removed at the end (null: where it cannot be controlled)"""
+    """fraction of the prunable weights removed at the end (null: for methods that cannot control
+    it)"""
     phases: Few = 3
     """prune-retrain phases; each removes the same fraction of what remains"""
     allocation: str = "global"
-    """how the layers share the cut: global, uniform, uniform_plus, erk, lamp or
-    `package.module:function`; other patterns than unstructured take the same fraction of every
+    """how many weights each layer keeps: global, uniform, uniform_plus, erk, lamp or
+    `package.module:function`; patterns other than unstructured take the same fraction of every
     layer"""
     score: str = "magnitude"
-    """by what weights are ranked: magnitude, or `package.module:function`"""
+    """numbers by which weights are ranked: magnitude, or `package.module:function`"""
     pattern: str = "unstructured"
-    """what goes together: unstructured (single weights), filters (of convolutions; linear layers
+    """units that are pruned: unstructured (single weights), filters (of convolutions; linear layers
     stay whole) or N:M such as 2:4 (N of M consecutive inputs stay; goal_sparsity is 1 - N/M)"""
     keep_dense: Names = ()
     """names of weights that are never pruned and not counted, e.g. [conv1.weight]"""
     embeddings: bool = False
-    """embeddings are pruned and counted as well"""
+    """prune and count embeddings as well"""
 
 
 class RetrainConfig(Section):
+    """The section `retrain`: the training of a candidate in a phase."""
+
     epochs: Annotated[Epochs, Field(ge=1)] = 10
     """epochs per phase and candidate"""
     schedule: str = "llr"
     """ft, lrw, slr, clr, llr, allr or `package.module:function`"""
     learning_rate: Above0 | None = None
-    """largest rate (null: that of pretraining)"""
+    """largest learning rate (null: that of pretraining)"""
     weight_decay: AtLeast0 | None = None
-    """null: that of pretraining"""
+    """weight decay (null: that of pretraining)"""
     warmup: Fraction = 0.1
     """fraction of the phase's steps spent warming up (ft and lrw have none)"""
     swa_from: Fraction | None = None
-    """from this fraction of the epochs on, average the weights after each epoch; the average is the
-    candidate (null: no averaging)"""
+    """average the weights after each epoch from this fraction of the epochs on; the average becomes
+    the candidate (null: no averaging)"""
     swa_learning_rate: Above0 | None = None
-    """constant rate while averaging (null: the schedule goes on)"""
+    """constant learning rate while averaging (null: the schedule goes on)"""
 
 
 class CandidatesConfig(Section):
+    """The section `candidates`: how many, how they differ, what happens if they diverge."""
+
     count: Few = 3
-    """m, the candidates of each phase; imp_m_times retrains m times as long instead"""
+    """m, the number of candidates of each phase; imp_m_times retrains m times as long instead"""
     count_per_phase: Counts = ()
-    """m of each phase, where they differ, e.g. [10, 5, 3] (empty: count in all)"""
+    """m of each phase, where it differs, e.g. [10, 5, 3] (empty: `count` in every phase)"""
     vary_seed: bool = True
-    """each candidate has a seed of its own"""
+    """give each candidate its own seed"""
     vary: dict[str, list[int | float | str | None]] = {}
-    """retrain key -> one value per candidate, e.g. {weight_decay: [1e-4, 5e-4, 1e-3]}"""
+    """values of retrain keys, one per candidate, e.g. {weight_decay: [1e-4, 5e-4, 1e-3]}"""
     overrides: Overrides = ()
     """several retrain keys at once: a mapping per candidate, e.g. [{}, {epochs: 20, warmup: 0}]"""
     on_divergence: Literal["drop", "retry", "stop"] = "drop"
-    """a candidate whose loss or weights are not finite, or that is far, is left out of the soup
-    (drop), retrained with another seed (retry), or ends the run (stop)"""
+    """a candidate that diverges (its loss or weights are not finite, or it is an outlier) is left
+    out of the soup (drop), retrained with another seed (retry), or ends the run (stop)"""
     retries: Count = 2
-    """retry: other seeds for one candidate of a phase, before it is dropped"""
+    """retry: attempts with other seeds for one candidate of a phase, before it is dropped"""
     far: Annotated[float, Field(gt=1)] | None = 2.0
-    """far: alone, its last training loss is above so many times the median of those retrained alike
-    (null: only what is not finite diverges); see [divergence](methods.md#divergence)"""
+    """a candidate is an outlier if its final training loss exceeds this multiple of the median over
+    equally retrained candidates (null: only values that are not finite count as diverged); see
+    [divergence](methods.md#divergence)"""
 
 
 class SoupConfig(Section):
+    """The section `soup`: how candidates are merged, and extra measurements."""
+
     rule: str = "uniform"
     """uniform, greedy, best (single), learned (coefficients by validation loss), distilled
     (coefficients by distillation from the dense model) or `package.module:function`"""
     score: str | None = None
-    """metric on validation samples by which rules compare, e.g. loss, or `package.module:function`
-    (null: that of the task: accuracy, miou or bleu)"""
+    """metric on validation samples by which rules compare soups, e.g. loss, or
+    `package.module:function` (null: that of the task: accuracy, miou or bleu)"""
     steps: Count = 30
     """learned and distilled: gradient steps on the coefficients"""
     learning_rate: Above0 = 0.1
-    """learned and distilled: of the coefficients"""
+    """learned and distilled: learning rate of the coefficients"""
     ensemble: bool = True
-    """also measure the ensemble of the candidates, their probabilities averaged (classification)"""
+    """also measure the ensemble of the candidates, with averaged probabilities (classification)"""
     pairs: bool = False
     """also measure the soup of every pair of candidates (slow)"""
     loss_barrier: bool = False
@@ -277,24 +301,26 @@ class SoupConfig(Section):
 
 
 class RecordsConfig(Section):
+    """The section `records`: run folders, TensorBoard, checkpoints."""
+
     root: str = "runs"
-    """run folders are made in here, as root/name (--run-dir overrides)"""
+    """folder of run folders; a run folder is root/name (--run-dir overrides)"""
     tensorboard: bool = True
     """write TensorBoard event files"""
     every_seconds: Above0 | None = 60.0
-    """time between two recovery points of a training; stretched where they would take more than a
-    fiftieth of it (null: none by time)"""
+    """seconds between two checkpoints of a training; more where saving would take more than a
+    fiftieth of the time (null: none by time)"""
     every_steps: Count | None = None
-    """steps between two recovery points of a training (null: none by steps)"""
+    """steps between two checkpoints of a training (null: none by steps)"""
 
 
 class Config(Section):
     """One experiment. Every key has a default; the defaults are the embedded first experiment."""
 
     name: Annotated[str, Field(pattern=r"^\w[\w.+-]*$")] = "digits_sms"
-    """of the run folder"""
+    """name of the run folder"""
     seed: Natural = 0
-    """everything random follows from it"""
+    """seed from which all randomness follows"""
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     pretrain: PretrainConfig = PretrainConfig()
@@ -321,7 +347,7 @@ class Config(Section):
         return self
 
     def _check_candidates(self) -> None:
-        """Whatever varies has a value for each candidate, of a key that retraining has."""
+        """Raise ValueError unless every varied retrain key has a value for each candidate."""
         candidates, num_phases = self.candidates, self.pruning.phases
         counts = candidates.count_per_phase
         if counts and len(counts) != num_phases:

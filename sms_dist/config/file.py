@@ -21,8 +21,8 @@ LONGEST_SETTING = 200  # in a message
 
 
 def load(path: Path | None = None, settings: Iterable[str] = ()) -> Config:
-    """What a YAML file says (none: the defaults), with `key.path=value` settings on top."""
-    values = _read(path) if path else {}
+    """Return the configuration of a YAML file (None: the defaults) with key.path=value settings."""
+    values = read_mapping(path, "--config") if path else {}
     for setting in settings:
         _set(values, setting)
     try:
@@ -32,7 +32,7 @@ def load(path: Path | None = None, settings: Iterable[str] = ()) -> Config:
 
 
 def dump(config: Config) -> str:
-    """The configuration as YAML, every key written out."""
+    """Return the configuration as YAML, every key written out."""
     values = config.model_dump(mode="json", by_alias=True)
     return yaml.dump(values, Dumper=Dumper, sort_keys=False)
 
@@ -47,10 +47,6 @@ def read_mapping(path: Path, option: str) -> dict[str, Any]:
     if not isinstance(values, dict | None):
         raise ValueError(f"{place} is not a mapping of keys to values")
     return values or {}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return read_mapping(path, "--config")
 
 
 def _set(values: dict[str, Any], setting: str) -> None:
@@ -71,13 +67,15 @@ def _set(values: dict[str, Any], setting: str) -> None:
 
 
 def one_line(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first thing that is wrong with the values of a model, for people."""
+    """Return what is wrong first with the values of a model, as one line for people."""
     first = error.errors()[0]
     location = [str(part) for part in first["loc"]]
     key = printable(".".join(location), LONGEST_SETTING)
     if first["type"] == "extra_forbidden":
-        legal = _legal(model, location[:-1])
-        way_out = f"{nearest(location[-1], legal)}; legal: {', '.join(legal)}" if legal else ""
+        valid = _valid_keys(model, location[:-1])
+        way_out = (
+            f"{nearest(location[-1], valid)}; valid values: {', '.join(valid)}" if valid else ""
+        )
         return f"{key} is not a key{way_out}"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     message = message.removeprefix("String ")
@@ -88,8 +86,8 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
     return f"{key}={shown(first['input'])} {message}{hint}"
 
 
-def _legal(model: type[BaseModel], location: list[str]) -> list[str]:
-    """The keys of the section at a place in a model; none where its sections are not our own."""
+def _valid_keys(model: type[BaseModel], location: list[str]) -> list[str]:
+    """Return the keys of the section at a place in a model, none where it is not our own."""
     for part in location:
         if part.isdecimal():  # of a list of sections
             continue

@@ -1,4 +1,4 @@
-"""What a part of the configuration is, and the kinds of values it holds."""
+"""The base of the sections of a configuration, and the types of their values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict
 
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
-# What plans have a line, or schedules a number, for each of; more is a slip of the keyboard.
+# Plans have a line, or schedules a number, for each; more is a slip of the keyboard.
 Epochs = Annotated[int, Field(ge=0, le=100_000)]
 Few = Annotated[int, Field(ge=1, le=1_000)]
 Above0 = Annotated[float, Field(gt=0)]

@@ -12,20 +12,26 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sms_dist.base.lookup import is_own_name, lookup
 from sms_dist.config import DataConfig
 from sms_dist.data import card as cards
-from sms_dist.data.dataset import DatasetInfo
+from sms_dist.data.dataset import DatasetInfo, split_sizes, with_subgroups
 from sms_dist.data.digits import Digits
 from sms_dist.data.images import AttributeFiles, CifarFiles, ImageFiles
-from sms_dist.data.splits import split_sizes, with_subgroups
-from sms_dist.data.texts.sources import TextFiles
-from sms_dist.data.theirs import OwnDataset
+from sms_dist.data.own_dataset import OwnDataset
+from sms_dist.data.texts import TextFiles
 
 if TYPE_CHECKING:
     from sms_dist.data.loader import Dataset
 
 __all__ = [
-    "READERS", "DatasetInfo", "Source", "described", "image_source", "info", "load", "source",
+    "READERS",
+    "DatasetInfo",
+    "Source",
+    "described",
+    "image_source",
+    "info",
+    "load",
+    "source",
     "split_sizes",
-]  # fmt: skip
+]
 
 
 class Source(Protocol):
@@ -39,12 +45,11 @@ class Source(Protocol):
         ...
 
     def facts(self, config: DataConfig) -> DatasetInfo:
-        """Return the facts of all that is stored: with the counts of index.json, if there is one"""
+        """Return the facts of all stored samples, with the counts of index.json if there is one."""
         ...
 
     def open(self, config: DataConfig, info: DatasetInfo) -> Dataset:
-        """Return the data set with info.num_train training samples, those for validation taken out
-        of them."""
+        """Return the data set of the first info.num_train samples; some are for validation."""
         ...
 
 
@@ -69,9 +74,9 @@ def source(config: DataConfig, field: str = "data.name") -> Source:
 
 def image_source(config: DataConfig, field: str) -> ImageFiles:
     """Return a set of images on disk; ValueError that names `field` for any other."""
-    found = source(config, field)
-    if isinstance(found, ImageFiles):
-        return found
+    chosen = source(config, field)
+    if isinstance(chosen, ImageFiles):
+        return chosen
     images = [
         name
         for name in cards.names()
@@ -115,7 +120,7 @@ def _info(chosen: Source, config: DataConfig) -> DatasetInfo:
 
 
 def _check_no_images(config: DataConfig) -> None:
-    """Refuse what only images on disk have."""
+    """Raise a ValueError for a key that only images on disk have."""
     for key in ("size", "target", "subgroup"):
         if getattr(config, key) is not None:
             raise ValueError(
@@ -125,6 +130,7 @@ def _check_no_images(config: DataConfig) -> None:
 
 
 def _shortened(info: DatasetInfo, config: DataConfig) -> DatasetInfo:
+    """Return the facts with data.train_samples; ValueError if there are not so many."""
     wanted = config.train_samples or info.num_train
     if wanted > info.num_train:
         raise ValueError(

@@ -38,7 +38,7 @@ PerChannel = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Strict(F
 
 
 class ShardPatterns(Section):
-    """Where there is no index.json; the files of a split are those of its patterns in turn."""
+    """The patterns of a split's files, in turn, where there is no index.json."""
 
     train: Patterns = ("*train*",)
     test: Patterns = ("*test*",)
@@ -50,7 +50,7 @@ class SampleCounts(Section):
 
 
 class Download(Section):
-    """How the set lies on disk when it is downloaded: what `sms-dist data prepare` reads."""
+    """The form in which the set is downloaded, for `sms-dist data prepare`."""
 
     layout: str
     """one of those that `sms-dist data prepare` knows: see data/prepare"""
@@ -121,12 +121,12 @@ class Card(Section):
 
     @property
     def subgroups(self) -> tuple[str, ...]:
-        """Attribute and class: sub-group a * num_classes + c has the attribute a, the class c."""
+        """Return the names of sub-groups; number a * num_classes + c is attribute a, class c."""
         return tuple(f"{a}-{c}" for a in self.subgroup_names for c in self.class_names)
 
     @property
     def info(self) -> DatasetInfo:
-        """Facts for a plan; without `samples`, their numbers are 0."""
+        """Return the facts for a plan; without `samples`, their numbers are 0."""
         counts = (self.samples.train, self.samples.test) if self.samples else (0, 0)
         return DatasetInfo(
             self.name,
@@ -165,7 +165,7 @@ class Card(Section):
             raise ValueError(f"target={self.target}: masks are PNG, such as seg.png")
         if self.augment not in OF_MASKS:
             raise ValueError(
-                f"augment={self.augment} does not move masks; legal: {', '.join(OF_MASKS)}"
+                f"augment={self.augment} does not move masks; valid values: {', '.join(OF_MASKS)}"
             )
         if self.augment == "scale_crop_flip" and self.void is None:
             raise ValueError("augment=scale_crop_flip needs void, for pixels outside the image")
@@ -177,7 +177,7 @@ class Card(Section):
 
 
 class Stems(Section):
-    """Names of files without the language that ends them: the first pair that is there is read."""
+    """Names of files without the language at their end: the first pair that is there is read."""
 
     train: Annotated[tuple[Name, ...], Strict(False), Field(min_length=1)] = ("train",)
     test: Annotated[tuple[Name, ...], Strict(False), Field(min_length=1)] = ("test",)

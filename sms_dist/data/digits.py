@@ -29,7 +29,7 @@ LOWEST, HIGHEST = -1.0, 2.0
 
 @dataclass(frozen=True)
 class Digits:
-    """Reader `digits`: all of them, or the card's `copies` of each in its size."""
+    """Reader `digits`: the plain images, or the card's `copies` of each in its size."""
 
     card: Card
 
@@ -61,8 +61,11 @@ class Digits:
 
 
 def _table() -> NDArray[np.float64]:
-    """A digit a row, its class last, out of scikit-learn's file: importing it takes half as long as
-    torch, at each start of each rank."""
+    """Return scikit-learn's table: a digit in each row, its class last.
+
+    It is read out of its file: to import scikit-learn takes half as long as torch, at each start of
+    each rank.
+    """
     import numpy as np
 
     package = find_spec("sklearn")
@@ -74,7 +77,7 @@ def _table() -> NDArray[np.float64]:
 
 
 def _plain() -> tuple[Split, Split]:
-    """Train and test: every fifth of the shuffled digits sorted by class is a test digit."""
+    """Return train and test: every fifth of the shuffled digits sorted by class is a test digit."""
     import torch
 
     from sms_dist.base.randomness import stream
@@ -89,7 +92,7 @@ def _plain() -> tuple[Split, Split]:
 
 
 def _distorted(split: Split, copies: int, name: str, size: int) -> Split:
-    """`copies` fixed distortions of each image, side by side.
+    """Return `copies` fixed distortions of each image, side by side.
 
     In double precision, so that every machine rounds to the same pixels.
     """
@@ -101,15 +104,21 @@ def _distorted(split: Split, copies: int, name: str, size: int) -> Split:
     origin = samples // copies
     affine = stream(0, f"digits distortion {name}").uniform(samples, 6).double() * 2 - 1
     noise = stream(0, f"digits noise {name}").uniform(samples, 2 * size * size).double()
-    images = _warp(split.images[origin, 0].double() / 240, affine, size)
+    images = _warp(split.images[:, 0].double() / 240, origin, affine, size)
     images = images + NOISE * _normal(noise).view_as(images)
     levels = (images - LOWEST) / (HIGHEST - LOWEST) * 255
     return Split(levels.round().clamp(0, 255).to(torch.uint8)[:, None], split.targets[origin])
 
 
-def _warp(images: Tensor, affine: Tensor, size: int) -> Tensor:
-    """Randomly turned, stretched, sheared and shifted: N x 8 x 8 -> N x size x size."""
+def _warp(images: Tensor, origin: Tensor, affine: Tensor, size: int) -> Tensor:
+    """Return the images at `origin`, each turned, stretched, sheared and shifted by `affine`.
+
+    8 x 8 pixels become size x size, linear between pixels and zero outside. `affine` (N x 6) is
+    between -1 and 1: angle, shear, stretch and shift along both sides.
+    """
+    import numpy as np
     import torch
+    from scipy import ndimage  # type: ignore[import-untyped]
 
     angle, shear = affine[:, 0] * MAX_ANGLE, affine[:, 1] * MAX_SHEAR
     stretch, shift = SCALE * (1 + affine[:, 2:4] * MAX_STRETCH), affine[:, 4:] * MAX_SHIFT
@@ -120,25 +129,12 @@ def _warp(images: Tensor, affine: Tensor, size: int) -> Tensor:
     turned_x = (x * cos - y * sin) / stretch[:, 0, None, None]
     turned_y = (x * sin + y * cos) / stretch[:, 1, None, None]
     source_x = turned_x + shear[:, None, None] * turned_y
-    return _bilinear(images, source_x + 3.5, turned_y + 3.5)
-
-
-def _bilinear(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Images (N x 8 x 8) at fractional positions (each N x H x W); zero outside."""
-    import torch
-    import torch.nn.functional as F
-
-    padded = F.pad(images, (1, 1, 1, 1))
-    x, y = (v.clamp(-1, 8) + 1 for v in (x, y))  # positions in the padded image, 0 ... 9
-    left, top = (v.floor().clamp(max=8).long() for v in (x, y))
-    sample = torch.arange(len(images))[:, None, None]
-    right, low = x - left, y - top
-    upper = padded[sample, top, left] * (1 - right) + padded[sample, top, left + 1] * right
-    lower = padded[sample, top + 1, left] * (1 - right) + padded[sample, top + 1, left + 1] * right
-    return upper * (1 - low) + lower * low
+    places = np.broadcast_arrays(origin.numpy()[:, None, None], turned_y + 3.5, source_x + 3.5)
+    warped = ndimage.map_coordinates(images.numpy(), places, order=1, mode="grid-constant")
+    return torch.from_numpy(warped)
 
 
 def _normal(uniforms: Tensor) -> Tensor:
-    """Standard normal numbers from twice as many uniforms (N x 2k -> N x k), Box-Muller."""
+    """Return N x k standard normal numbers out of N x 2k uniforms (Box-Muller)."""
     first, second = uniforms.chunk(2, dim=1)
     return (-2 * (1 - first).log()).sqrt() * (2 * math.pi * second).cos()

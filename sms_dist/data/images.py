@@ -1,16 +1,17 @@
-"""Sets of images on disk: what their cards say becomes facts, samples and opened data sets."""
+"""Sets of images on disk: facts, samples and opened data sets, as their cards say."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sms_dist.base.lookup import lookup
 from sms_dist.config import DataConfig
 from sms_dist.data import index
-from sms_dist.data.card import MAX_PIXELS, SPLITS, Card, SplitName
+from sms_dist.data.card import MAX_PIXELS, Card, SplitName
 from sms_dist.data.dataset import DatasetInfo
 
 if TYPE_CHECKING:
@@ -49,37 +50,46 @@ class ImageFiles:
             )
         return known
 
-    def samples(self, card: Card, folder: Path, split: SplitName) -> Iterator[tuple[str, Decoded]]:
-        """Yield (where it lies, sample) of each sample of a split, in stored order and size."""
-        from sms_dist.data import shards
-        from sms_dist.data.decode import decode
+    def samples(
+        self, card: Card, config: DataConfig, split: SplitName, count: int
+    ) -> Iterator[Decoded]:
+        """Yield the first `count` samples of a split in stored order and size.
 
-        for path, (key, fields) in shards.read_all(index.shards(card, folder, split)):
-            place = f"{path}: sample {key}"
-            yield place, decode(card, fields, place)
+        ValueError if there are fewer, or, without data.train_samples, more of them.
+        """
+        from sms_dist.data.decode import decode, extensions
+        from sms_dist.data.shards import open_shards
+
+        shards, wanted = open_shards(card, config, split, count), extensions(card)
+        for number in range(count):
+            yield decode(card, shards.fields(number, wanted), shards.name(number))
 
     def open(self, config: DataConfig, info: DatasetInfo) -> Dataset:
         """Return the data set as data.loader says; streaming knows no other form than shards."""
         card = self.configured(config)
         if config.loader == "streaming":
-            from sms_dist.data.streaming.streamed import open_streamed
+            from sms_dist.data.streaming import open_streamed
 
             return open_streamed(card, config, info)
         from sms_dist.data.resident import open_resident
 
-        folder = index.folder_of(card, config)
-        train, test = (self.samples(card, folder, split) for split in SPLITS)
+        train = self.samples(card, config, "train", info.num_train)
+        test = self.samples(card, config, "test", info.num_test)
         return open_resident(card, train, test, config, info)
 
 
 class CifarFiles(ImageFiles):
     """Reader `torchvision`: CIFAR in shards, or in the folder that torchvision unpacks."""
 
-    def samples(self, card: Card, folder: Path, split: SplitName) -> Iterator[tuple[str, Decoded]]:
+    def samples(
+        self, card: Card, config: DataConfig, split: SplitName, count: int
+    ) -> Iterator[Decoded]:
         """Yield the samples of whichever form the folder has."""
-        if is_torchvision(card, folder):
-            return from_torchvision(card, folder, split)
-        return super().samples(card, folder, split)
+        folder = index.folder_of(card, config)
+        if not is_torchvision(card, folder):
+            return super().samples(card, config, split, count)
+        stored = from_torchvision(card, folder, split)
+        return islice(stored, count) if split == "train" and config.train_samples else stored
 
 
 class AttributeFiles(ImageFiles):
@@ -122,9 +132,11 @@ def is_torchvision(card: Card, folder: Path) -> bool:
     return folder.name == name or (folder / name).is_dir()
 
 
-def from_torchvision(card: Card, folder: Path, split: SplitName) -> Iterator[tuple[str, Decoded]]:
-    """Yield what torchvision reads; it compares checksums before it opens the files, which could
-    run code."""
+def from_torchvision(card: Card, folder: Path, split: SplitName) -> Iterator[Decoded]:
+    """Yield what torchvision reads.
+
+    It compares checksums before it opens the files, which could run code.
+    """
     from sms_dist.base.vision import torchvision
     from sms_dist.data.decode import Decoded
 
@@ -138,8 +150,8 @@ def from_torchvision(card: Card, folder: Path, split: SplitName) -> Iterator[tup
         raise ValueError(
             f"data.path={root}: {name} is incomplete or damaged ({error}); unpack it again"
         ) from None
-    for number, (image, label) in enumerate(zip(stored.data, stored.targets, strict=True)):
-        yield f"{split}{number:06d}", Decoded(image.transpose(2, 0, 1), int(label))
+    for image, label in zip(stored.data, stored.targets, strict=True):
+        yield Decoded(image.transpose(2, 0, 1), int(label))
 
 
 def _unpacked(card: Card) -> str:

@@ -1,18 +1,22 @@
-"""index.json beside the shards: which samples a folder holds, known without opening a shard."""
+"""index.json beside the shards: which samples a folder holds, known without opening a shard.
+
+A shard is named by its file in the folder, or, for reading from elsewhere, by a URL or by a `pipe:`
+command.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, ValidationError
 
 from sms_dist.base import plain
 from sms_dist.config import DataConfig
 from sms_dist.config.section import Section
-from sms_dist.data import remote
 from sms_dist.data.card import Card, SplitName
 from sms_dist.data.dataset import DatasetInfo
 
@@ -20,13 +24,16 @@ FILE = "index.json"
 ENDINGS = (".tar", ".tar.gz")
 MAX_BYTES = 1 << 23  # 50,000 shards
 MAX_SAMPLES = 1 << 32  # of a shard
+SCHEMES = ("http", "https", "gs")
+PIPE = "pipe:"
 T = TypeVar("T", bound=Section)
 
 
 class ShardFacts(Section):
-    """One shard: a file in the folder itself, or a URL or a `pipe:` command for streaming."""
+    """One shard."""
 
     file: str = Field(pattern=r"^(\w[\w.+-]*|[a-z0-9]+://.+|pipe:.+)$")
+    """its name in the folder itself, or a URL, or a `pipe:` command"""
     samples: Annotated[int, Field(ge=1, le=MAX_SAMPLES)]
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
@@ -43,25 +50,20 @@ class Index(Section):
     splits: Splits
 
     def shards(self, split: SplitName) -> list[ShardFacts]:
+        """Return the shards of a split in their order."""
         return self.splits.train if split == "train" else self.splits.test
 
     def num_samples(self, split: SplitName) -> int:
+        """Return the number of samples of a split."""
         return sum(shard.samples for shard in self.shards(split))
 
 
-class _Named(Section):
-    """Any index."""
+class _AnyIndex(Section):
+    """The name in an index of any kind."""
 
     model_config = ConfigDict(extra="ignore")
 
     name: str
-
-
-class Shard(NamedTuple):
-    """A file, and how many samples it must have: None where there is no index."""
-
-    path: Path
-    num_samples: int | None
 
 
 def read(folder: Path) -> Index | None:
@@ -87,14 +89,14 @@ def read_as(kind: type[T], folder: Path) -> T | None:
 
 def name_of(folder: Path) -> str | None:
     """Return which data set the folder's index is of, whatever kind it is; None for no index."""
-    known = read_as(_Named, folder)
+    known = read_as(_AnyIndex, folder)
     return known.name if known else None
 
 
 def facts(card: Card, folder: Path) -> DatasetInfo:
-    """The facts of the card with the counts of the folder's index, if there is one.
+    """Return the facts of the card with the counts of the folder's index, if there is one.
 
-    So are the names of classes, where the card has none.
+    The names of classes come from there too, where the card has none.
     """
     index = read(folder)
     if index is None:
@@ -120,50 +122,56 @@ def folder_of(card: Card, config: DataConfig) -> Path:
     return folder
 
 
-def shards(card: Card, folder: Path, split: SplitName) -> list[Shard]:
-    """Return the files of a split in their order: those of the index, or of the card's patterns.
+def shards(card: Card, folder: Path, split: SplitName) -> list[tuple[str, ShardFacts | None]]:
+    """Return the names of a split's shards in their order, with what the index says of each.
 
-    ValueError where there are none.
+    Without an index they are the files that match the card's patterns. ValueError for none.
     """
     known = read(folder)
-    if known is not None:
-        files = [Shard(_local(shard.file, folder), shard.samples) for shard in known.shards(split)]
-    else:
-        files = [Shard(path, None) for path in _matching(card, folder, split)]
-    if not files:
-        wanted = " or ".join(
-            f"{pattern}{end}" for pattern in _patterns(card, split) for end in ENDINGS
-        )
+    if known is not None and known.shards(split):
+        return [(shard.file, shard) for shard in known.shards(split)]
+    patterns = card.shards.train if split == "train" else card.shards.test
+    files = sorted(path.name for path in folder.iterdir())
+    names = [name for name in files if name.endswith(ENDINGS) and not is_remote(name)]
+    matching = [name for pattern in patterns for name in names if fnmatchcase(name, pattern)]
+    if known is not None or not matching:
+        wanted = " or ".join(f"{pattern}{end}" for pattern in patterns for end in ENDINGS)
         raise ValueError(
             f"data.path={folder} holds no {wanted}; set data.path to the folder of {card.name}"
         )
-    return files
+    return [(name, None) for name in dict.fromkeys(matching)]
 
 
-def _patterns(card: Card, split: SplitName) -> tuple[str, ...]:
-    return card.shards.train if split == "train" else card.shards.test
+def is_remote(shard: str) -> bool:
+    """Return whether the name of a shard is a URL or a `pipe:` command."""
+    return "://" in shard or shard.startswith(PIPE)
 
 
-def _matching(card: Card, folder: Path, split: SplitName) -> list[Path]:
-    """The files of each pattern in turn, in the order of their names, each once."""
-    files: dict[Path, None] = {}
-    for pattern in _patterns(card, split):
-        matching = [path for path in folder.iterdir() if fnmatchcase(path.name, pattern)]
-        files |= dict.fromkeys(path for path in sorted(matching) if path.name.endswith(ENDINGS))
-    return list(files)
-
-
-def _local(file: str, folder: Path) -> Path:
-    if remote.is_remote(file):
+def check_remote(shard: str, is_allowed: bool) -> None:
+    """Raise a ValueError unless a remote shard may be opened, and can be."""
+    if not is_allowed:
+        runs = "a command that runs in a shell" if shard.startswith(PIPE) else "on another host"
         raise ValueError(
-            f"{folder / FILE} names {remote.shown(file)}, which is not in the folder; to read it"
-            " from there set data.loader=streaming and data.remote=true"
+            f"{shown(shard)} is {runs}; if you trust who wrote it, set data.remote=true"
         )
-    return folder / file
+    scheme = shard.partition(":")[0]
+    if scheme not in (*SCHEMES, "pipe"):
+        raise ValueError(
+            f"{shown(shard)} begins with {scheme}:, which is not known; valid values:"
+            f" {', '.join(SCHEMES)} and pipe, e.g. pipe:aws s3 cp s3://bucket/shard.tar -"
+        )
+
+
+def shown(shard: str) -> str:
+    """Return the name of a remote shard without passwords and signatures, for messages."""
+    if shard.startswith(PIPE):
+        return f"{PIPE}{shard.removeprefix(PIPE).partition(' ')[0]} ..."
+    url = urlsplit(shard)
+    return f"{url.scheme}://{url.hostname}{url.path}"
 
 
 def _check(index: Index, card: Card, folder: Path) -> None:
-    """The index is that of the card's data set."""
+    """Raise a ValueError unless the index is that of the card's data set."""
     place = f"{folder / FILE} says that the folder holds"
     if index.name != card.name:
         raise ValueError(

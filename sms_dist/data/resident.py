@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,15 +12,18 @@ from torch import Tensor
 
 from sms_dist.base.randomness import Stream
 from sms_dist.config import DataConfig
-from sms_dist.data.augment import for_resident
+from sms_dist.data.augment import (
+    crop_draws,
+    of_batches,
+    own_augmentation,
+    random_resized_crop,
+    takes_parts,
+)
 from sms_dist.data.card import Card
-from sms_dist.data.dataset import Augment, DatasetInfo, Split
-from sms_dist.data.decode import Decoded, fit_test
-from sms_dist.data.loader import Batch, Loader, Loaders
-from sms_dist.data.order import Step
-from sms_dist.data.pixels import Pixels
-from sms_dist.data.splits import divided, grouped
-from sms_dist.data.theirs import own_augmentation
+from sms_dist.data.dataset import Augment, DatasetInfo, Split, divided, grouped
+from sms_dist.data.decode import Array, Decoded, Stack, fit
+from sms_dist.data.loader import Batch, Loader, Loaders, Pixels, Step
+from sms_dist.data.shards import wrong_count
 
 # Pixels of several steps are read and augmented at once: what an operation costs, however little
 # it does, is shared by them. On a CPU they stay in its cache.
@@ -41,16 +43,12 @@ class Images:
     augment: Augment | None  # of training batches only
 
     def loaders(self, batch_size: int, device: torch.device) -> Loaders:
-        """All splits on the device; only the training one augments."""
+        """Return all splits on the device; only the training one augments."""
         pixels = Pixels(self.mean, self.std, device)
-
-        def resident(split: Split, augment: Augment | None) -> Resident:
-            return Resident(split, batch_size, pixels, augment, device)
-
         return Loaders(
-            resident(self.train, self.augment),
-            resident(self.validation, None),
-            resident(self.test, None),
+            Resident(self.train, batch_size, pixels, self.augment, device),
+            Resident(self.validation, batch_size, pixels, None, device),
+            Resident(self.test, batch_size, pixels, None, device),
             pixels,
             self.test.read,
         )
@@ -65,71 +63,75 @@ def in_memory(
     std: tuple[float, ...],
     augment: Augment | None = None,
 ) -> Images:
-    """As configured: the first info.num_train training samples, some of them for validation."""
+    """Return the data set with the first info.num_train training samples, some for validation.
+
+    `augment` is used unless data.augment names a function of somebody's own.
+    """
     train, test = (grouped(split, info, config.subgroups) for split in (train, test))
     train, validation = divided(train.first(info.num_train), info, config)
     if isinstance(config.augment, str):
         augment = own_augmentation(config.augment)
-    augment = augment if config.augment else None
     return Images(info, train, validation, test, mean, std, augment)
 
 
 def open_resident(
     card: Card,
-    train: Iterable[tuple[str, Decoded]],
-    test: Iterable[tuple[str, Decoded]],
+    train: Iterable[Decoded],
+    test: Iterable[Decoded],
     config: DataConfig,
     info: DatasetInfo,
 ) -> Images:
-    """Return the data set in memory; samples are read in stored order, no more than are wanted."""
-    if config.train_samples:
-        train = islice(train, info.num_train)  # later shards are not opened
+    """Return the data set of a card in memory; its samples are read in their stored order.
+
+    For `random_resized_crop` the training images stay in the sizes in which they are stored as
+    well: C x h x w bytes each.
+    """
+    keeps_stored = takes_parts(card, config.augment)
+    place = f"data.path={config.path}"
     splits = (
-        gathered(train, info.num_train, card, f"data.path={config.path}: train"),
-        gathered(test, info.num_test, card, f"data.path={config.path}: test"),
+        gathered(train, info.num_train, card, f"{place}: train", keeps_stored),
+        gathered(test, info.num_test, card, f"{place}: test"),
     )
-    return in_memory(*splits, info, config, card.mean, card.std, for_resident(card))
+    augment = of_batches(card, config.augment)
+    return in_memory(*splits, info, config, card.mean, card.std, augment)
 
 
-def gathered(stored: Iterable[tuple[str, Decoded]], count: int, card: Card, place: str) -> Split:
+def gathered(
+    samples: Iterable[Decoded], count: int, card: Card, place: str, keeps_stored: bool = False
+) -> Split:
     """Return exactly `count` samples in the card's size; ValueError for fewer or more."""
-    _check_memory(count, card, place)
-    is_masks = card.task == "segmentation"
-    images = np.empty((count, card.channels, *card.size), np.uint8)
-    targets = np.empty((count, *card.size), np.uint8) if is_masks else np.empty(count, np.int64)
-    subgroups = np.empty(count, np.int64) if card.subgroups else None
-    found = 0
-    for _place, sample in stored:
-        if found < count:
-            images[found], targets[found], subgroup = fit_test(card, sample)
-            if subgroups is not None and subgroup is not None:
-                subgroups[found] = subgroup
-        found += 1
-    if found != count:
-        raise ValueError(
-            f"{place} has {found} samples instead of {count}; copy the missing shards,"
-            " or if this is the whole set, write its index.json with `sms-dist data index`"
-        )
-    return Split(
-        torch.from_numpy(images),
-        torch.from_numpy(targets),
-        None if subgroups is None else torch.from_numpy(subgroups),
-    )
+    num_channels = card.channels + (card.task == "segmentation")
+    num_bytes = count * num_channels * card.size[0] * card.size[1]
+    _check_memory(num_bytes, place)  # before hours of reading
+    stack = Stack(card, count)
+    stored: list[Array] = []
+    num_samples = 0
+    for sample in samples:
+        num_samples += 1
+        if num_samples > count:
+            continue
+        stack.add(fit(card, sample))
+        if keeps_stored:
+            stored.append(np.ascontiguousarray(sample.image))
+            num_bytes += sample.image.nbytes
+            _check_memory(num_bytes, place)
+    if num_samples != count:
+        raise wrong_count(place, num_samples, count)
+    return replace(stack.split(), stored=stored if keeps_stored else None)
 
 
-def _check_memory(count: int, card: Card, place: str) -> None:
-    """Before hours of reading: the images fit into this machine."""
-    needed = count * (card.channels + (card.task == "segmentation")) * card.size[0] * card.size[1]
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > there:
+def _check_memory(num_bytes: int, place: str) -> None:
+    """Raise a ValueError unless the images fit into this machine."""
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if num_bytes > available:
         raise ValueError(
-            f"{place} takes {needed / 1e9:.0f} GB of memory and this machine has"
-            f" {there / 1e9:.0f}; set data.loader=streaming, or a smaller data.size"
+            f"{place} takes {num_bytes / 1e9:.0f} GB of memory and this machine has"
+            f" {available / 1e9:.0f}; set data.loader=streaming, or a smaller data.size"
         )
 
 
 class Resident(Loader):
-    """Images in device memory."""
+    """Images in device memory; parts of stored images are cut out on the CPU."""
 
     def __init__(
         self,
@@ -143,6 +145,7 @@ class Resident(Loader):
         self._images = split.images.to(device)
         self._targets = split.targets.to(device)
         self._subgroups = None if split.subgroups is None else split.subgroups.to(device)
+        self._stored = split.stored
         self._pixels = pixels
         self._augment = augment
         self._device = device
@@ -164,18 +167,32 @@ class Resident(Loader):
                 yield Batch((inputs,), own_targets, size, float(size), self._subgroups_of(own))
 
     def _read(self, indices: Tensor, augmentation: Stream | None) -> tuple[Tensor, Tensor]:
-        images = self._images.index_select(0, indices)
         targets = self._targets.index_select(0, indices)
+        if augmentation is not None and self._stored is not None:
+            images = self._parts(indices.cpu(), augmentation)
+        else:
+            images = self._images.index_select(0, indices)
         if self._augment is not None and augmentation is not None:
             images, targets = self._augment(images, targets, indices, augmentation)
         return images, targets.long()
+
+    def _parts(self, indices: Tensor, augmentation: Stream) -> Tensor:
+        """Return a random part of each stored image, in the size of all."""
+        assert self._stored is not None
+        height, width = self._images.shape[2:]
+        draws = crop_draws(indices, augmentation)
+        parts = [
+            random_resized_crop(self._stored[i], (height, width), row)
+            for i, row in zip(indices.tolist(), draws, strict=True)
+        ]
+        return torch.from_numpy(np.stack(parts)).to(self._device)
 
     def _subgroups_of(self, indices: Tensor) -> Tensor | None:
         return None if self._subgroups is None else self._subgroups.index_select(0, indices)
 
 
 def _blocks(steps: Iterable[Step], num_samples: int) -> Iterator[list[Step]]:
-    """Consecutive steps with about so many samples in all, at least one each."""
+    """Yield consecutive steps with about so many samples in all, at least one each."""
     block: list[Step] = []
     count = 0
     for step in steps:

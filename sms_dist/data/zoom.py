@@ -13,9 +13,10 @@ SMALLEST, LARGEST = 0.5, 2.0  # factors of `random_windows`
 
 
 def random_windows(height: int, width: int, draws: Tensor) -> Tensor:
-    """N x (left, top, right, bottom) of what H x W pixels show of images scaled by 0.5 to 2.
+    """Return the windows that H x W pixels show of images scaled by 0.5 to 2.
 
-    Columns of `draws`: scale, top, left. Windows on shrunken images hold all of them.
+    Each is left, top, right, bottom (N x 4) in pixels of the image. The window on a shrunken image
+    is larger than the image. Columns of `draws` (N x 3, in [0, 1)): scale, top, left.
     """
     scale = SMALLEST + draws[:, 0] * (LARGEST - SMALLEST)
     h, w = height / scale, width / scale
@@ -24,10 +25,10 @@ def random_windows(height: int, width: int, draws: Tensor) -> Tensor:
 
 
 def bilinear(images: Tensor, windows: Tensor) -> Tensor:
-    """Images (uint8, N x C x H x W), each its window of it; zeros outside.
+    """Return images (uint8, N x C x H x W) that show the window of each, linear between pixels.
 
-    `windows` (float64, N x 4) are left, top, right, bottom in pixels. Shrunk by more than 2 it
-    would leave pixels out.
+    Outside of an image there are zeros. `windows` (float64, N x 4) are left, top, right, bottom in
+    pixels. A window of more than twice the size would leave pixels out.
     """
     height, width = images.shape[2:]
     x, y = _positions(windows, height, width)
@@ -45,7 +46,10 @@ def bilinear(images: Tensor, windows: Tensor) -> Tensor:
 
 
 def nearest(masks: Tensor, windows: Tensor, outside: int) -> Tensor:
-    """Masks (N x H x W), each its window of it: the value of the pixel in which a position lies."""
+    """Return masks (N x H x W) that show the window of each: the value of the nearest pixel.
+
+    `outside` is the value beyond the edges.
+    """
     height, width = masks.shape[1:]
     x, y = _positions(windows, height, width)
     is_inside = _is_inside(x, width)[:, None, :] & _is_inside(y, height)[:, :, None]
@@ -56,7 +60,10 @@ def nearest(masks: Tensor, windows: Tensor, outside: int) -> Tensor:
 
 
 def _positions(windows: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """x (N x W) and y (N x H) of the centres of the new pixels, the old ones' edges at 0, 1, ..."""
+    """Return where the centres of the new pixels lie, x (N x W) and y (N x H).
+
+    The edges of the old pixels are at 0, 1, ...
+    """
     columns, rows = (
         (torch.arange(n, device=windows.device, dtype=windows.dtype) + 0.5) / n
         for n in (width, height)

@@ -18,8 +18,7 @@ from sms_dist.engines.optimizers import OPTIMIZERS, optimizer_maker, optimizer_s
 from sms_dist.experiment.sizes import num_parameters, prunable_shapes
 from sms_dist.methods import recipe, starts_from_dense
 from sms_dist.methods.phases import Phase, Recipe
-from sms_dist.pruning.allocation import ALLOCATIONS
-from sms_dist.pruning.apportion import num_kept
+from sms_dist.pruning.allocation import ALLOCATIONS, num_kept
 from sms_dist.pruning.feasible import (
     DEFAULT_ALLOCATION,
     DEFAULT_SCORE,

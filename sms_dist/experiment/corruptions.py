@@ -9,8 +9,7 @@ from torch import nn
 
 from sms_dist.base import plain
 from sms_dist.base.files import json_text, write_text
-from sms_dist.data.corrupted import GENERATED, corrupted_sets
-from sms_dist.data.corruptions import CorruptedSet
+from sms_dist.data.corruptions import GENERATED, CorruptedSet, corrupted_sets
 from sms_dist.mesh.collectives import from_first, together
 from sms_dist.run import store
 from sms_dist.run.journal import OodEvent

@@ -9,7 +9,7 @@ from sms_dist import data
 from sms_dist.config import Config, ModelConfig
 from sms_dist.data.dataset import DatasetInfo
 from sms_dist.methods.plan import Sizes, Survivors
-from sms_dist.pruning.apportion import num_kept
+from sms_dist.pruning.allocation import num_kept
 from sms_dist.pruning.feasible import UNSTRUCTURED, num_expected, without
 
 if TYPE_CHECKING:

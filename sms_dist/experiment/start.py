@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from sms_dist.experiment.dense import DenseModel
 from sms_dist.methods.phases import Candidate, Phase
-from sms_dist.pruning.companions import companions
 from sms_dist.pruning.feasible import FILTERS
+from sms_dist.pruning.filters import companions
 from sms_dist.pruning.mask import Mask, apply_, full_mask
 from sms_dist.pruning.patterns import tighten
 from sms_dist.run import store

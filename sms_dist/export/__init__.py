@@ -1,1 +1,1 @@
-"""Finished models in forms that other programs use."""
+"""Export of finished models in forms that other programs use."""

@@ -23,7 +23,7 @@ MAX_BYTES = 1 << 24
 
 
 class Description(Section):
-    """What model.json says."""
+    """The content of model.json: how to build the model, and facts about it."""
 
     model: ModelConfig
     data: str
@@ -43,7 +43,7 @@ class Description(Section):
 
 
 def write(folder: Path, description: Description, state: Mapping[str, Tensor]) -> None:
-    """Make the folder, whole or not at all; ValueError where something is there already."""
+    """Make the folder, whole or not at all; ValueError where it is not empty."""
     folder = folder.absolute()
     check_empty(folder)
     if not folder.parent.exists():  # a file there is an error that names it better
@@ -64,7 +64,7 @@ def _write_files(folder: Path, description: Description, state: Mapping[str, Ten
 
 
 def check_empty(folder: Path) -> None:
-    """ValueError where a model would be written over something."""
+    """Raise ValueError unless the folder is missing or empty."""
     if folder.is_dir() and not any(folder.iterdir()):
         return
     if folder.exists():
@@ -72,14 +72,14 @@ def check_empty(folder: Path) -> None:
 
 
 def load(folder: Path) -> nn.Module:
-    """The model of a folder, in evaluation mode on the CPU; ValueError where it is damaged."""
+    """Return the model of a folder, in evaluation mode on the CPU; ValueError if damaged."""
     description = _description(folder / DESCRIPTION)
     state = _weights(folder / WEIGHTS, description)
     return built(description, state)
 
 
 def built(description: Description, state: Mapping[str, Tensor]) -> nn.Module:
-    """The described model around a state whose layers may be narrower than it makes them."""
+    """Return the described model with a state whose layers may be narrower than usual."""
     model = models.build_on_meta(
         description.model,
         description.input_shape,
@@ -116,7 +116,7 @@ def _weights(path: Path, description: Description) -> dict[str, Tensor]:
 def _check_fits(
     model: nn.Module, shapes: Mapping[str, tuple[int, ...]], description: Description
 ) -> None:
-    """The same names, and no tensor larger than the model makes it."""
+    """Raise ValueError unless names are the same, and no tensor is larger than in the model."""
     wanted = {name: tuple(tensor.shape) for name, tensor in bare_state(model).items()}
     for name in sorted(wanted.keys() ^ shapes.keys()):
         problem = "is missing" if name in wanted else "does not belong there"

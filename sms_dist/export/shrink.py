@@ -17,14 +17,14 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from sms_dist.base.randomness import stream
 from sms_dist.models.weights import bare_state
-from sms_dist.pruning.tracing import module_of, traced
+from sms_dist.pruning.filters import module_of, traced
 
 _SAMPLES = 4
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def shrunk_state(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, Tensor]:
-    """The state of the model, which is in evaluation mode, without the removable channels."""
+    """Return the state of a model in evaluation mode without the removable channels."""
     graph = graph_of(model, input_shape)
     gone, state = removable(graph), bare_state(model)
     for node in graph.nodes:
@@ -42,7 +42,7 @@ def shrunk_state(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, Te
 
 
 def resize_(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Give the layers tensors of these shapes, the contents of which are to be loaded."""
+    """Give the layers tensors of these shapes, whose contents are loaded afterwards."""
     for prefix, module in model.named_modules():
         own = chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False))
         for name, old in list(own):
@@ -55,7 +55,7 @@ def resize_(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 
 def largest_difference(model: nn.Module, other: nn.Module, input_shape: tuple[int, ...]) -> float:
-    """Between the outputs for a few random inputs, both models in evaluation mode.
+    """Return the largest difference of two models' outputs for a few random inputs.
 
     In double precision, where rounding hides nothing: the same models differ by 1e-12, not by 1e-5.
     """
@@ -68,7 +68,7 @@ def largest_difference(model: nn.Module, other: nn.Module, input_shape: tuple[in
 
 
 def _note_sizes_(module: nn.Module) -> None:
-    """Layers show their sizes, and some check them."""
+    """Set the sizes that layers show, and that some check."""
     if isinstance(module, _CONVOLUTIONS):
         module.out_channels, module.in_channels = module.weight.shape[:2]
         module.in_channels *= module.groups
@@ -79,7 +79,13 @@ def _note_sizes_(module: nn.Module) -> None:
 
 
 def removable(graph: fx.Graph) -> dict[fx.Node, Tensor]:
-    """For every value a bool per entry of dim 1; at least one channel of each space stays."""
+    """Return which entries of dim 1 of every value can go: bool tensors.
+
+    Channels can go that are dead in every value of their *space*: values are in one space when they
+    must have the same channels, as a batch norm's input and output, or the terms of a residual
+    addition. A value that goes where channels are not understood keeps all. At least one channel of
+    each space stays.
+    """
     dead, spaces = dead_channels(graph), Spaces(graph)
     gone: dict[fx.Node, Tensor] = {}
     for space, members in spaces.members().items():
@@ -104,10 +110,11 @@ class Spaces:
             self._enter(node, index)
 
     def members(self) -> dict[int, list[fx.Node]]:
-        found: dict[int, list[fx.Node]] = {}
+        """Return the values of each space."""
+        members: dict[int, list[fx.Node]] = {}
         for node, space in self._space.items():
-            found.setdefault(space, []).append(node)
-        return found
+            members.setdefault(space, []).append(node)
+        return members
 
     def _enter(self, node: fx.Node, new: int) -> None:
         sources, how = [n for n in node.all_input_nodes if n in self._space], kind(node)
@@ -135,7 +142,7 @@ Dead = dict[fx.Node, Tensor]  # bool, an entry per channel (dim 1 of the value)
 
 
 def dead_channels(graph: fx.Graph) -> Dead:
-    """For every value with channels; what is not known to be zero is not."""
+    """Return which channels of every value are exactly zero, whatever the model is given."""
     dead: Dead = {}
     for node in graph.nodes:
         rule = _RULES.get(kind(node))
@@ -147,7 +154,7 @@ def dead_channels(graph: fx.Graph) -> Dead:
 
 
 def _layer(node: fx.Node, inputs: list[Tensor]) -> Tensor:
-    """No weight on a living input, and no bias."""
+    """A layer's channel is zero without bias and without weights on living inputs."""
     module = module_of(node)
     assert module is not None
     weight, bias = module.get_parameter("weight").detach().cpu(), getattr(module, "bias", None)
@@ -156,7 +163,7 @@ def _layer(node: fx.Node, inputs: list[Tensor]) -> Tensor:
 
 
 def _norm(node: fx.Node, inputs: list[Tensor]) -> Tensor:
-    """Nothing is added, and what is scaled is zero or the scale is."""
+    """A norm's channel is zero without shift where the scaled value or the scale is zero."""
     norm = module_of(node)
     assert isinstance(norm, _BatchNorm)
     assert norm.running_mean is not None
@@ -201,7 +208,7 @@ _BATCH, _CHANNEL = 0, 1  # dims
 
 
 def graph_of(model: nn.Module, input_shape: tuple[int, ...]) -> fx.Graph:
-    """The model's calls, each with the shape of its value; the model is in evaluation mode."""
+    """Return the calls of a model in evaluation mode, each with the shape of its value."""
     assert not model.training
     module = traced(model, "removing channels")
     parameter = next(model.parameters())
@@ -212,7 +219,7 @@ def graph_of(model: nn.Module, input_shape: tuple[int, ...]) -> fx.Graph:
 
 
 def kind(node: fx.Node) -> Kind:
-    """How the node's value follows from that of its inputs."""
+    """Return how a node's value follows from those of its inputs."""
     sources = node.all_input_nodes
     if any(len(shape_of(n)) <= _CHANNEL for n in (node, *sources)):
         return "other"
@@ -230,7 +237,7 @@ def kind(node: fx.Node) -> Kind:
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...]:
-    """The shape of the node's value; () where it is no tensor."""
+    """Return the shape of a node's value, () where it is no tensor."""
     return tuple(getattr(node.meta.get("tensor_meta"), "shape", ()))
 
 
@@ -271,7 +278,7 @@ def _is_mean_of_positions(node: fx.Node) -> bool:
 
 
 def _is_flatten(node: fx.Node) -> bool:
-    """From the channels on, to the end."""
+    """Return whether a call flattens from the channels on, to the end."""
     module, call = _called_module(node), _called(node)
     if not isinstance(module, nn.Flatten) and call not in (torch.flatten, "flatten"):
         return False
@@ -280,7 +287,7 @@ def _is_flatten(node: fx.Node) -> bool:
 
 
 def _called_module(node: fx.Node) -> nn.Module | None:
-    """Unlike module_of also where others call it: these have no parameters."""
+    """Return the module that a node calls, also where others call it: it has no parameters."""
     root = node.graph.owning_module
     assert root is not None
     return root.get_submodule(str(node.target)) if node.op == "call_module" else None

@@ -19,15 +19,15 @@ MOST_ASKED_FOR = 100  # at a time
 
 @dataclass(frozen=True)
 class Beat:
-    """A rank as it describes itself."""
+    """The state of a rank, as it describes it itself."""
 
     rank: int
     count: int  # grows with every beat; that it changes is the sign of life
     process: Process
-    place: str = ""  # what it is at, for people: phase, candidate, step
+    place: str = ""  # its position, for people: phase, candidate, step
     moves: int = 0
     idle: float | None = None  # seconds since it moved; None: it does not have to
-    at: str = ""  # where its main thread is, once that is idle
+    location: str = ""  # where in the code its main thread is, once that is idle
     is_waiting: bool = False  # for other ranks
     is_cut: bool = False  # its connection to another rank has broken
     has_left: bool = False
@@ -39,14 +39,14 @@ class Beat:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What has ended the run, and the rank that found it."""
+    """The reason why the run ends, and the rank that found it."""
 
     by: int
     text: str
 
 
 class Board:
-    """The place in the store where beats stand. One thread uses it; calls may block for ever."""
+    """The beats and the verdict in the store. One thread uses it; calls may block for ever."""
 
     def __init__(self, store: Store, on_answer: Callable[[], None]) -> None:
         self._store, self._on_answer = PrefixStore("watchdog", store), on_answer
@@ -57,7 +57,7 @@ class Board:
         self._store.set(_key(beat.rank), json.dumps(asdict(beat)))
 
     def read(self, ranks: Sequence[int]) -> tuple[Verdict | None, dict[int, Beat]]:
-        """The verdict, if there is one, and the last beats of these ranks, if they have begun."""
+        """Return the verdict, if there is one, and the last beats of these ranks, if any."""
         self._look_for_new(ranks)
         begun = [rank for rank in ranks if rank in self._begun]
         verdict, *beats = self._store.multi_get([VERDICT, *map(_key, begun)])
@@ -66,14 +66,14 @@ class Board:
         return _verdict(verdict), known
 
     def decide(self, verdict: Verdict) -> Verdict:
-        """The verdict that holds: this one, or one that was found before."""
+        """Return the verdict that holds: this one, or one that was posted before."""
         held = self._store.compare_set(VERDICT, "", json.dumps(asdict(verdict)))
         return _verdict(held) or verdict
 
     def _look_for_new(self, ranks: Sequence[int]) -> None:
-        """Reading what is not there would block; and while many come, asking for each takes long.
+        """Ask which ranks have begun, for some of them only: while many come, asking takes long.
 
-        So some are asked for, others the next time.
+        Reading a key that is missing would block.
         """
         missing = [rank for rank in ranks if rank not in self._begun]
         if missing and self._store.check([_key(rank) for rank in missing]):
@@ -112,7 +112,7 @@ CONSEQUENCE = re.compile(
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds."""
+    """The longest silence and the longest time without progress, in seconds."""
 
     silence: float
     silence_when_cut: float  # enough when connections have broken, too
@@ -120,27 +120,28 @@ class Limits:
 
 
 class Listener:
-    """For how long each rank has been silent, by the listener's own clock."""
+    """Counts for how long each rank has been silent, by the listener's own clock."""
 
     def __init__(self, ranks: Iterable[int]) -> None:
         self.silent = dict.fromkeys(ranks, 0.0)
         self.beats: dict[int, Beat] = {}
 
     def hear(self, beats: Mapping[int, Beat], seconds: float) -> None:
-        """What is known `seconds` after the last time. Only a change counts, no rank's clock."""
+        """Take the beats `seconds` after the last ones. Only a change counts, no rank's clock."""
         for rank in self.silent:
             is_new = rank in beats and beats[rank] != self.beats.get(rank)
             self.silent[rank] = 0.0 if is_new else self.silent[rank] + seconds
         self.beats.update(beats)
 
     def working(self) -> dict[int, Beat]:
+        """Return the last beats of the ranks that have not left."""
         return {rank: beat for rank, beat in self.beats.items() if not beat.has_left}
 
 
 def fault(
     listener: Listener, limits: Limits, is_gone: Callable[[Process], bool | None], machine: str
 ) -> str | None:
-    """One line for people, or None while all is well."""
+    """Return who is at fault, as one line for people; None while all is well."""
     working = listener.working()
     mine = [beat for beat in working.values() if beat.process.machine == machine]
     gone = [beat for beat in mine if is_gone(beat.process)]
@@ -150,7 +151,7 @@ def fault(
 
 
 def is_consequence(error: BaseException) -> bool:
-    """Did another rank's end bring this about, as far as the text can tell?"""
+    """Return whether the end of another rank caused an exception, as far as its text says."""
     if isinstance(error, dist.DistNetworkError | dist.DistStoreError):
         return True
     from_torch = isinstance(error, RuntimeError) and not isinstance(error, NotImplementedError)
@@ -158,7 +159,7 @@ def is_consequence(error: BaseException) -> bool:
 
 
 def last_line(error: BaseException) -> str:
-    """KeyError: 'x', as at the end of a traceback."""
+    """Return an exception as at the end of a traceback: KeyError: 'x'."""
     lines = str(error).strip().splitlines()
     name = type(error).__name__
     return f"{name}: {lines[0][:400]}" if lines else name
@@ -179,22 +180,22 @@ def _lost(listener: Listener, limits: Limits) -> str | None:
 
 
 def _hung(working: Iterable[Beat], limit: float) -> str | None:
-    """Named first are those who do not wait for others, among them who has come least far."""
-    idle = [b for b in working if b.idle is not None and b.idle >= limit / 2 and b.at]
+    """Name the ranks that make no progress: first those that do not wait, the least far first."""
+    idle = [b for b in working if b.idle is not None and b.idle >= limit / 2 and b.location]
     longest = max((beat.idle or 0.0 for beat in idle), default=0.0)
     if longest < limit:
         return None
     culprits = sorted((b for b in idle if not b.is_waiting), key=lambda b: (b.moves, b.rank))
     waiting = [beat for beat in idle if beat.is_waiting]
-    said = [f"{beat}: no progress for {beat.idle:.0f} s, at {beat.at}" for beat in culprits[:4]]
+    parts = [f"{b}: no progress for {b.idle:.0f} s, at {b.location}" for b in culprits[:4]]
     if waiting:
         others = "ranks wait for each other" if not culprits else "waiting for it"
-        said.append(f"{others}: {_several(waiting)} at {waiting[0].at}")
-    return "; ".join(said)
+        parts.append(f"{others}: {_several(waiting)} at {waiting[0].location}")
+    return "; ".join(parts)
 
 
 def _all(beats: list[Beat]) -> str:
-    """One rank by itself; several with their host, when they share one."""
+    """Describe one rank by itself, several with their host, when they share one."""
     if len(beats) < 2:
         return "".join(map(str, beats))
     hosts = {beat.process.host for beat in beats}

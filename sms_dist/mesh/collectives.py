@@ -21,14 +21,14 @@ T = TypeVar("T")
 
 
 def sum_(tensor: Tensor, axis: Axis) -> Tensor:
-    """The sum over the ranks of the axis, in place. Every rank of the axis must call."""
+    """Sum a tensor over the ranks of the axis, in place. Every rank of the axis must call."""
     if axis.size > 1:
         dist.all_reduce(tensor, group=axis.group)
     return tensor
 
 
 def any_(flags: Mapping[str, Tensor], axis: Axis) -> dict[str, Tensor]:
-    """Named bool tensors, true where they are on any rank of the axis. Every rank must call."""
+    """Return bool tensors, true where they are on any rank of the axis. Every rank must call."""
     if axis.size == 1:
         return dict(flags)
     flat = torch.cat([flag.flatten() for flag in flags.values()]).to(torch.uint8)
@@ -38,8 +38,10 @@ def any_(flags: Mapping[str, Tensor], axis: Axis) -> dict[str, Tensor]:
 
 
 def largest_(values: Tensor, axis: Axis) -> Tensor:
-    """The largest over the ranks of the axis, in place, of numbers in the host's memory: no device
-    is waited for. Every rank of the axis must call."""
+    """Take the largest over the ranks of the axis, in place, of numbers in the host's memory.
+
+    So no device is waited for. Every rank of the axis must call.
+    """
     if axis.size > 1:
         assert axis.host_group is not None, "only ranks that train together have one"
         dist.all_reduce(values, dist.ReduceOp.MAX, group=axis.host_group)
@@ -47,14 +49,14 @@ def largest_(values: Tensor, axis: Axis) -> Tensor:
 
 
 def broadcast_(tensor: Tensor, axis: Axis) -> Tensor:
-    """What the axis' first rank has, in place. Every rank of the axis must call."""
+    """Copy the tensor of the axis' first rank, in place. Every rank of the axis must call."""
     if axis.size > 1:
         dist.broadcast(tensor, group=axis.group, group_src=0)
     return tensor
 
 
 def gather(tensor: Tensor, axis: Axis) -> Tensor:
-    """[ranks, ...]: the tensor of every rank of the axis, equal in shape.
+    """Return the tensors of all ranks of the axis, equal in shape: [ranks, ...].
 
     Every rank of the axis must call.
     """
@@ -67,7 +69,7 @@ def gather(tensor: Tensor, axis: Axis) -> Tensor:
 
 
 def exchange(pieces: Tensor, counts: Sequence[int], axis: Axis) -> Tensor:
-    """Send pieces[k] to rank k; what the others sent here, one after the other.
+    """Send pieces[k] to rank k; return the pieces that were sent here, one after the other.
 
     `pieces` are [ranks, own count, length]; `counts` are the numbers of rows that each rank of the
     axis sends (to everybody the same). Every rank of the axis must call.
@@ -82,10 +84,10 @@ def exchange(pieces: Tensor, counts: Sequence[int], axis: Axis) -> Tensor:
 
 
 def gather_json(value: Any, axis: Axis, device: torch.device) -> list[Any]:
-    """The JSON value of every rank of the axis. Every rank of the axis must call.
+    """Return the JSON value of every rank of the axis. Every rank of the axis must call.
 
-    Each writes its text at its place in the whole, so that only what is said travels: with
-    thousands of ranks most say next to nothing.
+    Each writes its text at its place in the whole, so that empty values cost nothing: with
+    thousands of ranks most are nearly empty.
     """
     text = _as_bytes(value, device)
     lengths = torch.zeros(axis.size, dtype=torch.int64, device=device)
@@ -93,26 +95,26 @@ def gather_json(value: Any, axis: Axis, device: torch.device) -> list[Any]:
     ends = [0, *sum_(lengths, axis).cumsum(0).tolist()]
     whole = torch.zeros(ends[-1], dtype=torch.uint8, device=device)
     whole[ends[axis.rank] : ends[axis.rank + 1]] = text
-    said = sum_(whole, axis).cpu().numpy().tobytes()
-    return [json.loads(said[start:end]) for start, end in pairwise(ends)]
+    text_of_all = sum_(whole, axis).cpu().numpy().tobytes()
+    return [json.loads(text_of_all[start:end]) for start, end in pairwise(ends)]
 
 
 def from_first(function: Callable[[], T], axis: Axis, device: torch.device) -> T:
-    """What `function` returns (JSON) or complains of on the axis' first rank, on all of them.
+    """Return on all ranks the JSON that `function` returns on the first one, or raise its error.
 
     Every rank of the axis must call; only the first one runs the function.
     """
     text = _as_bytes(_attempt(function) if axis.is_first else None, device)
     length = broadcast_(torch.tensor([text.numel()], device=device), axis)
-    said = text if axis.is_first else text.new_empty(int(length))
-    value, complaint = json.loads(broadcast_(said, axis).cpu().numpy().tobytes())
+    answer = text if axis.is_first else text.new_empty(int(length))
+    value, complaint = json.loads(broadcast_(answer, axis).cpu().numpy().tobytes())
     if complaint is not None:
         raise ValueError(complaint)
     return value  # type: ignore[no-any-return]
 
 
 def together(function: Callable[[], T], axis: Axis, device: torch.device) -> T:
-    """Run `function` everywhere; what one rank complains of, all raise. All ranks must call."""
+    """Run `function` on all ranks; an error of one is raised by all. All ranks must call."""
     value, complaint = _attempt(function)
     num_complaints = sum_(torch.tensor([int(complaint is not None)], device=device), axis)
     if num_complaints.item():
@@ -134,13 +136,13 @@ def agree(facts: Mapping[str, str], axis: Axis, device: torch.device) -> None:
 
 
 def broadcast_state_(state: Mapping[str, Tensor], axis: Axis) -> None:
-    """Every tensor of the state as the axis' first rank has it, in place. All ranks must call."""
+    """Copy the state of the axis' first rank, in place. All ranks must call."""
     for tensor in state.values():
         broadcast_(tensor, axis)
 
 
 def _is_same(facts: Mapping[str, str], axis: Axis, device: torch.device) -> bool:
-    """By a hash: 64 bytes a rank, however many ranks. Every rank of the axis must call."""
+    """Compare by a hash: 64 bytes a rank, however many ranks. Every rank of the axis must call."""
     if axis.size == 1:
         return True
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).digest()
@@ -152,12 +154,12 @@ def _is_same(facts: Mapping[str, str], axis: Axis, device: torch.device) -> bool
 
 
 def _as_bytes(value: Any, device: torch.device) -> Tensor:
-    """JSON as uint8."""
+    """Return JSON as uint8."""
     return torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8).to(device)
 
 
 def _on_wire(tensor: Tensor, axis: Axis) -> Tensor:
-    """gloo gathers and exchanges only what lies in the host's memory."""
+    """Return the tensor where the backend can send it: gloo needs the host's memory."""
     return tensor.cpu() if dist.get_backend(axis.group) == "gloo" else tensor
 
 
@@ -174,7 +176,7 @@ _COLUMNS = 1 << 16  # values that are summed over ranks together: a table of 32 
 def sum_over_parts(
     work: Callable[[int], Tensor], num_values: int, axis: Axis, device: torch.device
 ) -> Tensor:
-    """The sum of work(0) ... work(NUM_PARTS - 1), float64 [num_values] each, in this order.
+    """Return the sum of work(0) ... work(NUM_PARTS - 1), float64 [num_values] each, in this order.
 
     The number of parts is fixed and each part is worked on by one rank alone, so neither rounding
     nor order depends on the number of ranks. Every rank of the axis must call.
@@ -197,7 +199,7 @@ def sum_over_parts(
 
 
 def _add_in_order_(total: Tensor, rows: Tensor, own: range, axis: Axis) -> None:
-    """The rows of all ranks, of which these are mine: each is zero on all ranks but one."""
+    """Add the rows of all ranks in order; `rows` are mine, and zero on all other ranks."""
     table = total.new_zeros(NUM_PARTS, len(total))
     table[own.start : own.stop] = rows
     for row in sum_(table, axis).unbind():

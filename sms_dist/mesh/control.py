@@ -1,7 +1,7 @@
-"""Wishes to stop, and meetings of groups: what ranks tell each other beside their collectives.
+"""Requests to stop, and meetings of groups, outside of collectives.
 
-All of it goes over the store through which the ranks found each other, so that nobody waits inside
-a collective for somebody who may be hours away, or will never come.
+All of it goes over the store through which the ranks met, so that no rank waits inside a collective
+for one that may be hours away, or will never come.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Stopped(Exception):  # noqa: N818  (not an error)
 
 
 class Control:
-    """This rank's ear. `request` may be called in a signal handler: it sets an attribute."""
+    """Hears requests to stop. `request` may be called by signal handlers: it sets an attribute."""
 
     def __init__(self, store: Store | None, rank: int, size: int) -> None:
-        """`store`: shared by the ranks; None if there is one rank only."""
-        self.requested: str | None = None  # why to stop, as soon as any rank wants it
-        self.lost: str | None = None  # who will never come any more
-        self.on_loss: Callable[[str], None] = lambda fault: None  # told in another thread
+        """`store` is shared by the ranks; None if there is one rank only."""
+        self.requested: str | None = None  # why to stop, as soon as any rank asks for it
+        self.lost: str | None = None  # the fault, once a rank is lost
+        self.on_loss: Callable[[str], None] = lambda fault: None  # called in another thread
         self._store = store
         self._rank, self._size = rank, size
         self._num_meetings = 0
@@ -44,12 +44,12 @@ class Control:
         self.watchdog: Watchdog | None = None  # none if there is one rank only
 
     def moved(self, step: int | None = None) -> None:
-        """The main thread works, and will move on."""
+        """Note that the main thread works, and will move on."""
         if self.watchdog is not None:
             self.watchdog.tick(step)
 
     def set_place(self, place: str) -> None:
-        """What this rank is at, for whoever hears that it is lost; it need not move yet."""
+        """Set the position that is reported if this rank is lost; it need not move yet."""
         if self.watchdog is not None:
             self.watchdog.rest()
             self.watchdog.place = place
@@ -59,13 +59,13 @@ class Control:
         self.requested = self.requested or reason
 
     def lose(self, fault: str) -> None:
-        """A rank is gone: the others stop at their next safe point, and wait for nobody."""
+        """Note that a rank is gone: the others stop at their next safe point, and do not wait."""
         self.lost = self.lost or fault
         self.request(fault)
         self.on_loss(fault)
 
     def listen(self, stop_file: Path) -> None:
-        """From now on hear of other ranks' wishes; the first rank also looks for the file."""
+        """Listen for requests of other ranks; the first rank also looks for the file."""
         file = stop_file if self._rank == 0 else None
         # A connection of its own: while one thread waits for a key the others could not ask.
         store = None if self._store is None else self._store.clone()  # type: ignore[attr-defined]
@@ -81,19 +81,18 @@ class Control:
         """
         self._num_meetings += 1
         self.set_place("waiting for the other groups")
-        outcome = GO
-        if self.requested is not None and self._store is None:
-            outcome = STOP
-        elif self._store is not None:
-            outcome = self._met(self._store, f"meeting {self._num_meetings}")
-        if outcome == STOP:
+        if self._store is None:
+            is_stop = self.requested is not None
+        else:
+            is_stop = self._met(self._store, f"meeting {self._num_meetings}") == STOP
+        if is_stop:
             raise Stopped
 
     def leave(self) -> str:
-        """Wait until every rank that is left has stopped; why they have.
+        """Wait until every rank that is left has stopped; return why they have.
 
-        Who launched the ranks ends them all when the first one ends, and with it goes the store.
-        Every rank that was told to stop must call.
+        The launcher ends all ranks when the first one ends, and with it goes the store. Every rank
+        that stops on request must call.
         """
         if self._store is not None:
             self._exchange(self._store)
@@ -108,16 +107,16 @@ class Control:
         return self._closed.is_set()
 
     def fail(self, text: str) -> None:
-        """Tell the others that this rank ends, because of that, and hear no more.
+        """Tell the others that this rank ends, and why, and stop listening.
 
-        The user is told by the caller.
+        The caller tells the user.
         """
         if self.watchdog is not None:
             self.watchdog.report(text, is_said=True)
         self.close()
 
     def close(self) -> None:
-        """Hear no more, and be missed by nobody. Before the store goes, or this rank."""
+        """Stop listening, and be missed by no rank. Call it before the store or this rank goes."""
         self._closed.set()
         if self._thread is not None:
             self._thread.join()
@@ -125,9 +124,9 @@ class Control:
             self.watchdog.stop()
 
     def _met(self, store: Store, name: str) -> bytes:
-        """Whoever is the first to say what comes of the meeting has said it for all."""
+        """Return the outcome of a meeting, which the first rank that knows it decides for all."""
         if store.add(f"{name}: arrived", 1) == self._size:
-            # The last one sees to it that a wish is heard which came before anybody went on.
+            # The last one to arrive honours a request that came before any rank went on.
             return self._decide(store, name, GO if self.requested is None else STOP)
         pause = 0.01
         while not store.check([name]):

@@ -1,4 +1,4 @@
-"""Who trains what: global ranks as a (candidate x data) mesh. Rows train, columns average."""
+"""The mesh of global ranks, candidate x data: rows train, columns average."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ ARRIVAL = timedelta(minutes=10)  # between the first rank that starts and the la
 class Axis:
     """Ranks that hold collectives together, and my place among them."""
 
-    group: dist.ProcessGroup | None  # None: the ranks are all there are, or I am not among them
+    group: dist.ProcessGroup | None  # None: all ranks, or I am not among them
     rank: int
     size: int
-    # The same ranks, for what lies in host memory; only of those that train together.
+    # The same ranks, for tensors in host memory; only of those that train together.
     host_group: dist.ProcessGroup | None = None
-    moved: Callable[[], None] = lambda: None  # to be called now and then by those who work
+    moved: Callable[[], None] = lambda: None  # workers call it now and then: a sign of progress
 
     @property
     def is_first(self) -> bool:
@@ -41,7 +41,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Topology:
-    """My place in the mesh."""
+    """This rank's place in the mesh."""
 
     world: Axis
     data: Axis  # my row: the ranks that train one candidate
@@ -61,12 +61,12 @@ class Topology:
 
     @property
     def is_leader(self) -> bool:
-        """Does this rank speak for its group?"""
+        """True on the rank that writes for its group."""
         return self.data.is_first
 
 
 def world_size() -> int:
-    """The number of ranks the launcher started (1 without a launcher)."""
+    """Return the number of ranks that the launcher started, 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -107,8 +107,22 @@ def start(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         torch.use_deterministic_algorithms(True)
     timeout = collective_timeout(hang_seconds)
+    # nccl where every rank of the host has a GPU to itself
+    has_own_gpu = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= torch.cuda.device_count()
+    backend = "nccl" if own.type == "cuda" and has_own_gpu else "gloo"
+    if "MASTER_ADDR" not in os.environ:  # no launcher: one rank
+        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+        return in_mesh(rows, own, Control(None, 0, 1), timeout)
+    store, rank, size = arrive(ARRIVAL)
     known = {**(facts or {}), "device": own.type}
-    return in_mesh(rows, own, _join(own, known, silence_seconds, hang_seconds, timeout), timeout)
+    compare(known, PrefixStore("handshake", store), rank, size, ARRIVAL)
+    # The watchdog is there before the ranks wait for each other for the first time.
+    control = Control(store, rank, size)
+    control.watchdog = Watchdog(store, rank, size, silence_seconds, hang_seconds, control.lose)
+    store.set_timeout(timeout)
+    default = PrefixStore("default_pg", store)
+    dist.init_process_group(backend, timeout=timeout, store=default, rank=rank, world_size=size)
+    return in_mesh(rows, own, control, timeout)
 
 
 def collective_timeout(hang_seconds: float | None) -> timedelta:
@@ -121,10 +135,10 @@ def collective_timeout(hang_seconds: float | None) -> timedelta:
 def in_mesh(
     num_groups: int, device: torch.device, control: Control, timeout: timedelta = NO_LIMIT
 ) -> Topology:
-    """My place among ranks that have met. Every rank must call.
+    """Return my place among ranks that have met. Every rank must call.
 
-    Each rank makes the groups that it is in, and knows of no others: a device mesh has every rank
-    make all of them, which for thousands of ranks takes hours.
+    Each rank makes only the groups that it is in: with a device mesh every rank makes all of them,
+    which for thousands of ranks takes hours.
     """
     world = _axis(dist.group.WORLD, control)
     columns = world.size // num_groups
@@ -149,7 +163,7 @@ def by_itself(device: str = "auto", threads: int = 1) -> Topology:
 
 
 def first_ranks(topology: Topology, num: int) -> Axis | None:
-    """The axis of the first `num` ranks, to train on; None on the others. Every rank must call."""
+    """Return the axis of the first `num` ranks, None on the others. Every rank must call."""
     world, timeout = topology.world, topology.timeout
     assert 0 < num <= world.size, num
     if num == world.size:
@@ -175,7 +189,7 @@ def _axis(group: dist.ProcessGroup | None, control: Control) -> Axis:
 def _group(
     ranks: Sequence[int], timeout: timedelta, backend: str | None = None
 ) -> dist.ProcessGroup:
-    """One that I am in. Only its ranks call, after as many other groups of their own."""
+    """Return a group that I am in. Only its ranks call, after equally many groups of their own."""
     group: dist.ProcessGroup | None = dist.new_group(
         list(ranks), timeout=timeout, backend=backend, use_local_synchronization=True
     )
@@ -184,35 +198,9 @@ def _group(
 
 
 def _with_host_group(axis: Axis, timeout: timedelta) -> Axis:
-    """Every rank of the axis must call."""
+    """Return the axis with its host group. Every rank of the axis must call."""
     assert axis.group is not None
     if dist.get_backend(axis.group) != "nccl":  # which knows of no host memory
         return replace(axis, host_group=axis.group)
     ranks = dist.get_process_group_ranks(axis.group)
     return replace(axis, host_group=_group(ranks, timeout, backend="gloo"))
-
-
-def _join(
-    device: torch.device,
-    known: Mapping[str, str],
-    silence_seconds: float,
-    hang_seconds: float | None,
-    timeout: timedelta,
-) -> Control:
-    """Join by nccl when every rank of the host has a GPU to itself, gloo otherwise.
-
-    The watchdog is there before the ranks wait for each other for the first time.
-    """
-    own_gpu = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= torch.cuda.device_count()
-    backend = "nccl" if device.type == "cuda" and own_gpu else "gloo"
-    if "MASTER_ADDR" not in os.environ:  # no launcher: one rank
-        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
-        return Control(None, 0, 1)
-    store, rank, size = arrive(ARRIVAL)
-    compare(known, PrefixStore("handshake", store), rank, size, ARRIVAL)
-    control = Control(store, rank, size)
-    control.watchdog = Watchdog(store, rank, size, silence_seconds, hang_seconds, control.lose)
-    store.set_timeout(timeout)
-    own = PrefixStore("default_pg", store)
-    dist.init_process_group(backend, timeout=timeout, store=own, rank=rank, world_size=size)
-    return control

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 from pydantic import ValidationError, create_model
 
 from sms_dist.base.lookup import guarded, lookup_open, nearest
-from sms_dist.config import Config, MethodConfig
+from sms_dist.config import Config
 from sms_dist.config.section import Section
 from sms_dist.methods.after_training import (
     SwampKeys,
@@ -27,29 +27,28 @@ from sms_dist.methods.after_training import (
 from sms_dist.methods.during_training import (
     BimpKeys,
     CopiesKeys,
+    StartKeys,
     bimp,
     bimp_sms,
-    dpf,
-    dpf_sms,
-    gmp,
-    gmp_sms,
+    gradual,
+    gradual_sms,
+    single_training,
 )
-from sms_dist.methods.phases import Phase, Recipe, after_training
-from sms_dist.methods.single_training import StartKeys, dnw, dst, gsm, lc, str_
-from sms_dist.sparse_rules import rule_class
-
-
-class NoKeys(Section):
-    """A method that knows none but its name."""
+from sms_dist.methods.phases import Phase, Recipe, SparseTraining, after_training
+from sms_dist.sparse_rules import RULES, rule_class
 
 
 @dataclass(frozen=True)
 class Method:
-    """`recipe` is called with the configuration and every key of `keys` by name."""
+    """A method of the table.
+
+    `recipe` is called with the configuration, the `SparseTraining` where there is a rule, and every
+    key of `own` by name.
+    """
 
     about: str
     recipe: Callable[..., Recipe]
-    own: type[Section] = NoKeys
+    own: type[Section] = Section
     rule: str | None = None  # the sparse training rule whose options are keys, too
 
     @property
@@ -57,28 +56,35 @@ class Method:
         """The keys beside `method.name`, with types, limits and defaults."""
         if self.rule is None:
             return self.own
-        options = rule_class(self.rule).options
-        types = get_type_hints(options, include_extras=True)
-        values: Any = {field.name: (types[field.name], field.default) for field in fields(options)}
-        checked = create_model(options.__name__, __base__=Section, **values)
-        return create_model(self.own.__name__, __base__=(self.own, checked))
+        rule = rule_class(self.rule)
+        types = get_type_hints(rule.options, include_extras=True)
+        values: Any = {each.name: (types[each.name], each.default) for each in fields(rule.options)}
+        base = StartKeys if rule.may_start_dense else self.own
+        return create_model(f"{self.rule}Keys", __base__=base, **values)
 
     def __call__(self, config: Config) -> Recipe:
-        return self.recipe(config, **self._values(config.method))
-
-    def _values(self, given: MethodConfig) -> dict[str, object]:
+        """Return the method's recipe; ValueError for keys that it does not know."""
         keys = self.keys
         try:
-            return keys.model_validate(given.keys).model_dump()
+            values = keys.model_validate(config.method.keys).model_dump()
         except ValidationError as error:
-            first = error.errors()[0]
-        key, legal = str(first["loc"][0]), ["name", *keys.model_fields]
-        if first["type"] == "extra_forbidden":
-            raise ValueError(
-                f"method.{key} is not a key of method.name={given.name}{nearest(key, legal)}; "
-                f"valid values: {', '.join(legal)}"
-            )
-        raise ValueError(f"method.{key}={first['input']!r} {first['msg'].removeprefix('Input ')}")
+            raise _wrong_key(config.method.name, keys, error) from None
+        if self.rule is None:
+            return self.recipe(config, **values)
+        names = [each.name for each in fields(rule_class(self.rule).options)]
+        options = {name: values.pop(name) for name in names}
+        return self.recipe(config, SparseTraining(self.rule, options), **values)
+
+
+def _wrong_key(name: str, keys: type[Section], error: ValidationError) -> ValueError:
+    first = error.errors()[0]
+    key, valid = str(first["loc"][0]), ["name", *keys.model_fields]
+    if first["type"] == "extra_forbidden":
+        return ValueError(
+            f"method.{key} is not a key of method.name={name}{nearest(key, valid)}; "
+            f"valid values: {', '.join(valid)}"
+        )
+    return ValueError(f"method.{key}={first['input']!r} {first['msg'].removeprefix('Input ')}")
 
 
 METHODS: dict[str, Method] = {
@@ -94,32 +100,35 @@ METHODS: dict[str, Method] = {
     # during training: pretrain.epochs is the whole budget
     "bimp": Method("IMP within the budget of one training", bimp, BimpKeys),
     "bimp_sms": Method("BIMP with a soup in each phase", bimp_sms, BimpKeys),
-    "gmp": Method("gradual magnitude pruning", gmp),
-    "gmp_sms": Method("GMP with soups between pruning steps", gmp_sms, CopiesKeys),
-    "dpf": Method("gradual pruning in which pruned weights go on learning", dpf, rule="dpf"),
-    "dpf_sms": Method("DPF with soups between pruning steps", dpf_sms, CopiesKeys, "dpf"),
-    "gsm": Method("only the weights that matter most get a gradient", gsm, StartKeys),
-    "dnw": Method("the largest weights compute, all of them learn", dnw),
-    "lc": Method("weights drawn ever harder to their pruned selves", lc, StartKeys, "lc"),
-    "dst": Method("a learned threshold for each neuron", dst, rule="dst"),
-    "str": Method("a learned soft threshold for each layer", str_, rule="str"),
-    # for comparison
-    "dense": Method("nothing is pruned", dense),
+    "gmp": Method("gradual magnitude pruning", gradual),
+    "gmp_sms": Method("GMP with soups between pruning steps", gradual_sms, CopiesKeys),
+    "dpf": Method(RULES["dpf"].about, gradual, rule="dpf"),
+    "dpf_sms": Method("DPF with soups between pruning steps", gradual_sms, CopiesKeys, "dpf"),
 }
+METHODS |= {  # every other rule is the method of one training under it
+    name: Method(rule.about, single_training, rule=name)
+    for name, rule in RULES.items()
+    if name not in METHODS
+}
+METHODS["dense"] = Method("nothing is pruned", dense)  # for comparison
 
 
 def recipe(config: Config) -> Recipe:
-    """The recipe of the configured method; ValueError where it cannot be."""
+    """Return the recipe of the configured method; ValueError where it cannot be made."""
     methods: Mapping[str, Callable[[Config], Recipe]] = METHODS
-    found = lookup_open(methods, config.method.name, "method.name", _own_method)(config)
-    _check_from(config, found)
-    return replace(found, kept_epoch=_kept_epoch(config, found))
+    made = lookup_open(methods, config.method.name, "method.name", _own_method)(config)
+    if config.pretrain.from_ is not None and not starts_from_dense(made, config):
+        raise ValueError(
+            f"pretrain.from={config.pretrain.from_}, but method.name={config.method.name} prunes "
+            "while it trains, from the initial weights; remove pretrain.from"
+        )
+    return replace(made, kept_epoch=_kept_epoch(config, made))
 
 
 def _own_method(given: Callable[..., Any]) -> Callable[[Config], Recipe]:
-    """Return somebody's own method; it is called with the configuration and its own keys.
+    """Return the method of a function of the user's, which gets the configuration and its keys.
 
-    It returns a `Recipe`, or its phases, which then follow the whole of pretraining.
+    The function returns a `Recipe`, or its phases, which then follow the whole of pretraining.
     """
 
     def method(config: Config) -> Recipe:
@@ -140,29 +149,21 @@ def _own_method(given: Callable[..., Any]) -> Callable[[Config], Recipe]:
     return method
 
 
-def starts_from_dense(found: Recipe, config: Config) -> bool:
-    """Does the method begin with the fully trained dense model?"""
-    return found.pretrain == config.pretrain and found.dense_epochs == config.pretrain.epochs
+def starts_from_dense(recipe: Recipe, config: Config) -> bool:
+    """Return whether the method begins with the fully trained dense model."""
+    return recipe.pretrain == config.pretrain and recipe.dense_epochs == config.pretrain.epochs
 
 
-def _check_from(config: Config, found: Recipe) -> None:
-    if config.pretrain.from_ is not None and not starts_from_dense(found, config):
-        raise ValueError(
-            f"pretrain.from={config.pretrain.from_}, but method.name={config.method.name} prunes "
-            "while it trains, from the initial weights; remove pretrain.from"
-        )
-
-
-def _kept_epoch(config: Config, found: Recipe) -> int | None:
-    wanted, needed = config.pretrain.keep_epoch, found.kept_epoch
+def _kept_epoch(config: Config, made: Recipe) -> int | None:
+    wanted, needed = config.pretrain.keep_epoch, made.kept_epoch
     if wanted is not None and needed is not None and wanted != needed:
         raise ValueError(
             f"pretrain.keep_epoch={wanted}, but method.name={config.method.name} rewinds to epoch "
             f"{needed}; remove it, or change retrain.epochs"
         )
-    if wanted is not None and wanted > found.dense_epochs:
+    if wanted is not None and wanted > made.dense_epochs:
         raise ValueError(
-            f"pretrain.keep_epoch={wanted} is after the {found.dense_epochs} epochs of dense "
+            f"pretrain.keep_epoch={wanted} is after the {made.dense_epochs} epochs of dense "
             "training; lower it"
         )
     return wanted if needed is None else needed

@@ -13,7 +13,6 @@ from sms_dist.methods.phases import (
     Candidates,
     Recipe,
     after_training,
-    all_but_first,
     check_fixed_epochs,
     cycles,
     several,
@@ -24,19 +23,19 @@ SWA_FROM, SWA_LEARNING_RATE = 0.75, 0.05
 
 
 def sms(config: Config) -> Recipe:
-    """Sparse Model Soups: m candidates per phase; their soup starts the next one (Algorithm 1)."""
+    """Return Sparse Model Soups: m candidates a phase; their soup starts the next (Algorithm 1)."""
     return after_training(config, cycles(config, lambda k: several(config, k), config.soup.rule))
 
 
 def imp(config: Config) -> Recipe:
-    """Iterative Magnitude Pruning: a single candidate per phase (Han et al., 2015)."""
+    """Return Iterative Magnitude Pruning: a single candidate per phase (Han et al., 2015)."""
     return after_training(config, cycles(config, lambda k: single(config)))
 
 
 def imp_m_times(config: Config) -> Recipe:
-    """IMP_mx: a single candidate that retrains m times as long in each phase (paper, section 3.1).
+    """Return IMP_mx: a candidate that retrains m times as long in each phase (paper, section 3.1).
 
-    As many epochs in each phase as the candidates of SMS have together.
+    It has as many epochs in each phase as the candidates of SMS have together.
     """
 
     def epochs(phase: int) -> int:
@@ -46,13 +45,13 @@ def imp_m_times(config: Config) -> Recipe:
 
 
 def imp_m_phases(config: Config) -> Recipe:
-    """IMP with m times as many phases, each of which prunes less (paper, appendix C.2)."""
+    """Return IMP with m times as many phases, each of which prunes less (paper, appendix C.2)."""
     num_phases = config.candidates.count * config.pruning.phases
     return after_training(config, cycles(config, lambda k: single(config), num_phases=num_phases))
 
 
 def imp_reprune(config: Config) -> Recipe:
-    """IMP-RePrune: m IMP runs side by side; their average is pruned again (Yin et al., 2022).
+    """Return IMP-RePrune: m IMP runs, whose average is pruned again (Yin et al., 2022).
 
     Every run keeps a mask of its own. Their average is less sparse than they are, so it is pruned
     to the phase's sparsity once more. That average is measured in every phase, but the runs go on
@@ -67,26 +66,29 @@ def imp_reprune(config: Config) -> Recipe:
             "from phase to phase, so their number must not rise"
         )
     phases = cycles(config, lambda k: several(config, k))
-    return after_training(config, all_but_first(phases, begin="own"))
+    later = (replace(phase, begin="own") for phase in phases[1:])
+    return after_training(config, (*phases[:1], *later))
 
 
 def imp_swa(config: Config) -> Recipe:
-    """IMP+SWA: in each phase the average of the weights after every epoch (paper, appendix C.3).
+    """Return IMP+SWA: in each phase the average of the weights after every epoch (appendix C.3).
 
-    From the first epoch on, unless retrain.swa_from says otherwise.
+    It begins with the first epoch, unless retrain.swa_from says otherwise.
     """
     swa_from = config.retrain.swa_from or 0.0
     return after_training(config, cycles(config, lambda k: single(config, swa_from=swa_from)))
 
 
 class SwampKeys(Section):
+    """The keys of SWAMP."""
+
     single_phases: Natural | None = None
     """phases at the beginning that train one particle only (null: none for swamp, half for
     swamp_plus)"""
 
 
 def swamp(config: Config, *, single_phases: int | None) -> Recipe:
-    """SWAMP: rewound particles, each averaged along its way, then over all (Choi et al., 2024).
+    """Return SWAMP: rewound particles, averaged along their way, then all (Choi et al., 2024).
 
     In every phase the survivors of the last average rewind to the matching point, the weights of
     pretraining at the epoch from which `retrain.epochs` are left. The particles replay the rest of
@@ -104,7 +106,7 @@ def swamp(config: Config, *, single_phases: int | None) -> Recipe:
 
 
 def swamp_plus(config: Config, *, single_phases: int | None) -> Recipe:
-    """SWAMP with a single particle in the early cycles, where pruning is mild."""
+    """Return SWAMP with a single particle in the early cycles, where pruning is mild."""
     half = config.pruning.phases // 2
     return swamp(config, single_phases=half if single_phases is None else single_phases)
 
@@ -132,5 +134,5 @@ def _matching_point(config: Config) -> int:
 
 
 def dense(config: Config) -> Recipe:
-    """Dense: nothing is pruned; pretraining is all there is."""
+    """Return pretraining alone: nothing is pruned."""
     return after_training(config, ())

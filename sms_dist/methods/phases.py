@@ -1,9 +1,9 @@
-"""What a method asks for, as plain data: pretraining, then phases with their candidates."""
+"""The recipe of a run as plain data: pretraining, then phases with their candidates; its makers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from pydantic import ValidationError
@@ -27,17 +27,20 @@ class Candidate:
 
 @dataclass(frozen=True)
 class SparseTraining:
-    """The sparse training rule of a phase, by name, with its numbers."""
+    """The sparse training rule of a phase, by name, with its options."""
 
     rule: str = FIXED_MASK
     options: dict[str, Any] = field(default_factory=dict)
+
+
+FIXED = SparseTraining()  # no rule: the mask stays as it is
 
 
 @dataclass(frozen=True)
 class Phase:
     """Prune to `sparsity`, retrain the candidates side by side, merge them by `rule`.
 
-    Candidates begin with the last soup; with what the candidate of their index became in the last
+    Candidates begin with the last soup; with the result of the candidate of their index in the last
     phase ("own"); or with the kept weights of pretraining, of which those survive that are large in
     the last soup ("rewind").
     """
@@ -49,15 +52,16 @@ class Phase:
     rule: str
     begin: Begin = "soup"
     first_epoch: int | None = None  # where pretraining's schedule goes on; None: one of retraining
-    training: SparseTraining = SparseTraining()
+    training: SparseTraining = FIXED
 
     @property
     def has_fixed_mask(self) -> bool:
+        """True where no sparse training rule changes the mask."""
         return self.training.rule == FIXED_MASK
 
     @property
     def has_own_masks(self) -> bool:
-        """Do candidates end with masks that may differ?"""
+        """True where candidates may end with masks that differ."""
         return self.begin == "own" or not self.has_fixed_mask
 
     @property
@@ -68,7 +72,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A method's answer to a configuration."""
+    """All that a method decides: how to pretrain, and the phases."""
 
     pretrain: PretrainConfig
     dense_epochs: int  # of pretrain.epochs, trained before the first phase
@@ -82,7 +86,7 @@ ORIGINAL = "original"  # stands in for a retraining schedule in what is recorded
 
 
 def goal_sparsity(config: Config) -> float:
-    """The goal; ValueError where none is given to a method that needs one."""
+    """Return the goal; ValueError where none is given to a method that needs one."""
     goal = config.pruning.goal_sparsity
     if goal is None:
         raise ValueError(
@@ -93,12 +97,12 @@ def goal_sparsity(config: Config) -> float:
 
 
 def single(config: Config, **changes: Any) -> Candidates:
-    """One candidate, with retraining keys replaced."""
+    """Return one candidate, with retraining keys replaced."""
     return (_candidate(config, 0, "method", changes),)
 
 
 def several(config: Config, phase: int, **changes: Any) -> Candidates:
-    """The m candidates of a phase, each as configured to vary; then the changes of all."""
+    """Return the m candidates of a phase, each as configured to vary, then with the changes."""
     per_phase = config.candidates.count_per_phase
     count = per_phase[phase - 1] if per_phase else config.candidates.count
     return tuple(_varied(config, i, changes) for i in range(count))
@@ -106,29 +110,27 @@ def several(config: Config, phase: int, **changes: Any) -> Candidates:
 
 def _varied(config: Config, index: int, changes: dict[str, Any]) -> Candidate:
     own = {key: values[index] for key, values in config.candidates.vary.items()}
-    found = _candidate(config, index, "candidates.vary", own)
+    candidate = _candidate(config, index, "candidates.vary", own)
     if config.candidates.overrides:
         field = f"candidates.overrides[{index}]"
-        found = _candidate(config, index, field, own | config.candidates.overrides[index])
-    return _candidate(config, index, "method", found.retrain.model_dump() | changes)
+        candidate = _candidate(config, index, field, own | config.candidates.overrides[index])
+    return _candidate(config, index, "method", candidate.retrain.model_dump() | changes)
 
 
 def _candidate(config: Config, index: int, field: str, changes: dict[str, Any]) -> Candidate:
+    """Return a candidate with retraining keys replaced; ValueError that names the `field`."""
     seed = config.seed * SEEDS_PER_RUN + (index if config.candidates.vary_seed else 0)
-    return Candidate(index, seed, _replaced(config.retrain, field, changes))
-
-
-def _replaced(retrain: RetrainConfig, field: str, changes: dict[str, Any]) -> RetrainConfig:
     try:
-        return RetrainConfig.model_validate(retrain.model_dump() | changes)
+        retrain = RetrainConfig.model_validate(config.retrain.model_dump() | changes)
     except ValidationError as error:
         first = error.errors()[0]
         key, problem = first["loc"][0], first["msg"].replace("Input should", "should")
         raise ValueError(f"{field}.{key}: {first['input']} {problem}") from None
+    return Candidate(index, seed, retrain)
 
 
 def check_fixed_epochs(config: Config) -> None:
-    """ValueError where candidates are to differ in what the schedule of pretraining decides."""
+    """Raise ValueError where candidates differ in what the schedule of pretraining decides."""
     candidates = config.candidates
     for key in ("epochs", "schedule", "warmup"):
         if key in candidates.vary or any(key in changes for changes in candidates.overrides):
@@ -144,7 +146,7 @@ def cycles(
     rule: str = "uniform",
     num_phases: int | None = None,
 ) -> tuple[Phase, ...]:
-    """Phases that remove equal fractions; `candidates` gives those of each, from 1."""
+    """Return phases that remove equal fractions; `candidates` makes those of each, from 1."""
     goal, num = goal_sparsity(config), num_phases or config.pruning.phases
     fraction = fraction_per_phase(goal, num)
     return tuple(
@@ -154,10 +156,5 @@ def cycles(
 
 
 def after_training(config: Config, phases: tuple[Phase, ...], **more: Any) -> Recipe:
-    """The recipe of phases that follow the whole of pretraining."""
+    """Return the recipe of phases that follow the whole of pretraining."""
     return Recipe(config.pretrain, config.pretrain.epochs, phases, **more)
-
-
-def all_but_first(phases: tuple[Phase, ...], **changes: Any) -> tuple[Phase, ...]:
-    """The phases, from the second on with fields replaced."""
-    return phases[:1] + tuple(replace(phase, **changes) for phase in phases[1:])

@@ -1,4 +1,4 @@
-"""What will happen: phases dealt onto groups, with steps, surviving weights and bytes."""
+"""The plan of a run: phases dealt onto groups, with steps, surviving weights and bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from sms_dist.methods.phases import Phase, Recipe
-from sms_dist.pruning.apportion import num_kept
+from sms_dist.pruning.allocation import num_kept
 
 Survivors = Callable[[float], int]  # sparsity -> weights
 FEW_SAMPLES = 4  # of a batch, below which a rank is not worth its communication
@@ -16,7 +16,7 @@ FEW_SAMPLES = 4  # of a batch, below which a rank is not worth its communication
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the model and the data contribute to a plan."""
+    """The sizes of the model and the data, as far as a plan depends on them."""
 
     num_prunable: int
     num_other: int  # parameters that are never pruned
@@ -44,6 +44,7 @@ class Plan:
     phases: tuple[PhasePlan, ...]
 
     def as_json(self) -> dict[str, Any]:
+        """Return the plan as JSON values."""
         document = asdict(self)
         for phase, item in zip(document["phases"], self.phases, strict=True):
             candidates = [
@@ -56,14 +57,26 @@ class Plan:
 def make_plan(
     recipe: Recipe, num_groups: int, sizes: Sizes, survivors: Survivors | None = None
 ) -> Plan:
-    """`survivors` says how many weights a sparsity leaves, where a pattern rounds it."""
+    """Return the plan of a recipe; `survivors` says how many weights a rounded sparsity leaves."""
     count = survivors or partial(num_kept, sizes.num_prunable)
-    phases = tuple(_phase_plan(phase, num_groups, sizes, count) for phase in recipe.phases)
-    return Plan(num_groups, sizes, recipe.dense_epochs, phases)
+    phases = []
+    for phase in recipe.phases:
+        indices = [candidate.index for candidate in phase.candidates]
+        starts = range(0, len(indices), num_groups)
+        surviving = sizes.num_prunable if phase.sparsity is None else count(phase.sparsity)
+        planned = PhasePlan(
+            phase=phase,
+            waves=tuple(tuple(indices[start : start + num_groups]) for start in starts),
+            surviving=surviving,
+            steps=tuple(c.retrain.epochs * sizes.steps_per_epoch for c in phase.candidates),
+            soup_bytes=soup_bytes(travelling(phase, surviving, sizes), len(indices), num_groups),
+        )
+        phases.append(planned)
+    return Plan(num_groups, sizes, recipe.dense_epochs, tuple(phases))
 
 
 def check_pretrain_ranks(wanted: int | None, num_ranks: int) -> None:
-    """ValueError when more ranks are to pretrain than there are."""
+    """Raise ValueError when more ranks are to pretrain than there are."""
     if wanted is not None and wanted > num_ranks:
         raise ValueError(
             f"pretrain.ranks={wanted} is more than there are ranks ({num_ranks}); start more, or "
@@ -72,12 +85,12 @@ def check_pretrain_ranks(wanted: int | None, num_ranks: int) -> None:
 
 
 def pretrain_ranks(num_ranks: int, smallest_step: int, accumulation: int) -> int:
-    """All ranks, as far as a batch feeds each with a few samples; where the number is not given."""
+    """Return how many ranks pretrain by default: all, if a batch has a few samples for each."""
     return max(1, min(num_ranks, smallest_step // (FEW_SAMPLES * accumulation)))
 
 
 def soup_bytes(num_values: int, num_candidates: int, num_groups: int, itemsize: int = 4) -> int:
-    """Bytes sent by all ranks for one soup.
+    """Return the bytes that all ranks send for one soup.
 
     Every group owns a slice of the vector and gets that slice of each candidate that another group
     trained; then the mixed slices are gathered by all groups.
@@ -88,24 +101,9 @@ def soup_bytes(num_values: int, num_candidates: int, num_groups: int, itemsize: 
 
 
 def travelling(phase: Phase, surviving: int, sizes: Sizes) -> int:
-    """Values of a candidate that are averaged; at most so many, where masks differ."""
+    """Return how many values of a candidate are averaged, at most so many where masks differ."""
     if not phase.has_fixed_mask:
         surviving = sizes.num_prunable
     elif phase.begin == "own":
         surviving = min(sizes.num_prunable, surviving * len(phase.candidates))
     return surviving + sizes.num_other
-
-
-def _phase_plan(phase: Phase, num_groups: int, sizes: Sizes, survivors: Survivors) -> PhasePlan:
-    indices = [c.index for c in phase.candidates]
-    waves = [indices[i : i + num_groups] for i in range(0, len(indices), num_groups)]
-    surviving = sizes.num_prunable
-    if phase.sparsity is not None:
-        surviving = survivors(phase.sparsity)
-    return PhasePlan(
-        phase,
-        tuple(tuple(wave) for wave in waves),
-        surviving,
-        tuple(c.retrain.epochs * sizes.steps_per_epoch for c in phase.candidates),
-        soup_bytes(travelling(phase, surviving, sizes), len(indices), num_groups),
-    )

@@ -42,7 +42,7 @@ def build(
     data_name: str,
     task: str = "classification",
 ) -> nn.Module:
-    """The model on the CPU with its initial weights: those of a file, or a function of the seed.
+    """Return the model on the CPU with its initial weights, from a file or by the seed.
 
     Global randomness is untouched.
     """
@@ -65,7 +65,7 @@ def build_on_meta(
     data_name: str,
     task: str = "classification",
 ) -> nn.Module:
-    """The model's shapes and names without memory for its weights."""
+    """Return the model on the meta device: shapes and names without memory for weights."""
     family = _checked(config, input_shape, data_name, task)
     with torch.device("meta"):
         return _built(family, config, input_shape, num_classes)
@@ -85,14 +85,18 @@ def _built(
 def _checked(
     config: ModelConfig, input_shape: tuple[int, ...], data_name: str, task: str
 ) -> ModelFamily:
-    """The family, once it is known to be for this task and to take these inputs and options."""
-    family = _family(config.name)
+    """Return the family; ValueError unless it is for the task and takes inputs and options."""
+    name = config.name
+    if name.startswith(PREFIX):
+        family = timm_family(name)
+    else:
+        family = lookup_open(MODELS, name, "model.name", partial(_own_family, name))
     problem = None
     if not family.does(task):
         problem = f"is for {family.task}, data.name={data_name} is for {task}"
     elif not family.takes(input_shape):
         taken = inputs_text(family.input_shape or ())
-        problem = f"takes {taken}, data.name={data_name} gives {_sizes(input_shape)}"
+        problem = f"takes {taken}, data.name={data_name} gives {'x'.join(map(str, input_shape))}"
     if problem is not None:
         fitting = [
             n for n, other in MODELS.items() if other.does(task) and other.takes(input_shape)
@@ -104,17 +108,7 @@ def _checked(
     return family
 
 
-def _family(name: str) -> ModelFamily:
-    if name.startswith(PREFIX):
-        return timm_family(name)
-    return lookup_open(MODELS, name, "model.name", partial(_own_family, name))
-
-
 def _own_family(name: str, function: Callable[..., Any]) -> ModelFamily:
-    """Return the family of somebody's own: for any inputs, and the task that it may name."""
+    """Return the family of a user's own model: for any inputs, and the task that it may name."""
     build = guarded(function, name, "model.name")
     return ModelFamily(build, input_shape=None, task=getattr(function, "task", None))
-
-
-def _sizes(shape: tuple[int, ...]) -> str:
-    return "x".join(str(size) for size in shape)

@@ -37,15 +37,10 @@ class DigitsCNN(nn.Module):
 def digits_cnn(
     input_shape: tuple[int, int, int], num_classes: int, *, width: int = 16
 ) -> nn.Module:
-    """About 24 thousand weights at width 16, growing with its square."""
+    """Return a small net with batch norm for grey images: 24 thousand weights at width 16."""
     if min(input_shape[1:]) < 8:
         raise ValueError(f"model.name=digits_cnn takes images from 8x8 on, not {input_shape}")
-    if width < 1:
-        raise ValueError(f"model.options.width={width} must be at least 1; the default is 16")
     return he(DigitsCNN(num_classes, width))
-
-
-_IS_LINEAR = {"auto": None, "linear": True, "full": False}
 
 
 class LinearVGG(nn.Module):
@@ -69,18 +64,19 @@ def vgg16_bn(
     width: int = 64,
     dropout: float = 0.5,
 ) -> nn.Module:
-    """15 million parameters with the linear head, 138 million with the full one.
+    """Return VGG-16 with batch norm: 15 million parameters with the linear head, else 138 million.
 
     `head`: full (two hidden layers of 4,096 with `dropout`, on 7x7 positions), linear (one layer,
     as is usual for CIFAR) or auto: linear for 32x32 images. `width` (of the linear form) is that
     of the first convolutions.
     """
-    is_linear = lookup(_IS_LINEAR, head, "model.options.head")
+    heads = {"auto": None, "linear": True, "full": False}
+    is_linear = lookup(heads, head, "model.options.head")
     if is_linear is None:
         is_linear = input_shape[1:] == CIFAR_SIZE
-    if width < 1 or (width != 64 and not is_linear):
+    if width != 64 and not is_linear:
         raise ValueError(
-            f"model.options.width={width} must be 64, or at least 1 with model.options.head=linear"
+            f"model.options.width={width} must be 64 without model.options.head=linear"
         )
     if min(input_shape[1:]) < 32:
         raise ValueError(f"model.name=vgg16_bn takes images from 32x32 on, not {input_shape}")
@@ -102,7 +98,9 @@ def maxvit_t(
     window: int = 7,
     stochastic_depth: float = 0.2,
 ) -> nn.Module:
-    """30,919,624 parameters for 1,000 classes: the defaults are MaxViT-T.
+    """Return MaxViT (Tu et al., 2022) by torchvision: convolutions, attention in windows and grids.
+
+    The defaults are MaxViT-T: 30,919,624 parameters for 1,000 classes.
 
     The model is made for the images' size. There is a stage for each entry of `layers`; they halve
     the image, starting from a quarter, and double the `width`. `window` has to divide each
@@ -110,13 +108,18 @@ def maxvit_t(
     """
     if not layers or min(layers) < 1:
         raise ValueError(f"model.options.layers={list(layers)} needs a number above 0 a stage")
-    if head_dim < 1 or width < 1 or width % head_dim:
+    if width % head_dim:
         raise ValueError(
             f"model.options.width={width} must be a multiple of model.options.head_dim={head_dim}"
         )
-    if not 0 <= stochastic_depth < 1:
-        raise ValueError(f"model.options.stochastic_depth={stochastic_depth} must lie in [0, 1)")
-    _check_window(input_shape, len(layers), window)
+    for stage in range(len(layers)):
+        sizes = [-(-size // 2 ** (stage + 2)) for size in input_shape[1:]]
+        if any(size % window for size in sizes):
+            raise ValueError(
+                f"model.options.window={window} does not divide the {sizes[0]}x{sizes[1]} positions"
+                f" of stage {stage + 1}; with {len(layers)} stages it takes images whose height and"
+                f" width are multiples of {window * 2 ** (len(layers) + 1)} (data.size)"
+            )
     model: nn.Module = torchvision().models.MaxVit(
         input_size=input_shape[1:],
         stem_channels=width,
@@ -128,14 +131,3 @@ def maxvit_t(
         num_classes=num_classes,
     )
     return model
-
-
-def _check_window(input_shape: tuple[int, int, int], num_stages: int, window: int) -> None:
-    for stage in range(num_stages):
-        sizes = [-(-size // 2 ** (stage + 2)) for size in input_shape[1:]]
-        if window < 1 or any(size % window for size in sizes):
-            raise ValueError(
-                f"model.options.window={window} does not divide the {sizes[0]}x{sizes[1]} positions"
-                f" of stage {stage + 1}; with {num_stages} stages it takes images whose height and"
-                f" width are multiples of {max(window, 1) * 2 ** (num_stages + 1)} (data.size)"
-            )

@@ -1,4 +1,4 @@
-"""What is known of a model before it is built: its task, the inputs and the options it takes."""
+"""Facts of a model before it is built: its task, the inputs and the options it takes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ModelFamily:
     task: str | None = "classification"
 
     def takes(self, input_shape: tuple[int, ...]) -> bool:
-        """Whether inputs of this shape fit."""
+        """Return whether inputs of this shape fit."""
         if self.input_shape is None:
             return True
         return len(self.input_shape) == len(input_shape) and all(
@@ -37,11 +37,12 @@ class ModelFamily:
         )
 
     def does(self, task: str) -> bool:
+        """Return whether the model is for a task."""
         return self.task in (None, task)
 
 
 def inputs_text(shape: Pattern) -> str:
-    """(3, None, None) -> "3xHxW images"; (128,) -> "sentences of 128 tokens"."""
+    """Return inputs in words: (3, None, None) is 3xHxW images, (128,) sentences of 128 tokens."""
     if len(shape) == 1:
         return f"sentences of {'any number of' if shape[0] is None else shape[0]} tokens"
     letters = "CHW" if len(shape) == 3 else "?" * len(shape)
@@ -51,24 +52,29 @@ def inputs_text(shape: Pattern) -> str:
 
 MOST = 1 << 16  # of a width or a number of layers: beyond it sizes overflow
 MOST_LAYERS = 200  # of all stages together: building takes time even without memory for weights
+PROBABILITIES = ("dropout", "stochastic_depth")
 _NO_TYPE = (inspect.Parameter.empty, None)  # defaults that say nothing of the type
 
 
 def check_options(
     build: Callable[..., Any], options: Mapping[str, Any], input_shape: tuple[int, ...], name: str
 ) -> None:
-    """ValueError where `build(input_shape, num_classes, **options)` is no call of it.
+    """Raise ValueError where `build(input_shape, num_classes, **options)` is no call of it.
 
-    An option is a keyword-only argument, its type that of the default.
+    An option is a keyword-only argument, its type that of the default. Numbers of our own models
+    have limits, too.
     """
     signature = inspect.signature(build)
     parameters = signature.parameters.values()
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
         for key, value in options.items():
-            _check_type(key, value, lookup(defaults, key, "model.options"))
-            if ":" not in name:  # of a function of the user's own we know no limits
-                _check_size(key, value, defaults[key])
+            default = lookup(defaults, key, "model.options")
+            problem = _type_problem(value, default)
+            if problem is None and ":" not in name:  # users' own functions have unknown limits
+                problem = _size_problem(key, value, default)
+            if problem is not None:
+                raise ValueError(f"model.options.{key}={shown(value)} {problem}")
     try:
         signature.bind(input_shape, 1, **options)
     except TypeError as error:
@@ -78,30 +84,31 @@ def check_options(
         ) from None
 
 
-def _check_type(key: str, value: Any, default: Any) -> None:
+def _type_problem(value: Any, default: Any) -> str | None:
     if default in _NO_TYPE:
-        return
+        return None
     also = {float: int, tuple: list}.get(type(default), type(default))  # YAML has no tuples
-    is_legal = isinstance(value, (type(default), also))
-    if not is_legal or isinstance(value, bool) != isinstance(default, bool):
-        kind = "list" if also is list else type(default).__name__
-        place = f"model.options.{key}={shown(value)}"
-        raise ValueError(f"{place} is no {kind}; the default is {default}")
+    if isinstance(value, (type(default), also)) and isinstance(value, bool) == isinstance(
+        default, bool
+    ):
+        return None
+    return f"is no {'list' if also is list else type(default).__name__}; the default is {default}"
 
 
-def _check_size(key: str, value: Any, default: Any) -> None:
+def _size_problem(key: str, value: Any, default: Any) -> str | None:
     numbers = value if isinstance(value, list | tuple) else [value]
     if isinstance(default, tuple) and (
         not all(type(number) is int for number in numbers) or sum(numbers) > MOST_LAYERS
     ):
-        raise ValueError(
-            f"model.options.{key}={shown(value)} is no list of whole numbers that add up to"
-            f" {MOST_LAYERS} at most; the default is {default}"
+        return (
+            f"is no list of whole numbers that add up to {MOST_LAYERS} at most; the default is "
+            f"{default}"
         )
-    if key == "dropout" and not 0 <= value < 1:
-        raise ValueError(
-            f"model.options.dropout={shown(value)} must lie in [0, 1); {default} is usual"
-        )
+    if key in PROBABILITIES and not 0 <= value < 1:
+        return f"must lie in [0, 1); the default is {default}"
+    if type(default) is int and value < 1:
+        return f"must be at least 1; the default is {default}"
     most = MOST_LAYERS if key == "num_layers" else MOST
     if any(isinstance(number, int | float) and abs(number) > most for number in numbers):
-        raise ValueError(f"model.options.{key}={shown(value)} is more than {most}; lower it")
+        return f"is more than {most}; lower it"
+    return None

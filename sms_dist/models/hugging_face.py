@@ -17,7 +17,7 @@ from sms_dist.models.family import ModelFamily
 
 
 def library(module: str, extra: str, model: str) -> ModuleType:
-    """An optional library; ValueError that says how to install it."""
+    """Import an optional library; ValueError that says how to install it."""
     vision.mend()  # they import torchvision by themselves where they find it
     try:
         return importlib.import_module(module)
@@ -33,13 +33,22 @@ def library(module: str, extra: str, model: str) -> ModuleType:
 PREFIX = "timm:"
 # The data decides these, or they would fetch or read weights.
 TAKEN = {
-    *("in_chans", "num_classes", "img_size", "pretrained", "pretrained_cfg"),
-    *("pretrained_cfg_overlay", "checkpoint_path", "cache_dir"),
+    "in_chans",
+    "num_classes",
+    "img_size",
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "checkpoint_path",
+    "cache_dir",
 }
 
 
 def timm_family(name: str) -> ModelFamily:
-    """ValueError where timm is not installed, or has no such model."""
+    """Return the family of a timm classifier, `timm:NAME`, without its weights.
+
+    ValueError where timm is not installed, or has no such model.
+    """
     timm = library("timm", "timm", name)
     architecture = name.removeprefix(PREFIX)
     known = timm.list_models()
@@ -55,29 +64,18 @@ def timm_family(name: str) -> ModelFamily:
                 f"model.options.{option} is not for timm models: the data decides on shapes, and "
                 "model.weights names a file of weights"
             )
-        return _created(timm, architecture, input_shape, num_classes, options)
+        channels, *size = input_shape
+        usual = timm.models.get_pretrained_cfg(architecture)
+        if usual is not None and usual.fixed_input_size and tuple(size) != usual.input_size[1:]:
+            options["img_size"] = tuple(size)
+        options |= {"in_chans": channels, "num_classes": num_classes}
+        try:
+            model: nn.Module = timm.create_model(architecture, pretrained=False, **options)
+        except TypeError as error:
+            raise ValueError(f"model.name={name}: {error}") from error
+        return model
 
     return ModelFamily(build, (None, None, None))
-
-
-def _created(
-    timm: ModuleType,
-    architecture: str,
-    input_shape: tuple[int, int, int],
-    num_classes: int,
-    options: dict[str, Any],
-) -> nn.Module:
-    channels, *size = input_shape
-    known = timm.models.get_pretrained_cfg(architecture)
-    if known is not None and known.fixed_input_size and tuple(size) != known.input_size[1:]:
-        options = {**options, "img_size": tuple(size)}
-    try:
-        model: nn.Module = timm.create_model(
-            architecture, pretrained=False, in_chans=channels, num_classes=num_classes, **options
-        )
-    except TypeError as error:
-        raise ValueError(f"model.name={PREFIX}{architecture}: {error}") from error
-    return model
 
 
 PAD, END, START = 0, 1, 0  # tokens
@@ -88,7 +86,10 @@ FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 class T5(nn.Module):
-    """Source sentences and the target so far to the logits of each next token."""
+    """T5 (Raffel et al., 2020): source sentences and the target so far to logits of the next token.
+
+    The tensors are named as in Hugging Face's files.
+    """
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -97,7 +98,7 @@ class T5(nn.Module):
         self._whole = (model,)  # in a tuple, or its weights would have a second name
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """Tokens N x S and N x T (shifted: it begins with 0) to N x vocabulary x T."""
+        """Map tokens N x S and N x T (shifted: it begins with 0) to N x vocabulary x T."""
         (model,) = self._whole
         # four dims: of a mask with two transformers asks the values, which meta tensors have not
         mask = (source != PAD)[:, None, None, :]
@@ -109,20 +110,20 @@ class T5(nn.Module):
 
     @torch.no_grad()
     def translate(self, source: Tensor, max_length: int, num_beams: int = 1) -> Tensor:
-        """The likeliest sentences found: N x at most max_length tokens, 0 after their end (1).
+        """Return the likeliest sentences: N x at most max_length tokens, 0 after their end (1).
 
         Greedy with one beam. The model must be in evaluation mode.
         """
         assert not self.training
         (model,) = self._whole
-        found: Tensor = model.generate(
+        tokens: Tensor = model.generate(
             input_ids=source,
             attention_mask=(source != PAD).long(),
             max_new_tokens=max_length,
             num_beams=num_beams,
             do_sample=False,
         )
-        return found[:, 1:]  # without the start
+        return tokens[:, 1:]  # without the start
 
 
 def t5(
@@ -139,14 +140,12 @@ def t5(
     dropout: float = 0.1,
     folder: str = "",
 ) -> nn.Module:
-    """T5 v1.1 small: 76,961,152 parameters with a vocabulary of 32,128.
+    """Return a T5; the defaults are v1.1 small, 76,961,152 parameters with 32,128 tokens.
 
     `tied`: the output layer is the embedding, as in T5 1.0. `folder`: a local Hugging Face folder,
     config.json and model.safetensors, instead of the other options (all but dropout).
     """
     lookup(dict.fromkeys(FEED_FORWARDS), feed_forward, "model.options.feed_forward")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"model.options.dropout={dropout} must lie in [0, 1); the default is 0.1")
     shape = {
         "d_model": d_model,
         "d_ff": d_ff,
@@ -154,8 +153,6 @@ def t5(
         "num_heads": num_heads,
         "num_layers": num_layers,
     }
-    if smallest := [f"model.options.{key}={size}" for key, size in shape.items() if size < 1]:
-        raise ValueError(f"{smallest[0]} must be at least 1")
     if folder:
         return _from_folder(Path(folder), num_classes, dropout)
     settings = {
@@ -168,7 +165,7 @@ def t5(
 
 
 def _built(settings: dict[str, Any], dropout: float) -> T5:
-    """A model with new weights; ValueError where the settings are not T5's."""
+    """Return a model with new weights; ValueError where the settings are not T5's."""
     transformers = library("transformers", "text", "t5")
     known = {
         "dropout_rate": dropout,
@@ -185,7 +182,7 @@ def _built(settings: dict[str, Any], dropout: float) -> T5:
 
 
 def _untie_(model: Any) -> None:
-    """An output layer of its own, which transformers 5 denies to T5 v1.1.
+    """Give the model an output layer of its own, which transformers 5 denies to T5 v1.1.
 
     Drawn so that logits begin near 1 (as in T5X), not near sqrt(d_model) (as in transformers).
     """
@@ -195,7 +192,7 @@ def _untie_(model: Any) -> None:
 
 
 def _from_folder(folder: Path, num_classes: int, dropout: float) -> nn.Module:
-    """The model of a folder; on the meta device its weights are not read."""
+    """Return the model of a folder; on the meta device its weights are not read."""
     config = folder / "config.json"
     if not config.is_file():
         raise ValueError(

@@ -1,4 +1,4 @@
-"""PSPNet (Zhao et al., 2017): a dilated ResNet that looks at the scene on four scales."""
+"""PSPNet (Zhao et al., 2017): a dilated ResNet whose features are pooled on four scales."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class PSPNet(nn.Module):
         self.auxiliary = he(_head(channels // 2, channels // 8, num_classes, dropout))
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """N x C x H x W to N x classes x H x W, (main, auxiliary) in training mode."""
+        """Map N x C x H x W to N x classes x H x W, (main, auxiliary) in training mode."""
         size = images.shape[-2:]
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         x = self.layer3(self.layer2(self.layer1(x)))
@@ -70,16 +70,14 @@ def pspnet(
     stride: int = 8,
     dropout: float = 0.1,
 ) -> nn.Module:
-    """68 million parameters with resnet101, 49 with resnet50, 13 with resnet18 as `backbone`.
+    """Return a PSPNet: 68 million parameters with resnet101, 49 with resnet50, 13 with resnet18.
 
     `stride` is by how much the features are smaller than the image: 8 as published, 16 or 32 for
     a fraction of the time.
     """
     lookup(dict.fromkeys(BACKBONES), backbone, "model.options.backbone")
     if stride not in DILATIONS:
-        raise ValueError(f"model.options.stride={stride} is not known; legal: 8, 16, 32")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"model.options.dropout={dropout} must lie in [0, 1); the default is 0.1")
+        raise ValueError(f"model.options.stride={stride} is not known; valid values: 8, 16, 32")
     resnet = getattr(torchvision().models, backbone)(weights=None)
     for stage, dilation in zip((resnet.layer3, resnet.layer4), DILATIONS[stride], strict=True):
         if dilation > 1:
@@ -88,7 +86,7 @@ def pspnet(
 
 
 def dilate_(stage: nn.Module, dilation: int) -> None:
-    """Look as far as with strides, at every position; torchvision can do so with bottlenecks only.
+    """Replace the strides of a stage by dilation; torchvision can do so with bottlenecks only.
 
     The shapes of the weights stay the same.
     """
@@ -100,9 +98,9 @@ def dilate_(stage: nn.Module, dilation: int) -> None:
 
 
 def pooled(features: Tensor, bins: int) -> Tensor:
-    """Adaptive average pooling to bins x bins.
+    """Return the adaptive average pooling to bins x bins.
 
-    As two products of matrices: the gradient of torch's own is not deterministic on CUDA.
+    It is two products of matrices: the gradient of torch's own is not deterministic on CUDA.
     """
     rows = _means(features.shape[-2], bins, features)
     columns = _means(features.shape[-1], bins, features)
@@ -110,7 +108,7 @@ def pooled(features: Tensor, bins: int) -> Tensor:
 
 
 def _means(size: int, bins: int, like: Tensor) -> Tensor:
-    """bins x size: the mean over each of the parts, which overlap where bins do not divide size."""
+    """Return bins x size weights of the mean over each part; parts may overlap."""
     positions = torch.arange(size, device=like.device)
     part = torch.arange(bins, device=like.device)[:, None]
     first, end = part * size // bins, -(-(part + 1) * size // bins)

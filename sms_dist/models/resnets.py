@@ -88,7 +88,6 @@ class SmallResNet(nn.Module):
 
 def resnet20(input_shape: tuple[int, int, int], num_classes: int, *, width: int = 16) -> nn.Module:
     """Return the CIFAR ResNet of He et al. (2015), section 4.2: 0.27 million weights."""
-    check_at_least_1("width", width, 16)
     return he(SmallResNet(num_classes, width, num_stages=3, blocks=3, pads=True))
 
 
@@ -101,7 +100,6 @@ def resnet18(
     for 32x32 images, of which the large one would leave nothing. `width` is that of the first
     stage; other widths than 64 need the small stem.
     """
-    check_at_least_1("width", width, 64)
     if _has_small_stem(stem, input_shape):
         return he(SmallResNet(num_classes, width, num_stages=4, blocks=2, pads=False))
     if width != 64:
@@ -186,13 +184,4 @@ def wrn20(
 
     It has 26,863,460 parameters at widen 10 and 100 classes.
     """
-    check_at_least_1("widen", widen, 10)
     return he(WideResNet(num_classes, widen, dropout))
-
-
-def check_at_least_1(option: str, value: int, default: int) -> None:
-    """Raise ValueError where an option of a model is less than 1."""
-    if value < 1:
-        raise ValueError(
-            f"model.options.{option}={value} must be at least 1; the default is {default}"
-        )

@@ -59,7 +59,7 @@ def macs(model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, int]:
 
 
 def on_meta(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> tuple[Tensor]:
-    """One sample of a shape (C, H, W for images) as the inputs of `macs`."""
+    """Return one sample of a shape (C, H, W for images) as the inputs of `macs`."""
     return (torch.empty(1, *shape, dtype=dtype, device="meta"),)
 
 
@@ -70,15 +70,3 @@ def theoretical_speedup(macs: Mapping[str, int], mask: Mapping[str, Tensor]) -> 
         for name, count in macs.items()
     )
     return sum(macs.values()) / sparse
-
-
-def _tensors(model: nn.Module, device: torch.device) -> dict[str, Tensor]:
-    """Parameters and buffers on the device; zeros for those without memory."""
-
-    def moved(tensor: Tensor) -> Tensor:
-        if tensor.is_meta and device.type != "meta":
-            return torch.zeros_like(tensor, device=device)
-        return tensor.to(device)
-
-    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
-    return {name: moved(tensor) for name, tensor in tensors.items()}

@@ -19,7 +19,7 @@ from sms_dist.base.plain import is_file
 
 
 def bare_state(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers as in state_dict(), detached, without the aliases of tied ones.
+    """Return parameters and buffers as in state_dict(), detached, without aliases of tied ones.
 
     `load_state_dict(state, strict=False)` restores all of them.
     """
@@ -28,20 +28,20 @@ def bare_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def aliases(model: nn.Module) -> dict[str, str]:
-    """Of tensors with several names: each further name, and the first."""
+    """Return each further name of tensors with several names, and their first name."""
     first: dict[int, str] = {}
-    found = {}
+    others = {}
     tensors = (model.named_parameters, model.named_buffers)
     for name, tensor in (pair for named in tensors for pair in named(remove_duplicate=False)):
         if first.setdefault(id(tensor), name) != name:
-            found[name] = first[id(tensor)]
-    return found
+            others[name] = first[id(tensor)]
+    return others
 
 
 def assign_(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Make a bare state's tensors those of the model, which may be on the meta device.
 
-    What was tied stays tied, which `load_state_dict(assign=True)` alone would undo. The names must
+    Tied tensors stay tied, which `load_state_dict(assign=True)` alone would undo. The names must
     be all of the model's.
     """
     others = aliases(model)
@@ -82,11 +82,11 @@ def read(
     ignored: Sequence[str] = (),
     source: str = SOURCE,
 ) -> State:
-    """The file's tensors under the model's names, for `load_state_dict(state, strict=False)`.
+    """Return the file's tensors by the model's names, for `load_state_dict(state, strict=False)`.
 
     `except_` names tensors, or modules with all they contain, that keep their initial values;
-    `ignored` what the file may hold besides. `name` is the model's, `source` the key that gave the
-    path: for errors, which are ValueErrors. Nothing in the file is executed.
+    `ignored` names tensors that the file may hold besides. `name` is the model's, `source` the key
+    that gave the path: for errors, which are ValueErrors. Nothing in the file is executed.
     """
     place = f"{source}={path}"
     wanted = bare_state(model)
@@ -111,10 +111,13 @@ def check_fits(
     name: str,
     except_key: str | None = None,
 ) -> None:
-    """ValueError where names or shapes differ from the model's; `except_key` may be a way out."""
+    """Raise ValueError where names or shapes differ from the model's.
+
+    `except_key` is the key that can leave tensors out.
+    """
     missing, extra = sorted(wanted.keys() - loaded.keys()), sorted(loaded.keys() - wanted.keys())
     if missing or extra:
-        way_out = f"; what is to be left out can be named in {except_key}" if except_key else ""
+        way_out = f"; name tensors to leave out in {except_key}" if except_key else ""
         raise ValueError(
             f"{place} does not fit model.name={name}: it lacks {_some(missing)}, and has "
             f"{_some(extra)} besides{way_out}"
@@ -132,12 +135,12 @@ def check_fits(
 
 
 def is_below(key: str, names: Iterable[str]) -> bool:
-    """Whether a tensor is one of the named ones, or in a named module."""
+    """Return whether a tensor is one of the named ones, or in a named module."""
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
 def read_safetensors(path: Path, place: str, device: str = "cpu") -> State:
-    """All tensors of a safetensors file; ValueError, which `place` begins, where it is none."""
+    """Return all tensors of a safetensors file; `place` begins the ValueError where it is none."""
     safetensors_file.check(path, place)
     try:
         return dict(safetensors.torch.load_file(path, device=device))
@@ -162,7 +165,7 @@ def _file(path: Path, place: str) -> State:
 
 
 def _state_dict(content: Any, place: str) -> State:
-    """What lies in a usual wrapper; ValueError where it is no mapping of names to tensors."""
+    """Return the tensors in a usual wrapper; ValueError where it is no mapping of names to them."""
     for key in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -178,7 +181,7 @@ def _state_dict(content: Any, place: str) -> State:
 
 
 def _plain_names(loaded: State, wanted: Mapping[str, Tensor]) -> State:
-    """Without the prefixes that all names have, and that none of the model's has."""
+    """Remove the prefixes that all names have, and that none of the model's has."""
     for prefix in PREFIXES * 2:
         is_wrapped = bool(loaded) and all(key.startswith(prefix) for key in loaded)
         if is_wrapped and not any(key.startswith(prefix) for key in wanted):
@@ -187,14 +190,14 @@ def _plain_names(loaded: State, wanted: Mapping[str, Tensor]) -> State:
 
 
 def _first_names(loaded: State, others: Mapping[str, str], place: str) -> State:
-    """Tied tensors under their first names; ValueError where the file has several values."""
-    found = {key: tensor for key, tensor in loaded.items() if key not in others}
+    """Return tied tensors under their first names; ValueError where their values differ."""
+    first = {key: tensor for key, tensor in loaded.items() if key not in others}
     for alias, name in others.items():
         if alias not in loaded:
             continue
-        if not torch.equal(found.setdefault(name, loaded[alias]), loaded[alias]):
+        if not torch.equal(first.setdefault(name, loaded[alias]), loaded[alias]):
             raise ValueError(f"{place}: {alias} differs from {name}, with which the model ties it")
-    return found
+    return first
 
 
 def _check_except(except_: Sequence[str], keys: Sequence[str]) -> None:
@@ -211,6 +214,6 @@ def _some(names: list[str]) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    """Without what it goes on to advise, in colours of a terminal."""
+    """Return the first sentence of an error, without torch's advice in terminal colours."""
     line = (str(error).splitlines() or [type(error).__name__])[0]
     return line.partition(". ")[0]

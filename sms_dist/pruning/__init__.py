@@ -1,1 +1,1 @@
-"""Which weights stay: masks, allocation over the layers, exact selection."""
+"""Pruning: masks, how many weights each layer keeps, and which: the largest, exactly."""

@@ -1,4 +1,4 @@
-"""What a pruning pattern does to layers of given shapes, or why it cannot: no weights, no torch."""
+"""How a pruning pattern fits layers of given shapes, or why it cannot: no weights, no torch."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from collections.abc import Iterable, Sequence
 from math import prod
 
 from sms_dist.base.lookup import nearest
-from sms_dist.pruning.apportion import num_kept
-from sms_dist.pruning.shares import Shapes, check_one_each, is_convolution, uniform_plus
+from sms_dist.pruning.allocation import (
+    Shapes,
+    check_one_each,
+    is_convolution,
+    num_kept,
+    uniform_plus,
+)
 
 UNSTRUCTURED, FILTERS = "unstructured", "filters"
 DEFAULT_ALLOCATION = "global"
@@ -30,21 +35,25 @@ def check_pruning(
     `shapes` are those of all weights that can be pruned, the ones in `keep_dense` included;
     `sparsities` those of the phases, `goal_sparsity` as it was asked for.
     """
-    cut = {name: shapes[name] for name in without(shapes, keep_dense)}
+    pruned = {name: shapes[name] for name in without(shapes, keep_dense)}
     numbers = n_of_m(pattern)
-    if pattern == UNSTRUCTURED:
-        _check_allocation(cut, allocation, sparsities)
-    elif allocation != DEFAULT_ALLOCATION:
+    if pattern != UNSTRUCTURED and allocation != DEFAULT_ALLOCATION:
         raise ValueError(
             f"pruning.allocation={allocation} shares single weights out; with "
             f"pruning.pattern={pattern} every layer loses the same fraction; leave "
             "pruning.allocation out"
         )
-    elif numbers is None:
-        _check_filters(cut, sparsities)
+    if numbers is not None:
+        _check_groups(pruned, numbers, pattern, goal_sparsity, keep_dense)
+    elif pattern == FILTERS:
+        _check_filters(pruned, sparsities)
     else:
-        _check_goal(numbers, pattern, goal_sparsity)
-        _check_inputs(cut, numbers[1], pattern, keep_dense)
+        num = sum(map(prod, pruned.values()))
+        for sparsity in sparsities:
+            if allocation == "uniform_plus":
+                uniform_plus(pruned, num_kept(num, sparsity))
+            if allocation == "lamp":
+                check_one_each(list(pruned), num_kept(num, sparsity))
 
 
 def needs_shapes(
@@ -77,15 +86,15 @@ def num_expected(shapes: Shapes, sparsity: float, pattern: str = UNSTRUCTURED) -
 
 
 def n_of_m(pattern: str) -> tuple[int, int] | None:
-    """(2, 4) of "2:4", None of the patterns that have a name; ValueError for all else."""
+    """Return (2, 4) for "2:4", None for patterns that have a name; ValueError for all else."""
     if pattern in (UNSTRUCTURED, FILTERS):
         return None
     match = _N_OF_M.fullmatch(pattern)
     if match is None:
-        legal = nearest(pattern, [UNSTRUCTURED, FILTERS, "2:4"])
+        near = nearest(pattern, [UNSTRUCTURED, FILTERS, "2:4"])
         raise ValueError(
-            f"pruning.pattern={pattern} is not known{legal}; legal: {UNSTRUCTURED}, {FILTERS}, or "
-            "N:M such as 2:4"
+            f"pruning.pattern={pattern} is not known{near}; valid values: {UNSTRUCTURED}, "
+            f"{FILTERS}, or N:M such as 2:4"
         )
     kept, of = int(match[1]), int(match[2])
     if kept >= of:
@@ -97,7 +106,7 @@ def n_of_m(pattern: str) -> tuple[int, int] | None:
 
 
 def without(names: Iterable[str], keep_dense: Sequence[str]) -> list[str]:
-    """The weights to prune: all but those that stay dense; ValueError for names of no weight."""
+    """Return the weights to prune, all but those to keep dense; ValueError for other names."""
     names = list(names)
     for name in keep_dense:
         if name not in names:
@@ -107,15 +116,6 @@ def without(names: Iterable[str], keep_dense: Sequence[str]) -> list[str]:
     if names and not left:
         raise ValueError("pruning.keep_dense names every weight there is; nothing is left to prune")
     return left
-
-
-def _check_allocation(shapes: Shapes, allocation: str, sparsities: Sequence[float]) -> None:
-    num = sum(map(prod, shapes.values()))
-    for sparsity in sparsities:
-        if allocation == "uniform_plus":
-            uniform_plus(shapes, num_kept(num, sparsity))
-        if allocation == "lamp":
-            check_one_each(list(shapes), num_kept(num, sparsity))
 
 
 def _check_filters(shapes: Shapes, sparsities: Sequence[float]) -> None:
@@ -135,23 +135,27 @@ def _check_filters(shapes: Shapes, sparsities: Sequence[float]) -> None:
                 )
 
 
-def _check_goal(numbers: tuple[int, int], pattern: str, given: float | None) -> None:
-    goal = 1 - numbers[0] / numbers[1]
-    if given is None or abs(given - goal) > 1e-6:
-        shown = "null" if given is None else given
+def _check_groups(
+    shapes: Shapes,
+    numbers: tuple[int, int],
+    pattern: str,
+    goal_sparsity: float | None,
+    keep_dense: Sequence[str],
+) -> None:
+    kept, size = numbers
+    goal = 1 - kept / size
+    if goal_sparsity is None or abs(goal_sparsity - goal) > 1e-6:
+        given = "null" if goal_sparsity is None else goal_sparsity
         raise ValueError(
             f"pruning.pattern={pattern} removes {goal:.9g} of the weights, but "
-            f"pruning.goal_sparsity={shown}; set pruning.goal_sparsity={goal:.9g}"
+            f"pruning.goal_sparsity={given}; set pruning.goal_sparsity={goal:.9g}"
         )
-
-
-def _check_inputs(shapes: Shapes, of: int, pattern: str, keep_dense: Sequence[str]) -> None:
-    misfits = [name for name, shape in shapes.items() if shape[1] % of]
+    misfits = [name for name, shape in shapes.items() if shape[1] % size]
     if misfits:
         name = misfits[0]
         others = f" (and {len(misfits) - 1} more)" if misfits[1:] else ""
-        kept = ", ".join([*keep_dense, *misfits])
         raise ValueError(
-            f"pruning.pattern={pattern} takes {of} inputs together, and {name} of shape "
-            f"{shapes[name]} has {shapes[name][1]}{others}; set pruning.keep_dense=[{kept}]"
+            f"pruning.pattern={pattern} takes {size} inputs together, and {name} of shape "
+            f"{shapes[name]} has {shapes[name][1]}{others}; set "
+            f"pruning.keep_dense=[{', '.join([*keep_dense, *misfits])}]"
         )

@@ -20,10 +20,10 @@ _PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 def prunable_names(
     model: nn.Module, keep_dense: Sequence[str] = (), embeddings: bool = False
 ) -> list[str]:
-    """The weights of convolutions and linear layers, of embeddings if asked for: no biases, no
-    normalisation. A linear layer that shares its weight with an embedding counts as one.
+    """Return the names of the weights of convolutions, linear layers and, if asked for, embeddings.
 
-    Without those that stay dense, each of which must be one of them (ValueError).
+    Biases and normalisation are never pruned. A linear layer that shares its weight with an
+    embedding counts as one. Those in `keep_dense` are left out; each must be one (ValueError).
     """
     own = {name for name, _ in model.named_parameters()}  # tied ones under their first name
     kinds = (*_PRUNABLE, nn.Embedding) if embeddings else _PRUNABLE
@@ -36,45 +36,47 @@ def prunable_names(
 
 
 def prunable_shapes(model: nn.Module, embeddings: bool = False) -> dict[str, tuple[int, ...]]:
-    """Of all weights that could be pruned; the model may be on the meta device."""
+    """Return the shapes of all weights that could be pruned, also of a model on the meta device."""
     names = prunable_names(model, embeddings=embeddings)
     return {name: tuple(model.get_parameter(name).shape) for name in names}
 
 
 def full_mask(tensors: Tensors, names: Iterable[str]) -> Mask:
-    """The mask that keeps everything."""
+    """Return the mask that keeps everything."""
     return {name: torch.ones_like(tensors[name], dtype=torch.bool) for name in names}
 
 
 def apply_(tensors: Tensors, mask: Mask) -> None:
-    """Set the pruned weights to zero (+0.0, whatever stood there)."""
+    """Set the pruned weights to +0.0."""
     with torch.no_grad():
         for name, kept in mask.items():
             tensors[name].masked_fill_(~kept, 0.0)
 
 
 def num_weights(mask: Mask) -> int:
+    """Return the number of weights that the mask decides on."""
     return sum(kept.numel() for kept in mask.values())
 
 
 def count(kept: Tensor) -> int:
-    """How many of a bool tensor are true."""
+    """Return how many of a bool tensor are true."""
     if kept.device.type == "cpu":  # numpy counts bytes at once: 1 ms for 25 million, torch 7
         return int(np.count_nonzero(kept.numpy()))
     return int(torch.count_nonzero(kept))
 
 
 def num_surviving(mask: Mask) -> int:
+    """Return the number of weights that the mask keeps."""
     return sum(count(kept) for kept in mask.values())
 
 
 def sparsity(mask: Mask) -> float:
-    """The fraction of the prunable weights that the mask removes."""
+    """Return the fraction of the prunable weights that the mask removes."""
     return 1 - num_surviving(mask) / num_weights(mask)
 
 
 def digest(mask: Mask) -> str:
-    """A hash of names, shapes and bits."""
+    """Return a SHA-256 of names, shapes and bits."""
     hasher = hashlib.sha256()
     for name, kept in mask.items():
         hasher.update(f"{name}{tuple(kept.shape)}".encode())

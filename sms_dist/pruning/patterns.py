@@ -1,22 +1,23 @@
-"""A phase's pruning: single weights, whole filters or N of M, by the pattern's name."""
+"""The mask of a phase: single weights, whole filters or N of M, by the pattern's name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 import torch
+from torch import Tensor
 
 from sms_dist.base.lookup import lookup_open
-from sms_dist.pruning.allocation import ALLOCATIONS
-from sms_dist.pruning.apportion import num_kept
+from sms_dist.pruning.allocation import ALLOCATIONS, Allocation, num_kept
 from sms_dist.pruning.feasible import DEFAULT_ALLOCATION, DEFAULT_SCORE, UNSTRUCTURED, n_of_m
 from sms_dist.pruning.filters import keep_filters
 from sms_dist.pruning.mask import Mask, Tensors, num_weights
-from sms_dist.pruning.n_of_m import keep_of_groups
-from sms_dist.pruning.prune import prune
+from sms_dist.pruning.selection import keep_largest
+from sms_dist.pruning.threshold import Layer, magnitude_keys
 
-# (the prunable weights) -> numbers of the same shapes, none negative: what is larger stays
+# (the prunable weights) -> numbers of the same shapes, none negative: the largest stay
 Score = Callable[[Tensors], Tensors]
+_INPUTS = 1  # the dim of a linear layer's inputs and of a convolution's input channels
 
 
 def magnitude(weights: Tensors) -> Tensors:
@@ -37,7 +38,7 @@ def tighten(
 ) -> Mask:
     """Return the mask of a phase: a pure function of the weights; a pruned weight never returns.
 
-    What stays is what `score` makes largest. `sparsity` is of all weights of the mask. Patterns
+    The weights stay that `score` makes largest. `sparsity` is of all weights of the mask. Patterns
     other than unstructured round it in every layer, so the mask's own sparsity differs a little
     from it. ValueError for an unknown name.
     """
@@ -51,7 +52,57 @@ def tighten(
     return keep_of_groups(tensors, mask, sparsity, numbers[1])
 
 
+def prune(tensors: Tensors, mask: Mask, num_kept: int, allocate: Allocation) -> Mask:
+    """Return a tighter mask that keeps exactly `num_kept` of the prunable weights.
+
+    Ties go to the lower (parameter, index), so every rank with the same bits makes the same mask.
+    ValueError when fewer are left, or none would be, or the allocation does not add up.
+    """
+    layers = {name: Layer(tensors[name], kept) for name, kept in mask.items()}
+    num_alive = sum(layer.num_alive for layer in layers.values())
+    if not 0 < num_kept <= num_alive:
+        raise ValueError(
+            f"pruning.goal_sparsity leaves {num_kept} of {num_weights(mask)} weights, of which "
+            f"{num_alive} are there; choose it so that at least one weight stays"
+        )
+    rankings = allocate(layers, num_kept)
+    names = sorted(name for ranking in rankings for name in ranking.names)
+    total = sum(ranking.num_kept for ranking in rankings)
+    if names != sorted(layers) or total != num_kept:
+        raise ValueError(
+            f"pruning.allocation keeps {total} weights in {len(names)} layers, and {num_kept} have "
+            f"to stay in {len(layers)}; return rankings that name every layer once and add up"
+        )
+    tighter: Mask = {}
+    for ranking in rankings:
+        kept = keep_largest([layers[name] for name in ranking.names], ranking.num_kept)
+        tighter |= zip(ranking.names, kept, strict=True)
+    return {name: tighter[name] for name in mask}
+
+
+def keep_of_groups(tensors: Tensors, mask: Mask, sparsity: float, size: int) -> Mask:
+    """Return a tighter N:M mask: every `size` consecutive inputs keep the same number at most.
+
+    Of each group round(sparsity * size) are gone at least; ties go to the lower index. The number
+    of inputs of every layer is a multiple of `size`.
+    """
+    kept = num_kept(size, sparsity)
+    return {
+        name: _largest_of_groups(tensors[name], alive, kept, size) for name, alive in mask.items()
+    }
+
+
+def _largest_of_groups(weight: Tensor, alive: Tensor, num: int, size: int) -> Tensor:
+    keys = magnitude_keys(weight, alive).view(alive.shape).movedim(_INPUTS, -1)
+    groups = keys.reshape(*keys.shape[:-1], -1, size)
+    order = groups.sort(dim=-1, descending=True, stable=True).indices
+    stays = torch.zeros_like(order, dtype=torch.bool)
+    stays.scatter_(-1, order[..., :num], True)
+    return alive & stays.flatten(-2).movedim(-1, _INPUTS)
+
+
 def _scored(tensors: Tensors, mask: Mask, name: str) -> Tensors:
+    """Return the numbers that a score gives the weights; ValueError where they cannot be ranked."""
     score = lookup_open(SCORES, name, "pruning.score")
     if score is magnitude:
         return tensors

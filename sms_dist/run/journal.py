@@ -59,6 +59,8 @@ Facts = Annotated[dict[str, str | int], BeforeValidator(_facts_only)]
 
 
 class StartEvent(Event):
+    """A start of the run."""
+
     FLAT = ("facts",)
 
     event: Literal["start"] = "start"
@@ -67,13 +69,12 @@ class StartEvent(Event):
     resumed: bool = False
     task: str | None = None
     score: str | None = None  # the metric by which models are compared
-    facts: Annotated[dict[str, str | int], BeforeValidator(_facts_only)] = Field(
-        default_factory=dict
-    )
-    """What a reader of the metrics has to know of the task and the data."""
+    facts: Facts = Field(default_factory=dict)  # of the task and the data, for readers of metrics
 
 
 class DenseEvent(Event):
+    """The dense model is done."""
+
     FLAT = ("metrics",)
 
     event: Literal["dense"] = "dense"
@@ -81,6 +82,8 @@ class DenseEvent(Event):
 
 
 class CandidateEvent(Event):
+    """A candidate is done."""
+
     FLAT = ("metrics",)
 
     event: Literal["candidate"] = "candidate"
@@ -89,6 +92,8 @@ class CandidateEvent(Event):
 
 
 class SoupEvent(Event):
+    """A soup is done."""
+
     FLAT = ("metrics",)
 
     event: Literal["soup"] = "soup"
@@ -96,12 +101,16 @@ class SoupEvent(Event):
 
 
 class WarningEvent(Event):
+    """A warning for people."""
+
     event: Literal["warning"] = "warning"
     phase: int | None = None
     message: str
 
 
 class DivergenceEvent(Event):
+    """A candidate has diverged."""
+
     FLAT = ("divergence",)
 
     event: Literal["divergence"] = "divergence"
@@ -114,12 +123,16 @@ class DivergenceEvent(Event):
 
 
 class DamagedSamplesEvent(Event):
+    """Damaged samples were skipped."""
+
     event: Literal["damaged samples"] = "damaged samples"
     where: str
     samples: Listed[str]
 
 
 class PackingEvent(Event):
+    """A trial has decided how candidates are packed."""
+
     event: Literal["packing"] = "packing"
     packing: str
     candidates: int
@@ -129,6 +142,8 @@ class PackingEvent(Event):
 
 
 class OodEvent(Event):
+    """A model was measured on corrupted samples."""
+
     FLAT = ("metrics",)
 
     event: Literal["ood"] = "ood"
@@ -137,6 +152,8 @@ class OodEvent(Event):
 
 
 class DoneEvent(Event):
+    """The run is complete."""
+
     FLAT = ("metrics",)
 
     event: Literal["done"] = "done"
@@ -144,11 +161,15 @@ class DoneEvent(Event):
 
 
 class StoppedEvent(Event):
+    """The run has stopped on request."""
+
     event: Literal["stopped"] = "stopped"
     reason: str
 
 
 class FaultEvent(Event):
+    """The run has ended by a fault."""
+
     event: Literal["fault"] = "fault"
     message: str
 
@@ -230,7 +251,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def _end_last_line(file: BinaryIO) -> None:
-    """See that the next byte appended starts a line.
+    """Make sure that the next byte appended starts a line.
 
     A crash in the middle of a write leaves a last line without its end. If only the newline is
     missing it is added; a fragment is cut off, else it would lie in the middle and spoil reading.

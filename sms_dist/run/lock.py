@@ -53,7 +53,7 @@ class Owner:
         )
 
     def is_gone(self) -> bool | None:
-        """Return whether the process has died; None if that cannot be seen from here."""
+        """Return whether the process has died; None where that is not known."""
         return is_gone(Process(self.host, self.machine, self.pid, self.started))
 
     def __str__(self) -> str:
@@ -111,7 +111,7 @@ class Lock:
         return marker is not None and marker.token == self._lease.token
 
     def _report(self, loss: LeaseCompromise) -> None:
-        """Called by the lease, once, in its thread."""
+        """Report why the lease is lost; the lease calls this once, in its thread."""
         root = self.path.parent
         if loss.reason == "owner-changed":
             who = read(self.path) or "another process"

@@ -1,4 +1,4 @@
-"""What a rank writes down while it runs: journal, progress and TensorBoard."""
+"""The records that a rank writes while it runs: journal, progress and TensorBoard."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Meter(Protocol):
 
 
 class Logbook:
-    """All records of one rank. Everything here is silent on ranks that speak for nobody.
+    """All records of one rank; ranks that write for no group write nothing.
 
     `score` names the metric by which models are compared.
     """
@@ -60,19 +60,20 @@ class Logbook:
             self._journal.write(event)
 
     def set_stage(self, stage: Stage, **position: Any) -> None:
-        """Where this group is now, by its leader."""
+        """Write this group's position, on its leader."""
         if self._progress:
             self._progress.update(force=True, stage=stage, num_phases=self._num_phases, **position)
 
     def watcher(self, name: str, num_epochs: int, num_steps: int, speaks: bool) -> GroupWatcher:
-        """Somebody to look on while `name`, a folder below tensorboard/, is trained.
+        """Return the watcher of a training; `name` is its folder below tensorboard/.
 
-        `speaks`: is this the rank that writes for all that train it?
+        `speaks`: this rank writes for all that train it.
         """
         folder = self.paths.tensorboard / name if speaks and self._has_boards else None
         return GroupWatcher(self._progress if speaks else None, folder, num_epochs, num_steps)
 
     def close(self) -> None:
+        """End the records."""
         self.set_stage("done")
         if self.board:
             self.board.close()
@@ -88,7 +89,7 @@ class GroupWatcher:
         num_epochs: int,
         num_steps: int,
     ) -> None:
-        """`folder`: of the curves, if there are to be any."""
+        """`folder` is that of the curves; None: draw none."""
         self._progress, self._folder = progress, folder
         self.num_epochs, self._num_steps = num_epochs, num_steps
         self._board: CandidateBoard | None = None
@@ -96,20 +97,20 @@ class GroupWatcher:
         self._first = 0  # steps that were done by earlier starts,
         self._earlier = 0.0  # and the seconds they took
         self.resumed_at: list[int] = []  # at which steps
-        self._told = 0.0
-        self.stands_for = 1  # candidates: one of a pack tells of the progress of all
+        self._last_update = 0.0
+        self.stands_for = 1  # candidates: one of a pack reports the progress of all
 
     @property
     def seconds(self) -> float:
-        """That the training has taken, in this start and in those before."""
+        """The seconds that the training has taken, in this start and in those before."""
         return self._earlier + time.monotonic() - self._start
 
     def facts(self) -> dict[str, Any]:
-        """What a later start has to know; it is in the document of a recovery point."""
+        """Return the facts for a later start, which a recovery point records."""
         return {"seconds": self.seconds, "resumed_at": self.resumed_at}
 
     def resume(self, document: Mapping[str, Any]) -> None:
-        """Earlier starts have come to the recovery point that this document is of."""
+        """Go on after earlier starts, from the document of their recovery point."""
         self._first, self._earlier = document["steps"], document["seconds"]
         self.resumed_at = [*document["resumed_at"], self._first]
         self._start = self._epoch_start = time.monotonic()
@@ -119,15 +120,15 @@ class GroupWatcher:
         now, is_last = time.monotonic(), step == self._num_steps
         if self._progress is None or not self.stands_for:
             return
-        if now - self._told < 0.5 and not is_last:
+        if now - self._last_update < 0.5 and not is_last:
             return  # reading the meter waits for the device
-        self._told = now
+        self._last_update = now
         done = (epoch - 1) * self._num_steps + step
         left = self.num_epochs * self._num_steps - done
         own = done - self._first  # steps of this start
         samples, seconds = min(step, own) * num_samples, now - self._epoch_start
         speed = self.stands_for * samples / max(seconds, 1e-9)
-        is_settled = is_last or seconds > 2  # the first steps are slow and say little
+        is_steady = is_last or seconds > 2  # the first steps are slow and say little
         self._progress.update(
             force=is_last,
             epoch=epoch,
@@ -135,15 +136,15 @@ class GroupWatcher:
             step=step,
             num_steps=self._num_steps,
             loss=meter.average().loss,
-            samples_per_second=speed if is_settled else None,
-            eta_seconds=left * (now - self._start) / max(own, 1) if is_settled else None,
+            samples_per_second=speed if is_steady else None,
+            eta_seconds=left * (now - self._start) / max(own, 1) if is_steady else None,
         )
 
     def epoch(self, epoch: Epoch) -> None:
         now = time.monotonic()
         seconds, self._epoch_start = now - self._epoch_start, now
-        # Of an epoch that was begun by an earlier start only the rest was seen.
-        seen = min(1.0, epoch.epoch - self._first / self._num_steps)
+        # Of an epoch that an earlier start began, only this fraction was trained here.
+        fraction = min(1.0, epoch.epoch - self._first / self._num_steps)
         self._open_board(1)
         if self._board:
             self._board.epoch(
@@ -151,18 +152,18 @@ class GroupWatcher:
                 loss=epoch.loss,
                 accuracy=epoch.accuracy,
                 learning_rate=epoch.learning_rate,
-                samples_per_second=seen * epoch.num_samples / max(seconds, 1e-9),
+                samples_per_second=fraction * epoch.num_samples / max(seconds, 1e-9),
             )
 
     def close(self, final: Mapping[str, float] | None = None) -> None:
-        """End the curves with what was measured at the end."""
+        """End the curves with the final measurements."""
         self._open_board(self.num_epochs + 1)
         if self._board:
             self._board.final(self.num_epochs, final or {})
             self._board.close()
 
     def _open_board(self, resume_at: int) -> None:
-        """What an interrupted start drew from this epoch on is drawn again."""
+        """Open the curves; points of an interrupted start from this epoch on are drawn again."""
         if self._board is None and self._folder is not None:
             self._board = CandidateBoard(self._folder, resume_at)
 
@@ -238,7 +239,7 @@ class CandidateBoard(_Board):
         accuracy: float,
         samples_per_second: float,
     ) -> None:
-        """One point on every curve, epochs counted from 1."""
+        """Draw a point on every curve, epochs counted from 1."""
         values = {
             "train/loss": loss,
             "train/accuracy": accuracy,
@@ -248,7 +249,7 @@ class CandidateBoard(_Board):
         self._draw(lambda writer: _add_scalars(writer, values, epoch))
 
     def final(self, epoch: int, values: Mapping[str, float | None]) -> None:
-        """What was measured after the last epoch, such as the test score."""
+        """Draw the measurements after the last epoch, such as the test score."""
         self._draw(lambda writer: _add_scalars(writer, _prefixed("final", values), epoch))
 
 
@@ -268,7 +269,7 @@ class RunBoard(_Board):
         self._dense: float | None = None
 
     def dense(self, test_score: float) -> None:
-        """The dense model's, a level line beside those of the phases."""
+        """Set the score of the dense model, a level line beside those of the phases."""
         self._dense = test_score
 
     def phase(
@@ -280,7 +281,7 @@ class RunBoard(_Board):
         distances: Mapping[str, float],
         weights: Mapping[str, Tensor],
     ) -> None:
-        """One point on every curve; `scalars` are test scores, `weights` the surviving ones."""
+        """Draw a point on every curve; `scalars` are test scores, `weights` the surviving ones."""
         scores = {**scalars, "dense": self._dense}
 
         def add(writer: SummaryWriter) -> None:
@@ -299,7 +300,7 @@ class RunBoard(_Board):
     def hparams(
         self, hparams: Mapping[str, bool | str | float | int], metrics: Mapping[str, float]
     ) -> None:
-        """The row of this run in the HPARAMS tab, with the final metrics."""
+        """Write the row of this run in the HPARAMS tab, with the final metrics."""
         tagged = {f"final/{name}": value for name, value in metrics.items()}
 
         def add(writer: SummaryWriter) -> None:

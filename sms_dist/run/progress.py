@@ -1,4 +1,4 @@
-"""Where each candidate group is right now: a small file per group, replaced about once a second."""
+"""The position of each candidate group: a small file, replaced about once a second."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Progress:
 
     @property
     def fraction(self) -> float | None:
-        """How much of the stage is done, 0 to 1; None if that is not known."""
+        """The fraction of the stage that is done, 0 to 1; None if it is not known."""
         if self.num_epochs == 0 or self.epoch == 0:
             return None
         in_epoch = self.step / self.num_steps if self.num_steps else 0.0
@@ -74,7 +74,7 @@ class ProgressWriter:
         self._written: Progress | None = None
 
     def update(self, force: bool = False, **changes: Any) -> None:
-        """Replace fields; written if forced, after a second, or in a new stage."""
+        """Replace fields; write them if forced, after a second, or in a new stage."""
         old, new = self.current, replace(self.current, **changes, time=self._clock())
         if _place(old) != _place(new):  # what was measured elsewhere says nothing here
             new = replace(new, **{**_UNMEASURED, **changes})
@@ -101,19 +101,18 @@ _PROGRESS = TypeAdapter(Progress)
 
 
 def read_all(folder: Path) -> dict[int, Progress]:
-    """Group -> its progress, in order, for the groups that have written any that can be read."""
-    found = {}
+    """Return the progress of the groups whose files can be read, by group, in order."""
+    groups = {}
     for path in entries(folder):
         match = _FILE.fullmatch(path.name)
         progress = _read(path) if match else None
         if match and progress is not None:
-            found[int(match[1])] = progress
-    return dict(sorted(found.items()))
+            groups[int(match[1])] = progress
+    return dict(sorted(groups.items()))
 
 
 def _read(path: Path) -> Progress | None:
-    """None if the file went away, (NFS) another host replaced it under our hands, or a power cut
-    left it empty."""
+    """Return the progress in a file; None where it was removed, replaced (NFS) or left empty."""
     try:
         return _PROGRESS.validate_python(plain.parse_json(path.read_bytes(), str(path)))
     except OSError as error:

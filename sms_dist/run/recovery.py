@@ -1,4 +1,4 @@
-"""Recovery points of a training on disk: two folders written in turn, each by all of its ranks."""
+"""Checkpoints of a training on disk: two folders written in turn, each by all of its ranks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Found:
-    """A file of a rank whose bytes are those that were written."""
+    """A rank's file of a checkpoint with the right checksum."""
 
     path: Path
     document: Mapping[str, Any]
@@ -38,7 +38,7 @@ class RecoveryPoints:
     """
 
     def __init__(self, folder: Path, rank: int, identity: Mapping[str, Any]) -> None:
-        """`identity`: what a point must have in common with a training that goes on from it."""
+        """`identity`: facts that a training has in common with the points it goes on from."""
         self.folder, self._rank = folder, rank
         self._identity = json.loads(json.dumps(identity))
         self._thread: threading.Thread | None = None
@@ -47,24 +47,24 @@ class RecoveryPoints:
         self.seconds = 0.0  # that the last write took
 
     def find(self, rank: int) -> dict[int, Found]:
-        """Step -> the file of a rank, of those that are whole and of this training."""
-        found = {}
+        """Return the whole files of a rank for this training, by step."""
+        files_by_step = {}
         for slot in SLOTS:
             path = self._file(slot, rank)
             point = _point(path.with_suffix(".json"))
             if point is None or point.identity != self._identity:
                 continue
             if path.is_file() and files.sha256_of(path) == point.sha256:
-                found[point.steps] = Found(path, point.document)
-        return found
+                files_by_step[point.steps] = Found(path, point.document)
+        return files_by_step
 
-    def load(self, found: Found) -> dict[str, Tensor]:
-        """The tensors of a file that was found, on the CPU."""
-        return safetensors_file.read(found.path)[0]
+    def load(self, file: Found) -> dict[str, Tensor]:
+        """Return the tensors of a file, on the CPU."""
+        return safetensors_file.read(file.path)[0]
 
-    def go_on_from(self, found: Found) -> None:
-        """The next point is written over the other folder than the one that is gone on from."""
-        self._next = 1 - SLOTS.index(found.path.parent.name)
+    def go_on_from(self, file: Found) -> None:
+        """Write the next point over the other folder, not over the one of `file`."""
+        self._next = 1 - SLOTS.index(file.path.parent.name)
 
     def write(self, tensors: Tensors, document: Mapping[str, Any]) -> None:
         """Begin to write this rank's file of the next point; `document` has "steps", its place.
@@ -104,7 +104,7 @@ class RecoveryPoints:
                 sha256 = files.sha256_of(new)
             point = RecoveryFile(identity=self._identity, sha256=sha256, document=dict(document))
             files.write_bytes(path.with_suffix(".json"), json_text(point.as_json()).encode())
-        except (OSError, ValueError) as error:  # told by `finish`, in the thread that trains
+        except (OSError, ValueError) as error:  # raised by `finish`, in the thread that trains
             self._error = error
         self.seconds = time.monotonic() - start
 

@@ -37,9 +37,9 @@ def enter(
     environment: Start,
     on_lost: Callable[[str], None],
 ) -> tuple[Lock, bool]:
-    """`open_run`, with the run folder kept from other starts until the lock is released.
+    """Lock the run folder and open it; return the lock, and whether this is a resume.
 
-    `on_lost` is told, in a thread, why the folder is not ours any more.
+    `on_lost` is called, in a thread, with the reason why the folder is not ours any more.
     """
     lock = acquire(paths.lock, on_lost)
     try:
@@ -50,7 +50,7 @@ def enter(
 
 
 def open_run(paths: RunPaths, config: Config, environment: Start) -> bool:
-    """Make the run folder, or enter one with the same configuration (True: this is a resume).
+    """Make the run folder, or enter one with the same configuration; return whether it is a resume.
 
     One process calls, before any other writes there. ValueError if the folder is another run's,
     holds something else, or cannot be written.
@@ -83,8 +83,7 @@ def _check_same(paths: RunPaths, config: Config) -> None:
 
 
 def _check_empty(paths: RunPaths) -> None:
-    """Hidden files (.DS_Store, remains of a crashed start) and what belongs to a start do not
-    count."""
+    """Raise ValueError for files, except hidden ones and those that belong to a start."""
     entries = paths.root.iterdir() if paths.root.is_dir() else []
     of_a_start = (paths.logs, paths.lock, paths.stop, paths.snapshot)
     if any(not entry.name.startswith(".") and entry not in of_a_start for entry in entries):
@@ -92,7 +91,7 @@ def _check_empty(paths: RunPaths) -> None:
 
 
 def _remove_remains(root: Path) -> None:
-    """What starts that died in the middle of a write have left."""
+    """Remove the files of starts that died in the middle of a write."""
     for entry in list(root.iterdir()):
         if not re.fullmatch(r"\..+\.\d+\.tmp", entry.name):
             continue
@@ -150,10 +149,10 @@ def _devices() -> list[str]:
 
 
 def commit_of() -> str | None:
-    """The commit of the code, marked "-dirty" if changed; None if git does not track this file.
+    """Return the commit of the code, marked "-dirty" if changed; None if git does not track it.
 
-    An installed copy may lie inside some other project's repository; its commit would mislead. A
-    job's copy says which commit it was made of.
+    An installed copy may lie inside some other project's repository, whose commit would mislead. A
+    job's copy of the code records the commit that it was made of.
     """
     file = Path(__file__).resolve()
     if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:

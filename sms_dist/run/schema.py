@@ -1,4 +1,4 @@
-"""The records of a run folder, as those who write them and all who read them know them.
+"""The records of a run folder, for the code that writes them and all that reads them.
 
 A record is a JSON object. Metrics of a model (`test_accuracy`, `validation_loss`) stand among the
 other keys of its record, since every task has its own; here they are the field `metrics`.
@@ -131,7 +131,7 @@ class DenseMetrics(Measured):
 
     @property
     def is_trained(self) -> bool:
-        """Whether dense training came to its end before the method pruned."""
+        """True where dense training was complete before the method pruned."""
         trained, total = self.epochs_trained, self.epochs_total
         return trained is None or total is None or trained >= total
 
@@ -141,7 +141,7 @@ class DenseMetrics(Measured):
 
 
 class Divergence(Record):
-    """Why a candidate is left out of the soup."""
+    """The reason why a candidate is left out of the soup."""
 
     kind: Literal["not finite", "far", "earlier"]
     epoch: int | None = None
@@ -156,7 +156,7 @@ class Divergence(Record):
 
     @property
     def reason(self) -> str:
-        """The same in words."""
+        """The reason in words."""
         if self.kind == "earlier":
             return "left out since an earlier phase"
         if self.kind == "not finite":
@@ -187,7 +187,7 @@ class CandidateMetrics(Measured):
 
     @property
     def num_attempts(self) -> int:
-        """How many seeds were rejected before this one."""
+        """The number of seeds that were rejected before this one."""
         return len(self.attempts or ())
 
     def brief(self) -> CandidateMetrics:
@@ -294,23 +294,31 @@ class Summary(Record):
 
 
 class PlannedSizes(Record):
+    """The sizes of model and data in a plan."""
+
     num_prunable: Natural
     num_other: Natural
     steps_per_epoch: Count
 
 
 class PlannedCandidate(Record):
+    """A candidate in a plan."""
+
     index: Natural
     seed: int
     retrain: Retrain
 
 
 class PlannedTraining(Record):
+    """The sparse training rule of a phase in a plan."""
+
     rule: str
     options: dict[str, Any]
 
 
 class PlannedPhase(Record):
+    """A phase as the method made it."""
+
     index: Natural
     sparsity: float | None
     fraction: float
@@ -322,6 +330,8 @@ class PlannedPhase(Record):
 
 
 class PhasePlanFile(Record):
+    """A phase as it will run: waves, steps, surviving weights, bytes of the soup."""
+
     phase: PlannedPhase
     waves: Listed[Listed[int]]
     surviving: Natural
@@ -355,7 +365,7 @@ class PackingFile(Section):
 
 
 class Start(Record):
-    """What one start runs with, in environment.json; keys that are not known stay."""
+    """The environment of one start, in environment.json; unknown keys stay."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -414,7 +424,7 @@ class JobLine(Record):
 
     @property
     def is_queued(self) -> bool:
-        """Whether the job now waits in Slurm's queue."""
+        """True where the job now waits in Slurm's queue."""
         return self.is_requeued or self.kind.startswith("submit")
 
 

@@ -1,4 +1,4 @@
-"""A folder of tensors with documents is there complete and checked, or not at all."""
+"""Folders of tensors and documents that exist complete and with checksums, or not at all."""
 
 from __future__ import annotations
 
@@ -20,23 +20,10 @@ from sms_dist.base.files import (
     sha256_of,
     sync,
     telling,
-    write_text,
 )
 from sms_dist.base.plain import printable
 from sms_dist.run.paths import MANIFEST
 from sms_dist.run.schema import R, parsed
-
-__all__ = [
-    "discard",
-    "is_complete",
-    "json_text",
-    "load_document",
-    "load_record",
-    "load_tensors",
-    "save",
-    "sha256_of",
-    "write_text",
-]
 
 
 def save(
@@ -44,7 +31,7 @@ def save(
     tensors: Mapping[str, Mapping[str, Tensor]],
     documents: Mapping[str, Any],
 ) -> None:
-    """Write file name -> named tensors and file name -> JSON value as one folder, all or nothing.
+    """Write files of named tensors and of JSON values as one folder, all or nothing.
 
     One process calls; a crash at any moment leaves the folder absent, and the next call tidies up.
     ValueError where the disk cannot take it.
@@ -59,17 +46,20 @@ def save(
                 safetensors_file.write(new / name, named)
             for name, value in documents.items():
                 (new / name).write_text(json_text(value))
-            manifest = {name: _entry_of(new / name) for name in (*tensors, *documents)}
+            manifest = {
+                name: {"sha256": sha256_of(new / name), "bytes": (new / name).stat().st_size}
+                for name in (*tensors, *documents)
+            }
             (new / MANIFEST).write_text(json_text(manifest))
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether `save` finished here."""
+    """Return whether `save` finished here."""
     return (folder / MANIFEST).is_file()
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder, whole or not at all; what a crash leaves of it the next `save` tidies up."""
+    """Remove a folder, whole or not at all; the next `save` removes the remains of a crash."""
     remains = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     with telling(folder):
         shutil.rmtree(remains, ignore_errors=True)  # a crashed process may have had our number
@@ -79,32 +69,34 @@ def discard(folder: Path) -> None:
 
 
 def load_tensors(folder: Path, file: str) -> dict[str, Tensor]:
-    """The named tensors of a saved file, on the CPU; ValueError where a byte of it changed."""
+    """Return the named tensors of a saved file, on the CPU; ValueError where a byte changed."""
     path, entry = folder / file, _entry(folder, file)
-    _check_is_there(folder, path)
+    problem = None
+    if not path.is_file():
+        raise _damaged(folder, path, "is missing")
     try:
-        written, found = _read(path)
+        try:
+            tensors, sha256 = safetensors_file.read(path)
+        except ValueError as error:
+            problem = str(error).partition(";")[0].removeprefix(f"{path} ")
+            sha256 = sha256_of(path)
+        num_bytes = path.stat().st_size
     except OSError as error:
         raise _unreadable(path, error) from None
-    if written != entry:
-        raise _changed(folder, path)
-    if isinstance(found, str):
-        raise _damaged(folder, path, found)
-    return found
+    if {"sha256": sha256, "bytes": num_bytes} != entry:
+        raise _damaged(folder, path, f"differs from its checksum in {MANIFEST}")
+    if problem is not None:
+        raise _damaged(folder, path, problem)
+    return tensors
 
 
 def load_document(folder: Path, file: str) -> Any:
-    """The JSON value of a saved file; ValueError where a byte of it changed."""
+    """Return the JSON value of a saved file; ValueError where a byte of it changed."""
     path, entry = folder / file, _entry(folder, file)
     content = _content(folder, path)
     if {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)} != entry:
-        raise _changed(folder, path)
+        raise _damaged(folder, path, f"differs from its checksum in {MANIFEST}")
     return _parsed(folder, path, content)
-
-
-def _entry_of(path: Path) -> dict[str, str | int]:
-    """Return what the manifest says of a file."""
-    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
 
 
 def load_record(folder: Path, file: str, kind: type[R]) -> R:
@@ -112,17 +104,8 @@ def load_record(folder: Path, file: str, kind: type[R]) -> R:
     return parsed(kind, load_document(folder, file), str(folder / file))
 
 
-def _read(path: Path) -> tuple[dict[str, str | int], dict[str, Tensor] | str]:
-    """Return what the manifest has to say of a file, and its tensors, or why it has none."""
-    try:
-        tensors, sha256 = safetensors_file.read(path)
-        return {"sha256": sha256, "bytes": path.stat().st_size}, tensors
-    except ValueError as error:
-        return _entry_of(path), str(error).partition(";")[0].removeprefix(f"{path} ")
-
-
 def _remove_remains(folder: Path) -> None:
-    """Remove what crashed saves of this folder left, and the folder itself if it is incomplete."""
+    """Remove the remains of crashed saves of this folder, and the folder if it is incomplete."""
     remains = re.compile(rf"\.{re.escape(folder.name)}\.(\w+\.)?\d+\.tmp")
     for sibling in list(folder.parent.iterdir()):
         if remains.fullmatch(sibling.name) or sibling.name == folder.name:
@@ -130,22 +113,17 @@ def _remove_remains(folder: Path) -> None:
 
 
 def _entry(folder: Path, file: str) -> Any:
-    """What the manifest says of a file."""
+    """Return the manifest's entry of a file."""
     assert Path(file).name == file, f"{file} is no name of a file in the folder"
-    manifest = _manifest(folder)
+    path = folder / MANIFEST
+    manifest = _parsed(folder, path, _content(folder, path))
+    if not isinstance(manifest, dict):
+        raise _damaged(folder, path, "is not a mapping")
     if file not in manifest:
         raise ValueError(
             f"{folder} has no {file}; it has {printable(', '.join(sorted(manifest)), 200)}"
         )
     return manifest[file]
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    manifest = _parsed(folder, path, _content(folder, path))
-    if not isinstance(manifest, dict):
-        raise _damaged(folder, path, "is not a mapping")
-    return manifest
 
 
 def _parsed(folder: Path, path: Path, content: bytes) -> Any:
@@ -156,24 +134,16 @@ def _parsed(folder: Path, path: Path, content: bytes) -> Any:
 
 
 def _content(folder: Path, path: Path) -> bytes:
-    _check_is_there(folder, path)
+    if not path.is_file():
+        raise _damaged(folder, path, "is missing")
     try:
         return path.read_bytes()
     except OSError as error:
         raise _unreadable(path, error) from None
 
 
-def _check_is_there(folder: Path, path: Path) -> None:
-    if not path.is_file():
-        raise _damaged(folder, path, "is missing")
-
-
 def _unreadable(path: Path, error: OSError) -> ValueError:
     return ValueError(f"{path} cannot be read: {error.strerror or error}")
-
-
-def _changed(folder: Path, path: Path) -> ValueError:
-    return _damaged(folder, path, f"differs from its checksum in {MANIFEST}")
 
 
 def _damaged(folder: Path, path: Path, problem: str) -> ValueError:

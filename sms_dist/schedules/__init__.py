@@ -1,1 +1,1 @@
-"""How things change over time: sparsity over the phases, the learning rate over the steps."""
+"""Schedules: the sparsity over the phases, the learning rate over the steps."""

@@ -89,7 +89,7 @@ class History:
 
 @dataclass(frozen=True)
 class Retraining:
-    """What the schedules of one phase depend on."""
+    """The facts on which the schedules of one phase depend."""
 
     history: History
     epochs: int

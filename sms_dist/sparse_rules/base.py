@@ -1,4 +1,4 @@
-"""What a sparse training rule is to the engine that trains with it.
+"""The interface of a sparse training rule to the engine that trains with it.
 
 An optimizer step with a rule: forward and backward at `view(weights)`; `gradients_` turns the
 gradients at the view into those of the latent weights; the optimizer steps on the latent weights
@@ -22,15 +22,15 @@ Tensors = Mapping[str, Tensor]  # of the prunable parameters, all of them, alway
 
 @dataclass(frozen=True)
 class Setup:
-    """What a rule is told of the training ahead."""
+    """The training ahead, as far as a rule depends on it."""
 
-    num_kept: int | None  # weights that stay, of all tensors together; None: the rule's affair
+    num_kept: int | None  # weights that stay, of all tensors together; None: the rule decides
     num_steps: int
     steps_per_epoch: int
 
 
 class Finished(NamedTuple):
-    """The effective weights, +0.0 where pruned, and which are not."""
+    """The effective weights, +0.0 where pruned, and their mask."""
 
     tensors: dict[str, Tensor]
     mask: Mask
@@ -38,17 +38,20 @@ class Finished(NamedTuple):
 
 @dataclass(frozen=True)
 class NoOptions:
-    """What a rule takes that has nothing to choose."""
+    """The options of a rule without any."""
 
 
 class Rule(Protocol):
     """The defaults train the weights as they are."""
 
     options: ClassVar[type[Any]] = NoOptions  # a frozen dataclass, each field with its default
-    keeps_latent: ClassVar[bool] = (
-        False  # the dense weights behind the mask go on to the next phase
-    )
-    controls_sparsity: ClassVar[bool] = False  # exactly as many weights stay as wanted
+    # The dense weights behind the mask go on to the next phase.
+    keeps_latent: ClassVar[bool] = False
+    # Exactly as many weights stay as wanted; else these keys of the configuration decide how many.
+    controls_sparsity: ClassVar[bool] = False
+    controlled_by: ClassVar[str] = ""
+    # The rule's method has a key `from_scratch`: false begins with the trained dense model.
+    may_start_dense: ClassVar[bool] = False
     allows_nesterov: ClassVar[bool] = True
     parameters: Sequence[nn.Parameter] = ()  # learned thresholds, on the weights' device
 
@@ -57,7 +60,7 @@ class Rule(Protocol):
         """Begin to train these weights; all ranks make the same rule."""
 
     def view(self, weights: Tensors) -> Tensors:
-        """The weights the network computes with: new tensors, or the latent ones themselves."""
+        """Return the weights to compute with: new tensors, or the latent ones themselves."""
         return weights
 
     def gradients_(self, weights: Tensors, gradients: Tensors) -> None:
@@ -68,19 +71,21 @@ class Rule(Protocol):
         return
 
     def after_step_(self, weights: Tensors) -> None:
-        """Take note that an optimizer step has been made."""
+        """Count an optimizer step that has been made; called after each."""
         return
 
     def state(self) -> dict[str, Tensor]:
-        """What the next step depends on besides the weights, by name; as many and as large as in a
-        fresh rule."""
+        """Return what the next step depends on besides the weights, by name.
+
+        The tensors are as many and as large as in a fresh rule.
+        """
         return {f"parameter.{i}": p.detach() for i, p in enumerate(self.parameters)}
 
     def restore(self, state: Tensors) -> None:
-        """Go on where `state` was taken; it has been made sure that names and shapes fit."""
+        """Go on where `state` was taken; the caller has checked that names and shapes fit."""
         for name, tensor in Rule.state(self).items():
             tensor.copy_(state[name])
 
     @abstractmethod
     def finish(self, weights: Tensors) -> Finished:
-        """What the latent weights amount to in the end."""
+        """Return the effective weights and the mask after the last step."""

@@ -9,26 +9,26 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from sms_dist.pruning.layer import Layer
 from sms_dist.pruning.mask import Mask, apply_
 from sms_dist.pruning.selection import keep_largest
+from sms_dist.pruning.threshold import Layer
 from sms_dist.sparse_rules.base import Finished, Rule, Setup, Tensors
 
 
 def largest(tensors: Tensors, num_kept: int) -> Mask:
-    """True for exactly `num_kept` values, the largest by magnitude; ties by (tensor, index)."""
+    """Return the mask of the `num_kept` largest magnitudes; ties by (tensor, index)."""
     kept = keep_largest([Layer(tensor) for tensor in tensors.values()], num_kept)
     return dict(zip(tensors, kept, strict=True))
 
 
 @torch.no_grad()
 def masked(tensors: Tensors, mask: Mask) -> dict[str, Tensor]:
-    """New tensors with +0.0 outside the mask."""
+    """Return new tensors with +0.0 outside the mask."""
     return {name: tensor.masked_fill(~mask[name], 0.0) for name, tensor in tensors.items()}
 
 
 class MagnitudeRule(Rule):
-    """What rules share that end by keeping an exact number of weights, the largest."""
+    """The base of rules that end by keeping an exact number of weights, the largest."""
 
     controls_sparsity = True
 
@@ -43,13 +43,15 @@ class MagnitudeRule(Rule):
 
 @dataclass(frozen=True)
 class DpfOptions:
+    """The options of DPF."""
+
     refresh: Annotated[
         int, Field(ge=1, description="steps from one mask to the next (Lin et al. 2020)")
     ] = 16
 
 
 class Dpf(MagnitudeRule):
-    """DPF: compute with the masked weights, update the dense ones, look again every few steps.
+    """DPF: compute with the masked weights, update the dense ones, renew the mask every few steps.
 
     Lin et al. 2020, Dynamic Model Pruning with Feedback. A pruned weight goes on receiving
     gradients, and returns when it has grown. Where a whole filter is pruned, batch norm divides by
@@ -104,6 +106,7 @@ class Gsm(MagnitudeRule):
     """
 
     allows_nesterov = False
+    may_start_dense = True
 
     @torch.no_grad()
     def gradients_(self, weights: Tensors, gradients: Tensors) -> None:
@@ -114,6 +117,8 @@ class Gsm(MagnitudeRule):
 
 @dataclass(frozen=True)
 class LcOptions:
+    """The options of LC."""
+
     mu: Annotated[
         float,
         Field(gt=0, description="weight of the penalty for what compression changes, at first"),
@@ -132,7 +137,15 @@ class LcOptions:
 
 
 class Lc(MagnitudeRule):
+    """LC: train towards a compressed copy of the weights, which follows them; pull ever harder.
+
+    Carreira-Perpinan and Idelbayev 2018, Learning-Compression Algorithms for Neural Net Pruning, as
+    an augmented Lagrangian: loss - <lambda, w - theta> + mu/2 ||w - theta||^2 with at most num_kept
+    weights in theta.
+    """
+
     options = LcOptions
+    may_start_dense = True
 
     def __init__(self, weights: Tensors, setup: Setup, options: LcOptions) -> None:
         super().__init__(weights, setup, options)

@@ -18,6 +18,8 @@ FEWEST = 100  # a layer that keeps no more than one weight in so many starts ove
 
 @dataclass(frozen=True)
 class DstOptions:
+    """The options of DST."""
+
     alpha: Annotated[
         float,
         Field(
@@ -37,6 +39,7 @@ class Dst(Rule):
     """
 
     options = DstOptions
+    controlled_by = "method.alpha"
 
     def __init__(self, weights: Tensors, setup: Setup, options: DstOptions) -> None:
         self.thresholds = {
@@ -79,19 +82,21 @@ class Dst(Rule):
 
 
 def surrogate(above: Tensor) -> Tensor:
-    """What stands for the derivative of the step: 2 - 4|x| up to 0.4, 0.4 up to 1, then 0."""
+    """Return what replaces the derivative of the step: 2 - 4|x| up to 0.4, 0.4 up to 1, then 0."""
     distance = above.abs()
     hump = (2 - 4 * distance).clamp(min=0.4)
     return hump.masked_fill(distance > 1, 0.0)
 
 
 def _per_neuron(threshold: Tensor, weight: Tensor) -> Tensor:
-    """(outputs,) in a shape that broadcasts over (outputs, ...)."""
+    """Return thresholds [outputs] in a shape that broadcasts over [outputs, ...]."""
     return threshold.view(-1, *[1] * (weight.dim() - 1))
 
 
 @dataclass(frozen=True)
 class StrOptions:
+    """The options of STR."""
+
     initial: Annotated[
         float,
         Field(
@@ -110,6 +115,7 @@ class SoftThreshold(Rule):
     """
 
     options = StrOptions
+    controlled_by = "pretrain.weight_decay and method.initial"
 
     def __init__(self, weights: Tensors, setup: Setup, options: StrOptions) -> None:
         self.logits = {

@@ -11,7 +11,7 @@ from pathlib import Path
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 # Set by launchers that stay as long as their ranks do: torchrun, deepspeed. A shell does not.
 SIGNS_OF_A_LAUNCHER = ("TORCHELASTIC_RUN_ID", "CROSS_RANK")
-LAUNCHER = "SMS_DIST_LAUNCHER"  # the process id of ours
+LAUNCHER = "SMS_DIST_LAUNCHER"  # the process id of our own launcher
 ON_REQUEST = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
@@ -19,11 +19,11 @@ def end_with_launcher() -> None:
     """Have the kernel kill this process when its parent, torchrun say, dies.
 
     A launcher that is killed cannot end its ranks: they would go on without anybody who starts them
-    again, and hold the GPUs. To be called first of all, from the main thread. Linux only.
+    again, and hold the GPUs. Call it first of all, from the main thread. Linux only.
     """
     if sys.platform != "linux" or not any(name in os.environ for name in SIGNS_OF_A_LAUNCHER):
         return
-    # Whether it has died before can be known for certain of our own launcher only.
+    # Only of our own launcher is it certain whether it has died before.
     parent = int(os.environ.get(LAUNCHER, os.getppid()))
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:

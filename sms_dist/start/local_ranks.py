@@ -1,4 +1,4 @@
-"""torchrun, but where ranks end on purpose its exit status is theirs, and stopping takes its time.
+"""torchrun with the exit status of ranks that end on purpose, and with time to stop.
 
 torchrun starts ranks again whatever they ended with, and answers a signal by ending them within
 half a minute, with status 1; it has no options for that. Here ranks that ended on purpose are not
@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this code, where
 from sms_dist.base.process import BAD_INPUT, FAILED, STOPPED
 from sms_dist.start import LAUNCHER, ON_REQUEST
 
-ON_PURPOSE = (BAD_INPUT, STOPPED)  # the rank has said what there is to say
-QUIET = "torch.distributed.elastic.multiprocessing.api"  # how ranks ended is said here, in a line
+ON_PURPOSE = (BAD_INPUT, STOPPED)  # the rank has reported the reason
+QUIET = "torch.distributed.elastic.multiprocessing.api"  # this file reports how ranks ended
 OTHERS = "SIGQUIT"  # what torchrun may go on to handle by itself
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -40,7 +40,7 @@ class Agent(LocalElasticAgent):
     """--max-restarts is for ranks that crashed, not for those that have ended on purpose."""
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
-        """Overrides what torch documents as the place to extend an agent."""
+        """Look after the ranks; torch documents this as the place to extend an agent."""
         result: RunResult = super()._monitor_workers(worker_group)
         # The first: when a rank crashes, the agent asks the others to stop, and they do.
         first = min(result.failures.values(), key=lambda failure: failure.timestamp, default=None)
@@ -50,9 +50,10 @@ class Agent(LocalElasticAgent):
 
 
 def main() -> None:
+    """Start the ranks of this host and end with their exit status."""
     api.LocalElasticAgent = Agent  # type: ignore[attr-defined]
     os.environ[LAUNCHER] = str(os.getpid())
-    # Else a host that comes back waits for an address that nobody tells any more (torch 2.13).
+    # Else a host that comes back waits for an address that is not sent any more (torch 2.13).
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     logging.getLogger(QUIET).setLevel(logging.CRITICAL)
     for number in ON_REQUEST:
@@ -77,7 +78,7 @@ def _hand_on(number: int, frame: FrameType | None) -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """torchrun's own way: it ends the ranks and itself."""
+    """End the ranks and the launcher, as torchrun does."""
     raise SignalException(f"{os.getpid()} got signal {number}", signal.Signals(number))
 
 
@@ -92,7 +93,7 @@ def describe(rank: int, failure: ProcessFailure) -> str:
 
 
 def out_of_memory(pid: int) -> str | None:
-    """Return what the kernel says of a kill for want of memory, where it lets us read."""
+    """Return the kernel's record of a kill for want of memory, where it may be read."""
     if re.search(rf"[Kk]illed process {pid}\b", _kernel_log()):
         return "out of memory, says the kernel"
     kills = sum(map(_kills, _cgroup_files()))
@@ -115,7 +116,7 @@ def _kernel_log() -> str:
 
 
 def _cgroup_files() -> list[Path]:
-    """Those of this process' control group, version 2 and 1."""
+    """Return the memory files of this process' control group, version 2 and 1."""
     files = [CGROUPS / "memory.events", CGROUPS / "memory" / "memory.oom_control"]  # in a container
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
@@ -132,10 +133,10 @@ def _cgroup_files() -> list[Path]:
 
 def _kills(file: Path) -> int:
     try:
-        found = re.search(r"^oom_kill (\d+)$", file.read_text(), re.MULTILINE)
+        match = re.search(r"^oom_kill (\d+)$", file.read_text(), re.MULTILINE)
     except OSError:
         return 0
-    return int(found[1]) if found else 0
+    return int(match[1]) if match else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command of a rank: its options, how it stops, what it says of mistakes, its exit status."""
+"""The command of a rank: its options, how it stops, how it reports errors, its exit status."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from sms_dist.base.process import BAD_INPUT, DONE, FAILED, STOPPED
 from sms_dist.start import ON_REQUEST
 
 if TYPE_CHECKING:
-    from sms_dist.config import Config
     from sms_dist.mesh.control import Control
-    from sms_dist.start.session import Session
 
 
 def stop_before_start() -> None:
@@ -30,8 +28,7 @@ def stop_before_start() -> None:
 
 
 def stop_on_signals(control: Control) -> None:
-    """From now on a signal is a request, looked at between two steps; a second Ctrl-C ends the
-    process."""
+    """Turn signals into requests to stop between two steps; a second Ctrl-C ends the process."""
 
     def ask(number: int, frame: FrameType | None) -> None:
         control.request(signal.Signals(number).name)
@@ -42,8 +39,10 @@ def stop_on_signals(control: Control) -> None:
 
 
 def report_exceptions(control: Control) -> None:
-    """From now on an exception that nobody catches is reported to the other ranks and ends this
-    one, without the interpreter's teardown, which might hang."""
+    """Report uncaught exceptions to the other ranks and end this one.
+
+    Without the interpreter's teardown, which might hang.
+    """
     from sms_dist.mesh.beats import is_consequence
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -79,7 +78,9 @@ def main(
         search_beside(config_file)
     try:
         config = load(config_file, settings)
-        session = _open(config, run_dir or Path(config.records.root) / config.name)
+        from sms_dist.start.session import Session  # torch: only once the configuration is good
+
+        session = Session.open(config, run_dir or Path(config.records.root) / config.name)
     except ValueError as error:
         _refuse(str(error))
     except OSError as error:  # no permission, a name that is too long
@@ -97,17 +98,9 @@ def main(
     _leave(DONE)
 
 
-def _open(config: Config, folder: Path) -> Session:
-    from sms_dist.start.session import (
-        Session,  # torch: only once the configuration is known to be good
-    )
-
-    return Session.open(config, folder)
-
-
 def _stop(stopped: Exception, control: Control) -> NoReturn:
     control.close()
-    if control.lost is not None:  # whoever found it has said so
+    if control.lost is not None:  # the rank that found it has reported it
         _leave(FAILED)
     if os.environ.get("RANK", "0") == "0":
         reason = printable(str(stopped))
@@ -116,7 +109,7 @@ def _stop(stopped: Exception, control: Control) -> NoReturn:
 
 
 def _fail(error: ValueError, control: Control) -> NoReturn:
-    """Something for people to mend came up during the run: mostly the same on all ranks."""
+    """End a run that cannot go on before people mend something: mostly the same on all ranks."""
     control.fail(str(error))
     rank = os.environ.get("RANK", "0")
     if "SMS_DIST_TRACEBACK" in os.environ:
@@ -130,8 +123,11 @@ def _fail(error: ValueError, control: Control) -> NoReturn:
 
 
 def _refuse(message: str) -> NoReturn:
-    """A line for each mistake, from rank 0; the others let it speak before the launcher stops
-    everybody, unless the mistake is theirs alone."""
+    """Print a line for each mistake, on rank 0, and end.
+
+    The others wait a little, since the launcher stops all ranks when one ends; they print mistakes
+    that are theirs alone.
+    """
     rank = os.environ.get("RANK", "0")
     if rank != "0":
         time.sleep(5)

@@ -1,4 +1,4 @@
-"""What a person sees while a run works: a line for each candidate group."""
+"""The display of a run at work: a line for each candidate group."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COLUMNS: tuple[tuple[str, JustifyMethod, int], ...] = (
 
 
 class Screen:
-    """A context manager: live lines on a terminal, plain lines into a file or a pipe."""
+    """A context manager that prints live lines on a terminal, plain ones into a file or a pipe."""
 
     def __init__(self, progress_folder: Path, console: Console, num_groups: int) -> None:
         self._folder = progress_folder
@@ -41,7 +41,7 @@ class Screen:
         self._num_groups = num_groups
         self._headline = ""
         self._shown: dict[int, tuple[object, ...]] = {}  # plain mode: group -> its last line
-        self._shown_at: dict[int, float] = {}
+        self._times: dict[int, float] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="screen", daemon=True)
         is_live = console.is_terminal and not console.is_dumb_terminal
@@ -68,13 +68,13 @@ class Screen:
                 self._live.stop()
 
     def headline(self, text: str) -> None:
-        """The line above the groups; without a terminal a line of its own whenever it changes."""
+        """Set the line above the groups; without a terminal print it whenever it changes."""
         if self._live is None and text != self._headline:
             self.say(text)
         self._headline = text
 
     def say(self, text: str) -> None:
-        """A permanent line, above the live ones."""
+        """Print a permanent line, above the live ones."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _run(self) -> None:
@@ -97,15 +97,15 @@ class Screen:
         done = progress.epoch - (progress.step < progress.num_steps)  # epochs that are complete
         place = (progress.phase, progress.candidate, progress.stage, done)
         now = time.monotonic()
-        is_early = now - self._shown_at.get(group, -LINE_INTERVAL) < LINE_INTERVAL
+        is_early = now - self._times.get(group, -LINE_INTERVAL) < LINE_INTERVAL
         if place == self._shown.get(group) or (is_early and not is_last):
             return
-        self._shown[group], self._shown_at[group] = place, now
+        self._shown[group], self._times[group] = place, now
         self.say(plain_line(group, progress))
 
 
 def live_table(groups: list[Progress | None]) -> Table:
-    """A row per group (None: nothing heard of it yet), each on one line at 80 columns."""
+    """Return a row per group (None: no progress yet), each on one line at 80 columns."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for name, justify, width in COLUMNS:
         table.add_column(name, justify=justify, min_width=width, no_wrap=True)
@@ -128,7 +128,7 @@ def live_table(groups: list[Progress | None]) -> Table:
 
 
 def plain_line(group: int, progress: Progress) -> str:
-    """group 1  phase 2/3  candidate 4  retrain  epoch 3/10  loss 0.213  512 samples/s  ETA 0:42"""
+    """Return a group's progress as a line: group 1  phase 2/3  candidate 4  retrain  epoch 3/10."""
     words = {"stage": "{}", "samples/s": "{} samples/s"}
     cells = _cells(progress)
     parts = [words.get(name, name + " {}").format(text) for name, text in cells.items()]
@@ -136,7 +136,7 @@ def plain_line(group: int, progress: Progress) -> str:
 
 
 def _cells(progress: Progress) -> dict[str, str]:
-    """Column -> text, for the fields that mean something now."""
+    """Return the text of each column that has a meaning now."""
     cells = {}
     if progress.phase:
         cells["phase"] = f"{progress.phase}/{progress.num_phases}"
@@ -155,7 +155,7 @@ def _cells(progress: Progress) -> dict[str, str]:
 
 
 def _candidates(progress: Progress) -> str:
-    """3, or of a pack 0-2, or 2 of 0-2 where some have ended."""
+    """Return 3, or 0-2 for a pack, or 2 of 0-2 where some have ended."""
     together = progress.together or (progress.candidate,)
     if len(together) < 2:
         return str(progress.candidate)
@@ -165,14 +165,14 @@ def _candidates(progress: Progress) -> str:
 
 
 def _short(loss: float) -> str:
-    """At most 6 characters, also for a loss that explodes."""
+    """Return a loss in at most 6 characters, also one that explodes."""
     if abs(loss) < 10:
         return f"{loss:.3f}"
     return f"{loss:.1f}" if abs(loss) < 1000 else f"{loss:.0e}"
 
 
 def duration(seconds: float) -> str:
-    """0:42, 5:03 or 2:05:03."""
+    """Return seconds as 0:42, 5:03 or 2:05:03."""
     minutes, rest = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

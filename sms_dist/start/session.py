@@ -23,7 +23,7 @@ from sms_dist.mesh.control import Stopped
 from sms_dist.mesh.topology import Topology
 from sms_dist.methods.phases import Recipe
 from sms_dist.methods.plan import Plan, make_plan
-from sms_dist.reports.table import run_table
+from sms_dist.reports.run_table import run_table
 from sms_dist.run import run_folder
 from sms_dist.run.journal import FaultEvent, StartEvent, StoppedEvent
 from sms_dist.run.lock import Lock
@@ -40,10 +40,9 @@ from sms_dist.training.retrain import known_history
 
 
 def _check_dense(context: Context, paths: RunPaths) -> None:
-    """Weights from elsewhere, to begin pretraining with or to end it, fit the model; and the
-    schedules can be made from their history.
+    """Check that weights from elsewhere fit the model, and that their history makes the schedules.
 
-    Not when the run folder has its own copy already. Every rank must call.
+    Not where the run folder has its own copy already. Every rank must call.
     """
     mesh, source = context.mesh, context.config.pretrain.from_
     is_here = from_first(lambda: is_complete(paths.dense), mesh.world, mesh.device)
@@ -59,7 +58,7 @@ def _check_dense(context: Context, paths: RunPaths) -> None:
 
 
 def _entered(paths: RunPaths, config: Config, mesh: Topology) -> tuple[Lock | None, bool]:
-    """The run folder is ours: the first rank's lock, and whether the run was begun before.
+    """Enter the run folder; return the first rank's lock, and whether this is a resume.
 
     Every rank must call.
     """
@@ -74,10 +73,10 @@ def _entered(paths: RunPaths, config: Config, mesh: Topology) -> tuple[Lock | No
     return (locks[0] if locks else None), is_resumed
 
 
-def _take_back_stop(paths: RunPaths) -> None:
-    """A new start was wanted after the file that asked the last one to stop.
+def _remove_stop_file(paths: RunPaths) -> None:
+    """Remove the file that asked the last start to stop, for a start that people wanted.
 
-    Ranks that torchrun starts again by itself were not: they stop again.
+    Ranks that torchrun starts again by itself stop again.
     """
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
         paths.stop.unlink(missing_ok=True)
@@ -90,6 +89,8 @@ def _record_fault(log: Logbook, fault: str) -> None:
 
 @dataclass(frozen=True)
 class Session:
+    """A start that has entered its run folder."""
+
     context: Context
     paths: RunPaths
     plan: Plan
@@ -98,7 +99,7 @@ class Session:
 
     @classmethod
     def open(cls, config: Config, folder: Path) -> Session:
-        """Everything that can be wrong is found here, before the run folder is touched.
+        """Join the other ranks and check everything before the run folder is touched.
 
         ValueError on all ranks, for people. Every rank must call.
         """
@@ -133,11 +134,11 @@ class Session:
         lock, is_resumed = _entered(paths, config, mesh)
         if mesh.world.is_first:
             write_text(paths.plan, json_text(PlanFile.model_validate(plan.as_json()).as_json()))
-            _take_back_stop(paths)
+            _remove_stop_file(paths)
         return cls(context, paths, plan, is_resumed, lock)
 
     def run(self) -> None:
-        """Run to the end; rank 0 shows how it goes."""
+        """Run to the end; rank 0 shows the progress."""
         mesh = self.context.mesh
         log = Logbook(
             self.paths,
@@ -155,7 +156,7 @@ class Session:
             if mesh.world.is_first:  # the others print nothing
                 screen = stack.enter_context(Screen(self.paths.progress, console, mesh.num_groups))
                 screen.headline(self._headline())
-            self._tell_start(log)
+            self._log_start(log)
             mesh.control.on_loss = partial(_record_fault, log)
             mesh.control.listen(self.paths.stop)
             stop_on_signals(mesh.control)
@@ -168,10 +169,10 @@ class Session:
                 raise Stopped(reason) from None
         if mesh.world.is_first:
             console.print(run_table(summary))
-            console.print(self._product(), soft_wrap=True, highlight=False)
+            console.print(self._result_line(), soft_wrap=True, highlight=False)
         topology.stop(mesh)
 
-    def _tell_start(self, log: Logbook) -> None:
+    def _log_start(self, log: Logbook) -> None:
         mesh, task = self.context.mesh, self.context.task
         log.event(
             StartEvent(
@@ -192,7 +193,7 @@ class Session:
             f"{mesh.world.size} ranks in {mesh.num_groups} groups, {mesh.device.type}"
         )
 
-    def _product(self) -> str:
+    def _result_line(self) -> str:
         if not self.plan.phases:
             return f"dense weights: {self.paths.dense / WEIGHTS}"
         return f"soup: {self.paths.soup(len(self.plan.phases)) / WEIGHTS}"

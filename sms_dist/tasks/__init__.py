@@ -1,4 +1,4 @@
-"""Tasks: what a model is trained for, and how it is measured; what the names of metrics mean."""
+"""Tasks: losses to train with and metrics; the label, direction and scale of each metric."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ SAMPLES = ("test_", "validation_")
 
 
 def score(name: str) -> Score | None:
-    """The facts of `accuracy`, `test_accuracy` or `test_recall_girls`; None if it is no metric."""
+    """Return the facts of `accuracy`, `test_accuracy` or `test_recall_girls`; None if no metric."""
     for prefix in SAMPLES:
         name = name.removeprefix(prefix)
     if name in SCORES:
@@ -77,7 +77,7 @@ def score(name: str) -> Score | None:
     return None
 
 
-# By which candidates can be compared: measured on validation samples, by task.
+# The metrics, measured on validation samples, by which candidates can be compared, by task.
 COMPARABLE = {
     "classification": ("accuracy", "loss", "ece", "balanced_accuracy", "worst_class_accuracy"),
     "segmentation": ("miou", "loss", "accuracy", "worst_class_iou"),

@@ -20,6 +20,8 @@ _HEAD = 4  # samples, summed loss, correct, among the top five
 
 
 class Classification(Task):
+    """Each image weighs the same; outputs are N x classes."""
+
     score: ClassVar = "accuracy"
     has_probabilities: ClassVar = True
 
@@ -53,7 +55,7 @@ class Classification(Task):
 
 
 def num_totals(num_classes: int, num_subgroups: int = 0) -> int:
-    """The length of `totals`."""
+    """Return the length of `totals`."""
     return _HEAD + 3 * NUM_BINS + 2 * num_classes + 2 * num_subgroups
 
 
@@ -64,7 +66,7 @@ def totals(
     subgroups: Tensor | None = None,
     num_subgroups: int = 0,
 ) -> Tensor:
-    """What a batch adds: float64, on the device of the outputs.
+    """Return the totals of a batch: float64, on the device of the outputs.
 
     Outputs: N x classes; targets and subgroups: int64 N. Equal outputs rank by class number; NaN
     is never correct, and makes the loss NaN. Samples whose sub-groups are not known (None) count
@@ -93,7 +95,7 @@ def totals(
 def metrics(
     totals: Tensor, num_classes: int, subgroup_names: Sequence[str] = ()
 ) -> dict[str, float]:
-    """The scores of all samples whose totals were added up; at least one sample.
+    """Return the metrics from the summed totals of at least one sample.
 
     Classes and sub-groups without samples are left out. `balanced_accuracy` is the mean recall of
     the classes, `balanced_subgroup_recall` that of the sub-groups (the paper's "balanced accuracy"
@@ -104,7 +106,7 @@ def metrics(
     count, loss, correct, among_top = head.tolist()
     _, confidence, right = bins.view(3, NUM_BINS)
     recalls = list(_recalls(classes).values())
-    found = {
+    values = {
         "accuracy": correct / count,
         "loss": loss / count,
         "ece": float((confidence - right).abs().sum()) / count,
@@ -112,21 +114,17 @@ def metrics(
         "balanced_accuracy": sum(recalls) / len(recalls),
     }
     if num_classes > TOP:
-        found["top5_accuracy"] = among_top / count
+        values["top5_accuracy"] = among_top / count
     if by_subgroup := _recalls(subgroups):
-        found |= _of_subgroups(by_subgroup, subgroup_names)
-    return found
-
-
-def _of_subgroups(recalls: dict[int, float], names: Sequence[str]) -> dict[str, float]:
-    found = {f"recall_{names[number]}": recall for number, recall in recalls.items()}
-    found["worst_subgroup_recall"] = min(recalls.values())
-    found["balanced_subgroup_recall"] = sum(recalls.values()) / len(recalls)
-    return found
+        names = subgroup_names
+        values |= {f"recall_{names[n]}": recall for n, recall in by_subgroup.items()}
+        values["worst_subgroup_recall"] = min(by_subgroup.values())
+        values["balanced_subgroup_recall"] = sum(by_subgroup.values()) / len(by_subgroup)
+    return values
 
 
 def _rank(outputs: Tensor, targets: Tensor) -> Tensor:
-    """How many classes come before the target: 0 is correct. All of them where it is NaN."""
+    """Return how many classes come before the target: 0 is correct; all of them where it is NaN."""
     own = outputs.gather(1, targets[:, None])
     classes = torch.arange(outputs.shape[1], device=outputs.device)
     is_behind = (outputs < own) | ((outputs == own) & (classes >= targets[:, None]))
@@ -134,7 +132,7 @@ def _rank(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _bins(log_shares: Tensor, correct: Tensor) -> Tensor:
-    """Samples, summed confidence and correct ones by confidence in (k/15, (k+1)/15]."""
+    """Return samples, summed confidence and correct ones by confidence in (k/15, (k+1)/15]."""
     confidence = log_shares.amax(1).exp().nan_to_num(0)
     number = (confidence * NUM_BINS).ceil().long().sub_(1).clamp_(0, NUM_BINS - 1)
     is_in = number == torch.arange(NUM_BINS, device=number.device)[:, None]
@@ -143,13 +141,13 @@ def _bins(log_shares: Tensor, correct: Tensor) -> Tensor:
 
 
 def _counts(kinds: Tensor, correct: Tensor, num_kinds: int) -> Tensor:
-    """Samples and correct ones of each class or sub-group."""
+    """Return samples and correct ones of each class or sub-group."""
     pairs = torch.bincount(kinds * 2 + correct, minlength=2 * num_kinds).view(-1, 2)
     assert len(pairs) == num_kinds, f"there are only {num_kinds} classes or sub-groups"
     return torch.cat([pairs.sum(1), pairs[:, 1]]).double()
 
 
 def _recalls(counts: Tensor) -> dict[int, float]:
-    """The share of correct samples of each kind that has samples."""
+    """Return the share of correct samples of each kind that has samples."""
     samples, correct = counts.view(2, -1).tolist()
     return {kind: correct[kind] / number for kind, number in enumerate(samples) if number}

@@ -46,8 +46,7 @@ class Segmentation(Task):
         return totals(outputs, batch.targets, len(self._classes), self._void)
 
     def metrics(self, totals: Tensor) -> Metrics:
-        found = metrics(totals, len(self._classes))
-        return found | class_ious(totals, self._classes)
+        return metrics(totals, len(self._classes)) | class_ious(totals, self._classes)
 
     def divergence(self, outputs: Tensor, wanted: Tensor, targets: Tensor) -> Tensor:
         return self._sum_of_means(kl_divergences(outputs, wanted), self._counted(targets))
@@ -69,17 +68,17 @@ class Segmentation(Task):
         return self._sum_of_means(losses, counted)
 
     def _sum_of_means(self, values: Tensor, counted: Tensor) -> Tensor:
-        """Of values that are N x H x W: over the pixels that count, then summed over images."""
+        """Return the sum over images of the mean over the pixels that count; values: N x H x W."""
         return ((values * counted).sum((1, 2)) / counted.sum((1, 2)).clamp_min(1)).sum()
 
 
 def num_totals(num_classes: int) -> int:
-    """The length of `totals`."""
+    """Return the length of `totals`."""
     return _HEAD + num_classes**2
 
 
 def totals(outputs: Tensor, targets: Tensor, num_classes: int, void: int | None) -> Tensor:
-    """What a batch adds: float64, on the device of the outputs.
+    """Return the totals of a batch: float64, on the device of the outputs.
 
     Outputs: N x classes x H x W; targets: uint8 or int64 N x H x W, with `void` where nothing
     counts. Equal outputs: the lower class.
@@ -88,18 +87,19 @@ def totals(outputs: Tensor, targets: Tensor, num_classes: int, void: int | None)
     assert outputs.shape[2:] == targets.shape[1:], (outputs.shape, targets.shape)
     targets = targets.long()
     is_valid = torch.ones_like(targets, dtype=torch.bool) if void is None else targets != void
-    wanted, found = targets[is_valid], _classes(outputs)[is_valid]
-    confusion = torch.bincount(wanted * num_classes + found, minlength=num_classes**2)
+    wanted, predicted = targets[is_valid], _classes(outputs)[is_valid]
+    confusion = torch.bincount(wanted * num_classes + predicted, minlength=num_classes**2)
     assert len(confusion) == num_classes**2, f"a mask has a class beyond {num_classes - 1}"
     return torch.cat([_losses(outputs, targets, is_valid), confusion.double()])
 
 
 def metrics(totals: Tensor, num_classes: int) -> dict[str, float]:
-    """`miou`, `accuracy` (of pixels), `worst_class_iou`, `loss` (a mean over images of means over
-    their pixels).
+    """Return `miou`, `accuracy` of pixels, `worst_class_iou` and `loss`.
+
+    The loss is a mean over images of means over their pixels.
 
     A class that neither the masks nor the predictions contain is left out of the mean; one that is
-    predicted but nowhere to be found counts as 0.
+    predicted but not in any mask counts as 0.
     """
     images, loss = totals[:_HEAD].tolist()
     confusion = _confusion(totals, num_classes)
@@ -113,13 +113,13 @@ def metrics(totals: Tensor, num_classes: int) -> dict[str, float]:
 
 
 def class_ious(totals: Tensor, class_names: Sequence[str]) -> dict[str, float]:
-    """`iou_<class>` of the classes that masks or predictions contain."""
+    """Return `iou_<class>` of the classes that masks or predictions contain."""
     ious = _ious(_confusion(totals, len(class_names)))
     return {f"iou_{class_names[number]}": iou for number, iou in ious.items()}
 
 
 def _classes(outputs: Tensor) -> Tensor:
-    """The class of the largest output; on equal ones argmax could choose any."""
+    """Return the class of the largest output, the first of equal ones; argmax takes any."""
     is_largest = outputs == outputs.amax(1, keepdim=True)
     numbers = torch.arange(outputs.shape[1], device=outputs.device).view(1, -1, 1, 1)
     last = outputs.shape[1] - 1  # also where an output is NaN: then the loss tells
@@ -127,7 +127,7 @@ def _classes(outputs: Tensor) -> Tensor:
 
 
 def _losses(outputs: Tensor, targets: Tensor, is_valid: Tensor) -> Tensor:
-    """Images that have valid pixels, and the sum over them of the mean cross-entropy."""
+    """Return the images with valid pixels, and the sum over them of the mean cross-entropy."""
     of_pixels = F.cross_entropy(
         outputs.float(), targets.where(is_valid, -1), reduction="none", ignore_index=-1
     )
@@ -137,12 +137,12 @@ def _losses(outputs: Tensor, targets: Tensor, is_valid: Tensor) -> Tensor:
 
 
 def _confusion(totals: Tensor, num_classes: int) -> Tensor:
-    """Pixels, wanted class x found class."""
+    """Return the pixels, wanted class x predicted class."""
     return totals[_HEAD:].detach().cpu().view(num_classes, num_classes)
 
 
 def _ious(confusion: Tensor) -> dict[int, float]:
-    """Intersection over union of each class with a union."""
+    """Return the intersection over union of each class with a union."""
     both = confusion.diagonal()
     either = confusion.sum(0) + confusion.sum(1) - both
     pairs = zip(both.tolist(), either.tolist(), strict=True)

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 SPARE = 10  # tokens that a translation of a very short sentence may have more
 _ORDERS = 4  # n-grams of 1 to 4 tokens
-NUM_BLEU_TOTALS = (
-    2 * _ORDERS + 2
-)  # n-grams found, n-grams translated, lengths of both sides in tokens
+NUM_BLEU_TOTALS = 2 * _ORDERS + 2  # n-grams matched and translated, both lengths in tokens
 
 
 class Translation(Task):
@@ -56,12 +54,12 @@ class Translation(Task):
         return right.sum(), counted.sum()
 
     def totals(self, model: nn.Module, batch: Batch) -> Tensor:
-        """ValueError when the model cannot translate."""
+        """Return the totals; ValueError when the model cannot translate."""
         outputs = model(*batch.inputs).float()
         right, count = self.correct(outputs, batch.targets)
         tokens = torch.stack([self.loss(outputs, batch.targets).double(), right, count])
-        found = self.translations(model, batch.inputs[0])
-        return torch.cat([tokens, bleu_totals(found, batch.references).to(tokens.device)])
+        translations = self.translations(model, batch.inputs[0])
+        return torch.cat([tokens, bleu_totals(translations, batch.references).to(tokens.device)])
 
     def metrics(self, totals: Tensor) -> Metrics:
         loss, right, count = totals[:3].tolist()
@@ -78,7 +76,7 @@ class Translation(Task):
         return {"bleu_signature": bleu_signature()}
 
     def translations(self, model: nn.Module, sources: Tensor) -> list[str]:
-        """As text. A translation that goes on and on ends at half as much again as its source."""
+        """Return translations as text; endless ones are cut at 1.5 times their source."""
         translate = getattr(model, "translate", None)
         if translate is None:
             raise ValueError(
@@ -91,12 +89,12 @@ class Translation(Task):
         return self.sentences(tokens)
 
     def sentences(self, tokens: Tensor) -> list[str]:
-        """The text of each row of tokens."""
+        """Return the text of each row of tokens."""
         return [self._vocabulary.decode(row) for row in tokens.tolist()]
 
 
 def bleu_totals(translations: Sequence[str], references: Sequence[str]) -> Tensor:
-    """What a batch of sentences adds: float64 [NUM_BLEU_TOTALS]; one reference a sentence."""
+    """Return the totals of a batch of sentences: float64 [NUM_BLEU_TOTALS]; one reference each."""
     assert len(translations) == len(references)
     if not translations:
         return torch.zeros(NUM_BLEU_TOTALS, dtype=torch.float64)
@@ -106,7 +104,7 @@ def bleu_totals(translations: Sequence[str], references: Sequence[str]) -> Tenso
 
 
 def bleu(totals: Tensor) -> float:
-    """BLEU of the whole corpus, 0 to 100: what sacrebleu says of all its sentences at once."""
+    """Return the BLEU of the whole corpus, 0 to 100, as sacrebleu computes it at once."""
     counts = [round(number) for number in totals.tolist()]
     metric = _metric()
     score = metric.compute_bleu(
@@ -122,7 +120,7 @@ def bleu(totals: Tensor) -> float:
 
 
 def bleu_signature() -> str:
-    """How it was counted, for whoever compares numbers: sacrebleu's own words."""
+    """Return sacrebleu's signature of how BLEU was counted, for whoever compares numbers."""
     metric = _metric()
     metric.corpus_score(["a"], [["a"]])  # the signature tells the number of references
     return str(metric.get_signature())

@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sms_dist.data.loader import Loader
 from sms_dist.mesh.collectives import sum_over_parts
-from sms_dist.mesh.division import NUM_PARTS
+from sms_dist.mesh.division import parts_of
 from sms_dist.mesh.topology import Axis
 
 
@@ -29,11 +29,12 @@ def recompute_(model: nn.Module, loader: Loader, axis: Axis, device: torch.devic
         layer.reset_running_stats()  # 0 x NaN is NaN: what stood there must not be weighted in
         layer.momentum = 1.0  # the running statistics become those of the last batch
     num_values = 2 * sum(layer.num_features for layer in layers) + 1
+    parts = loader.parts(parts_of(axis.rank, axis.size))
 
     @torch.no_grad()
     def part(index: int) -> Tensor:
         total = torch.zeros(num_values, dtype=torch.float64, device=device)
-        for batch in loader.part(index, NUM_PARTS):
+        for batch in parts[index]:
             model(*batch.inputs)
             total += torch.cat([*_statistics(layers), total.new_ones(1)])
         return total

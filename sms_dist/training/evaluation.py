@@ -61,10 +61,11 @@ def evaluate(task: Task, model: nn.Module, loader: Loader, axis: Axis) -> Metric
     """Return the task's metrics over all samples. Every rank of the axis must call."""
     device = next(model.parameters()).device
     model.eval()
+    parts = loader.parts(parts_of(axis.rank, axis.size))
 
     def part(index: int) -> Tensor:
         totals = torch.zeros(task.num_totals, dtype=torch.float64, device=device)
-        for batch in loader.part(index, NUM_PARTS):
+        for batch in parts[index]:
             totals += task.totals(model, batch)
         return totals
 
@@ -102,9 +103,11 @@ def probabilities(model: nn.Module, loader: Loader, num_classes: int, axis: Axis
     device = next(model.parameters()).device
     model.eval()
 
+    parts = loader.parts(parts_of(axis.rank, axis.size))
+
     @torch.no_grad()
     def part(index: int) -> Tensor:
-        outputs = [model(*batch.inputs).float() for batch in loader.part(index, NUM_PARTS)]
+        outputs = [model(*batch.inputs).float() for batch in parts[index]]
         return torch.cat([torch.empty(0, num_classes, device=device), *outputs]).softmax(1)
 
     return _stacked_parts(part, num_classes, axis, device)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from sms_dist.data.loader import Batch
 from sms_dist.mesh.collectives import sum_over_parts
-from sms_dist.mesh.division import NUM_PARTS
+from sms_dist.mesh.division import parts_of
 from sms_dist.soups.merge import Mixer
 from sms_dist.tasks.base import Metrics
 from sms_dist.training.batch_norm import follow_statistics_
@@ -17,8 +17,8 @@ from sms_dist.training.context import Context, State
 from sms_dist.training.evaluation import measured, validated, with_batch_norm
 
 View = Callable[[State], State]
-# From a model and the number of a part to weight and summed loss of each batch.
-Losses = Callable[[nn.Module, int], Iterator[tuple[float, Tensor]]]
+# From a model, the number of a part and its batches to weight and summed loss of each batch.
+Losses = Callable[[nn.Module, int, Iterable[Batch]], Iterator[tuple[float, Tensor]]]
 
 
 class SoupOracle:
@@ -61,15 +61,17 @@ class SoupOracle:
         model = with_batch_norm(context, viewed, context.mesh.world)
         follow_statistics_(model)
         mixer.gather()
+        world = context.mesh.world
+        parts = context.loaders.validation.parts(parts_of(world.rank, world.size))
 
         def part(index: int) -> Tensor:
-            sums = _descend(model, self._losses(model, index))
+            sums = _descend(model, self._losses(model, index, parts[index]))
             if sums is None:
                 return torch.zeros(2 + mixer.num, dtype=torch.float64, device=context.mesh.device)
             gradient = {name: _gradient(p) * kept[name] for name, p in model.named_parameters()}
             return torch.cat([sums, mixer.products(gradient)])
 
-        total = sum_over_parts(part, 2 + mixer.num, context.mesh.world, context.mesh.device)
+        total = sum_over_parts(part, 2 + mixer.num, world, context.mesh.device)
         weight, value, *derivative = (total / total[0]).tolist()
         assert weight == 1, weight
         return value, derivative
@@ -96,8 +98,10 @@ def _gradient(parameter: Tensor) -> Tensor:
 
 
 def _cross_entropies(context: Context) -> Losses:
-    def losses(model: nn.Module, index: int) -> Iterator[tuple[float, Tensor]]:
-        for batch in context.loaders.validation.part(index, NUM_PARTS):
+    def losses(
+        model: nn.Module, index: int, batches: Iterable[Batch]
+    ) -> Iterator[tuple[float, Tensor]]:
+        for batch in batches:
             yield batch.weight, context.task.loss(model(*batch.inputs), batch.targets)
 
     return losses
@@ -107,16 +111,17 @@ def _divergences(context: Context, teacher: State) -> Losses:
     """Return the losses KL(teacher || model) at temperature 1. Every rank must call."""
     expert = with_batch_norm(context, teacher, context.mesh.world)
 
-    @cache  # the teacher looks at each batch once
-    def wanted(index: int) -> list[Tensor]:
-        with torch.no_grad():
-            batches = context.loaders.validation.part(index, NUM_PARTS)
-            return [expert(*batch.inputs) for batch in batches]
+    known: dict[int, list[Tensor]] = {}  # by part: the teacher looks at each batch once
 
-    def losses(model: nn.Module, index: int) -> Iterator[tuple[float, Tensor]]:
-        batches = context.loaders.validation.part(index, NUM_PARTS)
-        for batch, target in zip(batches, wanted(index), strict=True):
+    def losses(
+        model: nn.Module, index: int, batches: Iterable[Batch]
+    ) -> Iterator[tuple[float, Tensor]]:
+        wanted = known.setdefault(index, [])
+        for number, batch in enumerate(batches):
+            if number == len(wanted):
+                with torch.no_grad():
+                    wanted.append(expert(*batch.inputs))
             outputs = model(*batch.inputs)
-            yield batch.weight, context.task.divergence(outputs, target, batch.targets)
+            yield batch.weight, context.task.divergence(outputs, wanted[number], batch.targets)
 
     return losses

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sms_dist.data.corruptions import CorruptedSet
-from sms_dist.data.loader import Batch
-from sms_dist.data.order import part_indices, steps_per_epoch
+from sms_dist.data.loader import Batch, part_indices, steps_per_epoch
 from sms_dist.mesh.collectives import sum_over_parts
 from sms_dist.mesh.division import NUM_PARTS
 from sms_dist.training.context import Context

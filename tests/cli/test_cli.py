@@ -20,7 +20,7 @@ from sms_dist.cli.amounts import bytes_text
 from sms_dist.cli.commands import doctor, run
 from sms_dist.cli.main import cli
 from sms_dist.config import DataConfig
-from sms_dist.data.writer import labelled, write
+from sms_dist.data.prepare.writer import labelled, write
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))

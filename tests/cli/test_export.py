@@ -14,8 +14,7 @@ from sms_dist.config import Config
 from sms_dist.config import file as config_file
 from sms_dist.export.folder import load
 from sms_dist.models import build
-from sms_dist.pruning.companions import companions
-from sms_dist.pruning.filters import keep_filters
+from sms_dist.pruning.filters import companions, keep_filters
 from sms_dist.pruning.mask import apply_, full_mask, prunable_names
 from sms_dist.run import store
 from sms_dist.run.paths import MASK, METRICS, WEIGHTS, RunPaths

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,17 +15,15 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from sms_dist.cli.main import cli
-from sms_dist.cli.opened_run import OpenedRun, open_run
+from sms_dist.cli.predictions import Sample, open_run, picture, predictions
 from sms_dist.config import file as config_file
 from sms_dist.data.prepare import prepare
 from sms_dist.mesh import topology
 from sms_dist.run import store
 from sms_dist.run.paths import METRICS, WEIGHTS, RunPaths
-from sms_dist.tasks.samples import LabelledImage, Scene, Sentence
 from sms_dist.tasks.translation import bleu_totals
 from sms_dist.training.context import set_up
 from sms_dist.training.evaluation import measured
-from sms_dist.training.predictions import predicted
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RANDOM = np.random.default_rng(0)
@@ -53,9 +50,8 @@ def refusal(*arguments: str | Path | int) -> str:
     return result.stderr
 
 
-def everything(opened: OpenedRun) -> list[Any]:
-    num = opened.context.loaders.test.num_samples
-    return predicted(opened.context, opened.models, num + 1, lambda sample: True)
+def everything(run: Path, phase: int | None = None, *settings: str) -> list[Sample]:
+    return list(predictions(open_run(run, phase, settings)))
 
 
 def stored(run: Path, phase: int) -> dict[str, float]:
@@ -129,22 +125,21 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_classes_shown_are_those_that_were_measured(digits: Path) -> None:
-    opened = open_run(digits, None, [])
-    assert opened.names == ["dense", "phase 1", "phase 2"]
-    found: list[LabelledImage] = everything(opened)
+    assert [*open_run(digits, None, []).models] == ["dense", "phase 1", "phase 2"]
+    found = everything(digits)
     assert [sample.place for sample in found] == list(range(len(found)))
     for phase in (0, 1, 2):
-        right = [sample.guesses[phase].number == sample.wanted for sample in found]
+        right = [sample.answers[phase][0] == sample.wanted for sample in found]
         assert sum(right) / len(right) == stored(digits, phase)["test_accuracy"]
-    assert all(0.1 <= guess.probability <= 1 for sample in found for guess in sample.guesses)
+    assert all(0.1 <= probable <= 1 for sample in found for _, probable in sample.answers)
 
 
 def test_images_are_shown_with_the_pixels_that_are_stored(digits: Path) -> None:
     opened = open_run(digits, 1, [])
     assert opened.context.loaders.stored_test is not None
     images, targets = opened.context.loaders.stored_test(0, 20)
-    for sample in everything(opened)[:20]:
-        assert np.array_equal(sample.image, images[sample.place].numpy())
+    for sample in everything(digits, 1)[:20]:
+        assert np.array_equal(sample.given, images[sample.place].numpy())
         assert sample.wanted == int(targets[sample.place])
 
 
@@ -159,18 +154,20 @@ def test_a_picture_is_written_into_the_run_folder_or_where_one_wants_it(
         assert six.width - 12 == 2 * (three.width - 12)
 
 
-def test_samples_on_which_models_differ_are_found_beyond_the_first_batch(digits: Path) -> None:
+def test_samples_on_which_models_differ_are_found_beyond_the_first_batch(
+    digits: Path, tmp_path: Path
+) -> None:
     opened = open_run(digits, None, [])
-    disputed = [sample for sample in everything(opened) if sample.is_disputed]
+    disputed = [sample for sample in predictions(opened) if sample.is_disputed]
     assert disputed[-1].place > opened.context.config.data.batch_size
-    found = predicted(opened.context, opened.models, 1000, lambda sample: sample.is_disputed)
-    assert [sample.place for sample in found] == [sample.place for sample in disputed]
-    assert call(digits, "--differing", "--num", 2).exit_code == 0
+    call(digits, "--differing", "--num", 1000)
+    picture(disputed, opened).save(tmp_path / "all.png")
+    assert (digits / "samples.png").read_bytes() == (tmp_path / "all.png").read_bytes()
 
 
 def test_a_phase_stands_beside_the_dense_model(digits: Path) -> None:
-    assert open_run(digits, 2, []).names == ["dense", "phase 2"]
-    assert open_run(digits, 0, []).names == ["dense"]
+    assert [*open_run(digits, 2, []).models] == ["dense", "phase 2"]
+    assert [*open_run(digits, 0, []).models] == ["dense"]
     line = open_run(digits, 2, []).facts[-1]
     assert line.startswith("phase 2, sparsity 0.89")
     assert line.endswith(f": accuracy {stored(digits, 2)['test_accuracy']:.2%}")
@@ -180,7 +177,7 @@ def test_a_run_that_goes_on_shows_what_is_finished(digits: Path, tmp_path: Path)
     run = tmp_path / "run"
     shutil.copytree(digits, run)
     shutil.rmtree(run / "phase_2" / "soup")
-    assert open_run(run, None, []).names == ["dense", "phase 1"]
+    assert [*open_run(run, None, []).models] == ["dense", "phase 1"]
     shutil.rmtree(run / "phase_1")
     assert call(run, "--num", 1).exit_code == 0
     assert "--differing: dense is the only model here" in refusal(run, "--differing")
@@ -196,18 +193,18 @@ def test_a_dense_model_that_was_not_trained_to_the_end_is_not_shown(
     weights = store.load_tensors(RunPaths(streets).dense, WEIGHTS)
     document = {"epochs_trained": 0, "epochs_total": 9, "test_miou": 0.1}
     store.save(RunPaths(run).dense, {WEIGHTS: weights}, {METRICS: document})
-    assert open_run(run, None, []).names == ["phase 1"]
+    assert [*open_run(run, None, []).models] == ["phase 1"]
     shutil.rmtree(run / "phase_1")
     assert "no model is finished" in refusal(run)
 
 
 def test_the_masks_shown_are_those_that_were_measured(streets: Path) -> None:
-    found: list[Scene] = everything(open_run(streets, None, []))
+    found = everything(streets)
     for phase in (0, 1):
         confusion = np.zeros((11, 11))
         for sample in found:
             counts = sample.wanted != 11
-            pair = (sample.wanted[counts], sample.predictions[phase].mask[counts])
+            pair = (sample.wanted[counts], sample.answers[phase][0][counts])
             np.add.at(confusion, pair, 1)
         both = confusion.diagonal()
         either = confusion.sum(0) + confusion.sum(1) - both
@@ -216,14 +213,14 @@ def test_the_masks_shown_are_those_that_were_measured(streets: Path) -> None:
 
 
 def test_the_miou_of_an_image_is_its_own_and_missing_where_no_pixel_counts(streets: Path) -> None:
-    first, second, *_ = everything(open_run(streets, None, []))
-    assert [prediction.miou for prediction in first.predictions] == [None, None]
-    mask, counts = second.predictions[0].mask, second.wanted != 11
+    first, second, *_ = everything(streets)
+    assert [miou for _, miou in first.answers] == [None, None]
+    mask, counts = second.answers[0][0], second.wanted != 11
     ious = []
     for number in np.union1d(second.wanted[counts], mask[counts]):
         wanted, found = (second.wanted == number) & counts, (mask == number) & counts
         ious.append((wanted & found).sum() / (wanted | found).sum())
-    assert second.predictions[0].miou == pytest.approx(np.mean(ious))
+    assert second.answers[0][1] == pytest.approx(np.mean(ious))
 
 
 def test_a_moved_data_set_is_named_with_set(streets: Path, tmp_path: Path) -> None:
@@ -234,8 +231,7 @@ def test_a_moved_data_set_is_named_with_set(streets: Path, tmp_path: Path) -> No
         target, setting = tmp_path / "masks.png", f"data.path={moved}"
         result = call(streets, "--num", 2, "--to", target, "--set", setting)
         assert result.output == f"wrote {target}\n"
-        streamed = open_run(streets, None, [setting, "data.loader=streaming"])
-        assert len(everything(streamed)) == 5
+        assert len(everything(streets, None, setting, "data.loader=streaming")) == 5
     finally:
         moved.rename(shards)
 
@@ -251,10 +247,10 @@ def test_translations_are_told_on_the_terminal_or_in_a_file(texts: Path, tmp_pat
 
 def test_the_translations_shown_are_those_that_were_measured(texts: Path) -> None:
     opened = open_run(texts, None, [])
-    found: list[Sentence] = everything(opened)
-    references = [sample.reference for sample in found]
-    for phase, model in enumerate(opened.models):
-        said = bleu_totals([sample.translations[phase] for sample in found], references)
+    found = list(predictions(opened))
+    references = [sample.wanted for sample in found]
+    for phase, model in enumerate(opened.models.values()):
+        said = bleu_totals([sample.answers[phase][0] for sample in found], references)
         batches = opened.context.loaders.test.part(0, 1)
         totals = sum(opened.context.task.totals(model, batch) for batch in batches)
         assert torch.equal(said, totals[-len(said) :])
@@ -269,7 +265,7 @@ def test_mistakes_are_one_line_and_status_2(digits: Path, tmp_path: Path) -> Non
     assert "is no run folder: it has no config.yaml" in refusal(tmp_path)
     assert "--phase 7 is not finished in" in refusal(digits, "--phase", 7)
     assert "finished: 0, 1, 2" in refusal(digits, "--phase", 3)
-    assert "there: No such file" in refusal(digits, "--to", tmp_path / "not" / "there")
+    assert "there: no such file" in refusal(digits, "--to", tmp_path / "not" / "there")
     assert "seed='x' should be a valid integer" in refusal(digits, "--set", "seed=x")
     other = refusal(digits, "--set", "model.options={width: 8}")
     assert "has the shape" in other

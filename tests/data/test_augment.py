@@ -3,6 +3,7 @@
 from functools import partial
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,14 +12,16 @@ from sms_dist.base.randomness import stream
 from sms_dist.data import zoom
 from sms_dist.data.augment import (
     AUGMENTATIONS,
+    NUM_DRAWS,
     _rotate,
     crop_flip,
     crop_flip_rotate,
     flip,
-    for_resident,
-    for_streaming,
+    of_batches,
+    random_part,
     random_resized_crop,
     scale_crop_flip,
+    takes_parts,
 )
 from sms_dist.data.card import AugmentName, Card
 
@@ -43,7 +46,6 @@ def whole(*box, size=32, count=1):
         (flip, MASKS),
         (crop_flip, LABELS),
         (crop_flip_rotate, LABELS),
-        (random_resized_crop, LABELS),
         (of_masks, MASKS),
     ],
 )
@@ -174,11 +176,42 @@ def test_scales_reach_from_a_half_to_double():
     assert same.tolist() == pytest.approx([0, 0, 40, 20], abs=1e-5)
 
 
-def test_a_random_part_is_never_outside_of_the_image():
-    bright = torch.full((400, 1, 24, 32), 255, dtype=torch.uint8)
-    ids = torch.arange(400)
-    parts, _ = random_resized_crop(bright, ids, ids, STREAM)
-    assert parts.min() == 255
+RANDOM = np.random.default_rng(0)
+
+
+def test_a_random_part_follows_from_its_draws():
+    image = RANDOM.integers(0, 256, (3, 20, 30), dtype=np.uint8)
+    draws = RANDOM.random((2, NUM_DRAWS)).tolist()
+    first, again, other = (
+        random_resized_crop(image, (8, 8), d) for d in (draws[0], draws[0], draws[1])
+    )
+    assert first.shape == (3, 8, 8)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    mirrored = [*draws[0][:-1], 0.1], [*draws[0][:-1], 0.9]
+    left, right = (random_resized_crop(image, (8, 8), d) for d in mirrored)
+    assert np.array_equal(left, right[:, :, ::-1])
+
+
+def test_random_parts_have_the_areas_and_shapes_that_are_asked_for():
+    draws = RANDOM.random((2000, NUM_DRAWS)).tolist()
+    boxes = np.array([random_part(200, 200, row) for row in draws])
+    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    assert boxes.min() >= 0
+    assert boxes.max() <= 200
+    area, shape = width * height / 200**2, width / height
+    assert 0.07 < area.min() < 0.1
+    assert 0.9 < area.max() <= 1
+    assert 0.73 < shape.min() < 0.77
+    assert 1.3 < shape.max() < 1.37
+
+
+@pytest.mark.parametrize(("height", "width"), [(10, 1000), (1000, 10), (1, 1)])
+def test_images_of_any_shape_have_a_random_part(height, width):
+    for draws in RANDOM.random((50, NUM_DRAWS)).tolist():
+        left, top, right, bottom = random_part(height, width, draws)
+        assert 0 <= left < right <= width
+        assert 0 <= top < bottom <= height
 
 
 def card(augment, task="classification"):
@@ -191,11 +224,14 @@ def card(augment, task="classification"):
 
 def test_each_name_of_a_card_has_an_augmentation():
     assert set(AUGMENTATIONS) == set(get_args(AugmentName))
-    assert for_resident(card("none")) is None
-    assert for_resident(card("crop_flip")) is crop_flip
-    assert for_resident(card("scale_crop_flip", "segmentation")).keywords == {"void": VOID}
+    assert of_batches(card("none"), True) is None
+    assert of_batches(card("crop_flip"), True) is crop_flip
+    assert of_batches(card("crop_flip"), False) is None
+    assert of_batches(card("scale_crop_flip", "segmentation"), True).keywords == {"void": VOID}
 
 
-def test_what_was_cropped_while_reading_is_not_cropped_again():
-    assert for_streaming(card("crop_flip")) is crop_flip
-    assert for_streaming(card("random_resized_crop")) is None
+def test_parts_of_stored_images_leave_nothing_for_the_batch():
+    assert of_batches(card("random_resized_crop"), True) is None
+    assert takes_parts(card("random_resized_crop"), True)
+    assert not takes_parts(card("random_resized_crop"), False)
+    assert not takes_parts(card("crop_flip"), True)

@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from sms_dist.data.cache import cache_folder, file_identity, local
+from sms_dist.data.shards import cache_folder, file_identity, local
 
 FORK = multiprocessing.get_context("fork")
 CONTENT = bytes(range(256)) * 5000

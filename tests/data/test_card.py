@@ -11,7 +11,7 @@ import pytest
 from sms_dist import data
 from sms_dist.config import DataConfig
 from sms_dist.data import card
-from sms_dist.data.writer import labelled, png, write
+from sms_dist.data.prepare.writer import labelled, png, write
 
 CARD = """
 name: birds
@@ -104,7 +104,7 @@ def test_patterns_choose_the_shards_where_there_is_no_index(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("colour: red", "colour is not a key.*legal: name, reader, task"),
+        ("colour: red", "colour is not a key.*valid values: name, reader, task"),
         ("klasses: 3", "klasses is not a key, did you mean classes"),
         ("size: 8", "size"),
         ("size: [0, 8]", "size"),
@@ -130,7 +130,10 @@ def test_patterns_choose_the_shards_where_there_is_no_index(tmp_path):
         ("size: [20000, 20000]", "is more than 67108864 pixels"),
         ("classes: 1000000000", "classes"),
         ("samples: {train: 5, test: 5, val: 5}", "val is not a key"),
-        ("shards: {train: ['[[a-'], test: [b], val: [c]}", "val is not a key; legal: train, test"),
+        (
+            "shards: {train: ['[[a-'], test: [b], val: [c]}",
+            "val is not a key; valid values: train, test",
+        ),
         ("size: [8, 8]\nsize: [9, 9]", "there twice"),
     ],
 )
@@ -149,7 +152,7 @@ def test_a_mistake_in_a_card_is_one_line_that_names_the_file(folder, change, mes
     [
         ("void: 2", "void=2 must be 3 or more"),
         ("target: cls", "masks are PNG"),
-        ("augment: crop_flip", "crop_flip does not move masks; legal: none, flip, scale"),
+        ("augment: crop_flip", "crop_flip does not move masks; valid values: none, flip, scale"),
         ("void: null\naugment: scale_crop_flip", "scale_crop_flip needs void"),
     ],
 )

@@ -7,9 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sms_dist.data.corrupted import corrupted_sets
-from sms_dist.data.corruptions import BENCHMARK, SEVERITIES
-from sms_dist.data.corruptions.generate import corrupt
+from sms_dist.data.corruptions import BENCHMARK, SEVERITIES, corrupted_sets
+from sms_dist.data.corruptions.generated import corrupt
 from sms_dist.data.dataset import DatasetInfo, Split
 
 COUNT, NAMES = 6, ("fog", "snow")
@@ -51,22 +50,22 @@ def sets(source, names=NAMES, info=INFO):
 
 
 def test_cifar_c_is_read_by_corruption_and_severity(cifar):
-    found = sets(cifar)
-    assert [(s.corruption, s.severity) for s in found] == [
+    all_sets = sets(cifar)
+    assert [(s.corruption, s.severity) for s in all_sets] == [
         (n, s) for n in NAMES for s in SEVERITIES
     ]
     stored = np.load(cifar / "snow.npy")
-    images, labels = found[7].read(2, 5)  # snow, severity 3
+    images, labels = all_sets[7].read(2, 5)  # snow, severity 3
     assert torch.equal(
         images, torch.from_numpy(stored[2 * COUNT + 2 : 2 * COUNT + 5]).movedim(3, 1)
     )
     assert labels.tolist() == [1, 1, 0]
-    assert all(s.count == COUNT for s in found)
+    assert all(s.count == COUNT for s in all_sets)
 
 
 def test_imagenet_c_is_read_class_by_class(imagenet):
-    found = sets(imagenet)
-    images, labels = found[3].read(1, 6)  # fog, severity 4
+    all_sets = sets(imagenet)
+    images, labels = all_sets[3].read(1, 6)  # fog, severity 4
     assert images.shape == (5, 3, 32, 32)
     assert labels.tolist() == [0, 1, 1, 2, 2]
     for offset, number in enumerate(range(1, 6)):
@@ -75,9 +74,9 @@ def test_imagenet_c_is_read_class_by_class(imagenet):
 
 
 def test_generated_sets_are_the_corrupted_test_set():
-    found = corrupted_sets("generated", INFO, CLEAN, 3)
-    assert len(found) == len(BENCHMARK) * len(SEVERITIES)
-    fog = next(s for s in found if (s.corruption, s.severity) == ("fog", 2))
+    all_sets = corrupted_sets("generated", INFO, CLEAN, 3)
+    assert len(all_sets) == len(BENCHMARK) * len(SEVERITIES)
+    fog = next(s for s in all_sets if (s.corruption, s.severity) == ("fog", 2))
     images, labels = fog.read(2, 4)
     wanted = corrupt("fog", 2, torch.from_numpy(IMAGES), torch.arange(COUNT), 3)
     assert torch.equal(images, wanted[2:4])

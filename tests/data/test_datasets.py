@@ -1,11 +1,13 @@
 """Data sets by name: sizes, splits, and what planning costs."""
 
+import ast
 import dataclasses
 import hashlib
 import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from sms_dist import data
 from sms_dist.base.vision import torchvision
 from sms_dist.config import DataConfig
-from sms_dist.data.card import OWN, names
+from sms_dist.data.card import OWN, SPLITS, names
 from sms_dist.data.digits import _table
 from sms_dist.data.prepare import prepare
 
@@ -175,15 +177,39 @@ def test_a_torchvision_folder_is_read_after_its_checksums(tmp_path, monkeypatch,
         monkeypatch.setattr(make, place, known if place == "meta" else [(place, checksum)])
     source = data.image_source(DataConfig(name="cifar10"), "name")
     path = tmp_path if has_parent else folder
-    found = [sample for _, sample in source.samples(source.card, path, "train")]
-    assert np.array_equal([sample.image.ravel() for sample in found], pixels[:3])
-    assert [sample.target for _, sample in source.samples(source.card, path, "test")] == [4]
+    config = DataConfig(name="cifar10", path=str(path))
+    train, test = (list(source.samples(source.card, config, split, 3)) for split in SPLITS)
+    assert np.array_equal([sample.image.ravel() for sample in train], pixels[:3])
+    assert [sample.target for sample in test] == [4]
     prepare("cifar10", path, tmp_path / "shards", progress=lambda line: None)
     stored = DataConfig(name="cifar10", path=str(tmp_path / "shards"), validation=0.0)
     assert np.array_equal(data.load(stored).train.images.reshape(3, -1), pixels[:3])
     (folder / "train_list").write_bytes(b"changed")
     with pytest.raises(ValueError, match="incomplete or damaged"):
-        list(source.samples(source.card, path, "train"))
+        list(source.samples(source.card, config, "train", 3))
+
+
+def imports(path):
+    """Modules of data that a module imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def test_no_module_of_data_imports_itself_by_way_of_others():
+    root = Path(data.__file__).parent
+    files = {
+        ".".join(("sms_dist.data", *path.relative_to(root).with_suffix("").parts)): path
+        for path in root.rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    below = {name: imports(path) & files.keys() - {name} for name, path in files.items()}
+    while leaves := [name for name, others in below.items() if not others & below.keys()]:
+        for name in leaves:
+            del below[name]
+    assert sorted(below) == []
 
 
 @pytest.mark.skipif(not REAL, reason="SMS_DATA names no folder with real data sets")

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sms_dist.data import fit
 from sms_dist.data.card import Card
-from sms_dist.data.decode import Decoded, decode, fit_test, fit_train, num_draws
-from sms_dist.data.writer import png
+from sms_dist.data.decode import Decoded, decode, fit
+from sms_dist.data.prepare.writer import png
 
 HALF = (0.5, 0.5, 0.5)
 RANDOM = np.random.default_rng(0)
@@ -130,7 +129,7 @@ def test_an_enormous_image_is_refused_before_it_is_decoded():
 
 
 def test_scaling_averages_images_and_picks_from_masks():
-    found = fit_test(masks(size=(10, 15)), Decoded(IMAGE, MASK))
+    found = fit(masks(size=(10, 15)), Decoded(IMAGE, MASK))
     assert found.image.shape == (3, 10, 15)
     means = IMAGE.reshape(3, 10, 2, 15, 2).mean((2, 4))
     assert abs(found.image.mean() - means.mean()) < 1
@@ -140,57 +139,24 @@ def test_scaling_averages_images_and_picks_from_masks():
 
 
 def test_the_right_size_changes_nothing():
-    found = fit_test(masks(size=(20, 30)), Decoded(IMAGE, MASK))
+    found = fit(masks(size=(20, 30)), Decoded(IMAGE, MASK))
     assert np.array_equal(found.image, IMAGE)
     assert np.array_equal(found.target, MASK)
+
+
+def test_masks_are_cut_as_their_images_are_also_where_those_have_the_size_already():
+    values = MASK.repeat(8, 0).repeat(8, 1)  # 160 x 240
+    sample = Decoded(np.stack([values] * 3), values)
+    found = fit(masks(size=(160, 240), fit="crop"), sample)
+    assert not np.array_equal(found.target, values)
+    differs = found.image[0] != found.target  # where colours are mixed, between two values
+    assert differs.mean() < 0.3
 
 
 def test_the_centre_is_cut_out_of_seven_eighths_of_the_shorter_side():
     picture = np.zeros((3, 64, 128), np.uint8)
     picture[:, 4:60, 36:92] = 255  # 56 of 64
-    found = fit_test(card(size=(28, 28), fit="crop"), Decoded(picture, 0)).image
+    found = fit(card(size=(28, 28), fit="crop"), Decoded(picture, 0)).image
     assert found[:, 1:-1, 1:-1].min() == 255
     edge = [found[:, 0], found[:, -1], found[:, :, 0], found[:, :, -1]]
     assert all(0 < side.min() < 255 for side in edge)  # a little of what is beside it
-
-
-def test_only_random_parts_of_images_take_chance():
-    assert num_draws(card(augment="crop_flip")) == 0
-    plain = fit_train(card(augment="flip"), Decoded(IMAGE, 1), [])
-    assert np.array_equal(plain.image, fit_test(card(), Decoded(IMAGE, 1)).image)
-
-
-def test_a_random_part_follows_from_its_draws():
-    cropped = card(augment="random_resized_crop")
-    draws = RANDOM.random((2, num_draws(cropped))).tolist()
-    first, again, other = (
-        fit_train(cropped, Decoded(IMAGE, 1), d).image for d in (draws[0], draws[0], draws[1])
-    )
-    assert first.shape == (3, 8, 8)
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-    mirrored = [*draws[0][:-1], 0.1], [*draws[0][:-1], 0.9]
-    left, right = (fit_train(cropped, Decoded(IMAGE, 1), d).image for d in mirrored)
-    assert np.array_equal(left, right[:, :, ::-1])
-
-
-def test_random_parts_have_the_areas_and_shapes_that_are_asked_for():
-    draws = RANDOM.random((2000, fit.NUM_DRAWS)).tolist()
-    boxes = np.array([fit.random_part(200, 200, row) for row in draws])
-    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-    assert boxes.min() >= 0
-    assert boxes.max() <= 200
-    area, shape = width * height / 200**2, width / height
-    assert 0.07 < area.min() < 0.1
-    assert 0.9 < area.max() <= 1
-    assert 0.73 < shape.min() < 0.77
-    assert 1.3 < shape.max() < 1.37
-
-
-@pytest.mark.parametrize(("height", "width"), [(10, 1000), (1000, 10), (1, 1)])
-def test_images_of_any_shape_have_a_random_part(height, width):
-    rows = RANDOM.random((50, fit.NUM_DRAWS)).tolist()
-    for draws in rows:
-        left, top, right, bottom = fit.random_part(height, width, draws)
-        assert 0 <= left < right <= width
-        assert 0 <= top < bottom <= height

@@ -12,10 +12,9 @@ from scipy.io import savemat
 from sms_dist import data
 from sms_dist.config import DataConfig
 from sms_dist.data.card import OWN, names
-from sms_dist.data.check import check
 from sms_dist.data.images import ImageFiles
-from sms_dist.data.prepare import LAYOUTS, prepare, write_missing
-from sms_dist.data.shards import read
+from sms_dist.data.prepare import LAYOUTS, check, prepare, write_missing
+from sms_dist.data.shards import read_shard
 from sms_dist.data.sheet import sheet
 
 RANDOM = np.random.default_rng(0)
@@ -42,7 +41,9 @@ def mask(path, values, size=(12, 10)):
 
 
 def stored(folder, split):
-    return [sample for path in sorted(folder.glob(f"*-{split}-*.tar")) for sample in read(path)]
+    return [
+        sample for path in sorted(folder.glob(f"*-{split}-*.tar")) for sample in read_shard(path)
+    ]
 
 
 def config(name, folder, **changes):

@@ -1,15 +1,17 @@
 """The resident loader: normalisation, shares and resumption."""
 
+import numpy as np
 import pytest
 import torch
 
 from sms_dist.base.randomness import stream
 from sms_dist.data import resident as module
 from sms_dist.data.augment import crop_flip
+from sms_dist.data.card import Card
 from sms_dist.data.dataset import Split
-from sms_dist.data.loader import Loader
-from sms_dist.data.pixels import Pixels
-from sms_dist.data.resident import Resident
+from sms_dist.data.decode import Decoded
+from sms_dist.data.loader import Loader, Pixels
+from sms_dist.data.resident import Resident, gathered
 
 CPU = torch.device("cpu")
 ORDER, AUGMENTATION = stream(0, "order"), stream(0, "augmentation")
@@ -75,6 +77,16 @@ def test_parts_are_never_augmented_and_more_parts_than_batches_leave_some_empty(
     assert sum(not batches for batches in parts) == 3
     inputs = torch.cat([batch.inputs[0] for batches in parts for batch in batches])
     assert torch.equal(inputs, next(resident().part(0, 1, 50)).inputs[0])
+
+
+def test_stored_images_that_do_not_fit_into_memory_are_refused(monkeypatch):
+    card = Card(name="x", size=(8, 8), classes=2, mean=MEAN, std=STD, augment="random_resized_crop")
+    large = [Decoded(np.zeros((3, 100, 100), np.uint8), 0)] * 4
+    assert len(gathered(large, 4, card, "x", keeps_stored=True).stored) == 4
+    monkeypatch.setattr(module.os, "sysconf", lambda name: 200)  # 40 kB
+    assert gathered(large, 4, card, "x").stored is None
+    with pytest.raises(ValueError, match=r"set data\.loader=streaming"):
+        gathered(large, 4, card, "x", keeps_stored=True)
 
 
 def test_an_empty_split_has_no_batches():

@@ -11,10 +11,10 @@ from PIL import Image
 
 from sms_dist import data
 from sms_dist.config import DataConfig
-from sms_dist.data import index, shards
-from sms_dist.data.check import check
-from sms_dist.data.prepare import prepare
-from sms_dist.data.writer import labelled, write
+from sms_dist.data import index
+from sms_dist.data.prepare import check, prepare
+from sms_dist.data.prepare.writer import labelled, write
+from sms_dist.data.shards import read_shard
 
 SHAPE = (3, 32, 32)
 CIFAR10 = data.image_source(DataConfig(name="cifar10"), "name")
@@ -54,7 +54,7 @@ def shard_of(path, members):
 
 
 def samples_of(path, split):
-    return CIFAR10.samples(CIFAR10.card, path.parent, split)
+    return CIFAR10.samples(CIFAR10.card, config(path.parent), split, 1)
 
 
 def config(folder, **changes):
@@ -89,7 +89,7 @@ def test_writing_again_gives_the_same_bytes(folder, tmp_path):
 
 def test_a_failed_preparation_leaves_nothing_behind(folder, tmp_path):
     next(folder.glob("*test*")).write_bytes(b"no tar")
-    with pytest.raises(ValueError, match="no complete tar"):
+    with pytest.raises(ValueError, match=r"differs from what was written \(sha256\)"):
         prepare("cifar10", folder, tmp_path / "again", 4, silent)
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
 
@@ -130,7 +130,7 @@ def test_check_counts_the_samples(folder):
     known = json.loads((folder / index.FILE).read_text())
     known["splits"]["test"][0]["samples"] = 4
     (folder / index.FILE).write_text(json.dumps(known))
-    assert "has 3 samples, not 4" in check(folder).problems[0]
+    assert "has 3 samples, index.json says 4" in check(folder).problems[0]
 
 
 @pytest.mark.parametrize("keep", [700, 512 * 9 + 100, 0])
@@ -146,8 +146,8 @@ def test_a_truncated_gzip_is_one_clear_error(folder, tmp_path, share):
     whole = gzip.compress((folder / "cifar10-train-000000.tar").read_bytes())
     path = tmp_path / "x.tar.gz"
     path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(ValueError, match=r"x\.tar\.gz is no complete tar file"):
-        list(shards.read(path))
+    with pytest.raises(ValueError, match=r"x\.tar\.gz is damaged"):
+        list(read_shard(path))
 
 
 def test_a_gzip_cut_between_two_samples_is_an_error_not_a_shorter_shard(folder, tmp_path):
@@ -156,8 +156,8 @@ def test_a_gzip_cut_between_two_samples_is_an_error_not_a_shorter_shard(folder, 
         third = tar.getmembers()[4].offset  # two members a sample
     path = tmp_path / "x.tar.gz"
     path.write_bytes(gzip.compress(whole.read_bytes()[:third])[:-8])
-    with pytest.raises(ValueError, match=r"x\.tar\.gz is no complete tar file"):
-        list(shards.read(path))
+    with pytest.raises(ValueError, match=r"x\.tar\.gz is damaged"):
+        list(read_shard(path))
 
 
 def test_a_tar_cut_between_two_samples_is_an_error_even_without_an_index(folder):
@@ -166,7 +166,7 @@ def test_a_tar_cut_between_two_samples_is_an_error_even_without_an_index(folder)
         third = tar.getmembers()[4].offset
     path.write_bytes(path.read_bytes()[:third])
     with pytest.raises(ValueError, match="its end is missing"):
-        list(shards.read(path))
+        list(read_shard(path))
 
 
 @pytest.mark.parametrize("name", ["../a.png", "/a.png"])
@@ -174,7 +174,7 @@ def test_a_member_that_points_out_of_its_shard_is_named_not_called_damage(tmp_pa
     path = tmp_path / "x-train.tar"
     shard_of(path, {"b.png": png(), name: png()})
     with pytest.raises(ValueError, match=f"x-train.tar: member '{name}'"):
-        list(shards.read(path))
+        list(read_shard(path))
 
 
 def test_a_link_in_a_shard_is_refused(tmp_path):
@@ -184,7 +184,7 @@ def test_a_link_in_a_shard_is_refused(tmp_path):
         member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(member)
     with pytest.raises(ValueError, match=r"'a\.png' is a link"):
-        list(shards.read(path))
+        list(read_shard(path))
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_a_link_in_a_shard_is_refused(tmp_path):
         ({"a.png": png(), "a.cls": b"10"}, "sample a has the class '10', not one of 0 to 9"),
         ({"a.png": png(), "a.cls": b"-1"}, "sample a has the class '-1'"),
         ({"a.png": png(), "a.cls": b"cat"}, "sample a has the class 'cat'"),
-        ({"a.png": png(), "a.PNG": png()}, "duplicate"),
+        ({"a.png": png(), "a.PNG": png()}, r"'a\.PNG' is in it twice"),
     ],
 )
 def test_a_bad_sample_is_one_error_that_names_file_and_sample(tmp_path, members, message):
@@ -214,9 +214,15 @@ def test_a_bad_sample_is_one_error_that_names_file_and_sample(tmp_path, members,
 
 
 def test_a_name_that_is_no_local_file_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no such file"):
-        list(shards.read(tmp_path / "pipe:touch stolen"))
+    with pytest.raises(ValueError, match="is a command that runs in a shell"):
+        list(read_shard(tmp_path / "pipe:touch stolen"))
     assert not (tmp_path / "stolen").exists()
+
+
+def test_a_file_that_is_called_like_a_command_is_no_shard(tmp_path):
+    (tmp_path / "pipe:touch stolen-train.tar").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"holds no \*train\*"):
+        data.load(config(tmp_path, remote=True))
 
 
 @pytest.mark.parametrize(

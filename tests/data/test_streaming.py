@@ -1,6 +1,7 @@
 """Streaming gives what the resident loader gives, from any step on, with any number of workers."""
 
 import gc
+import gzip
 import hashlib
 import io
 import json
@@ -13,6 +14,7 @@ import tarfile
 import time
 from itertools import chain, pairwise
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from PIL import Image
 from sms_dist import data
 from sms_dist.base.randomness import stream
 from sms_dist.config import DataConfig
+from sms_dist.data.card import OF_MASKS, AugmentName
 
 CPU = torch.device("cpu")
 ORDER, AUGMENTATION = stream(5, "order"), stream(5, "augmentation")
@@ -61,8 +64,21 @@ def sample(number, is_bad=False, size=(8, 8)):
     return {"png": image[:40] if is_bad else image, "cls": str(number % 3).encode()}
 
 
+def scene(number, is_bad=False, size=(8, 8)):
+    """An image with a mask of three classes and void."""
+    buffer = io.BytesIO()
+    mask = np.random.default_rng(number).choice(np.array([0, 1, 2, 255], np.uint8), size)
+    Image.fromarray(mask).save(buffer, "PNG")
+    return {"png": png(number, size), "seg.png": buffer.getvalue()}
+
+
 def write_set(
-    folder, augment="crop_flip", fit="exact", is_bad=lambda i: False, size=lambda i: (8, 8)
+    folder,
+    augment="crop_flip",
+    fit="exact",
+    is_bad=lambda i: False,
+    size=lambda i: (8, 8),
+    sample=sample,
 ):
     folder.mkdir(exist_ok=True)
     for name, first, count in (("train", 0, NUM_TRAIN), ("test", 1000, NUM_TEST)):
@@ -74,6 +90,7 @@ def write_set(
             }
             write_shard(folder / f"{name}-{shard}.tar", samples)
     card = CARD.format(augment=augment, fit=fit, train=NUM_TRAIN, test=NUM_TEST)
+    card += "task: segmentation\ntarget: seg.png\nvoid: 255\n" if sample is scene else ""
     (folder / "card.yaml").write_text(card)
     return folder
 
@@ -108,9 +125,12 @@ def digest(batch):
     return hashlib.sha256(content).hexdigest()
 
 
-def parts(loader, num_parts=5, stride=1, batch_size=None):
-    """Batches as one of `stride` ranks asks for them."""
-    return [b for p in range(0, num_parts, stride) for b in loader.part(p, num_parts, batch_size)]
+def parts(loader, num_parts=5, rank=0, num_ranks=1, batch_size=None):
+    """Batches as one of several ranks asks for them."""
+    own = range(num_parts * rank // num_ranks, num_parts * (rank + 1) // num_ranks)
+    pieces = loader.parts(own, num_parts, batch_size)
+    assert list(pieces) == list(own)
+    return [batch for part in pieces.values() for batch in part]
 
 
 def assert_equal(batches, others):
@@ -133,8 +153,58 @@ def test_batches_are_those_of_the_resident_loader_bit_for_bit(folder, workers):
     for split in ("train", "validation", "test"):
         mine, other = getattr(ours, split), getattr(theirs, split)
         assert (mine.num_samples, mine.num_steps) == (other.num_samples, other.num_steps)
-        for stride, size in ((1, None), (2, 3), (1, 3)):
-            assert_equal(parts(mine, 5, stride, size), parts(other, 5, stride, size))
+        for rank, num_ranks, size in ((0, 1, None), (0, 2, 3), (1, 2, 3)):
+            assert_equal(
+                parts(mine, 5, rank, num_ranks, size), parts(other, 5, rank, num_ranks, size)
+            )
+        shares = parts(mine, 64, 0, 2, 3) + parts(mine, 64, 1, 2, 3)
+        assert_equal(shares, parts(other, 1, batch_size=3))
+
+
+def test_workers_read_ahead_over_the_ends_of_parts(folder):
+    loader = streamed(folder, workers=2, validation=0.0).train
+    pieces = loader.parts(range(3, 12), 12)
+    first = next(pieces[3])
+    assert loader._workers._loader._iterator._send_idx == 5  # two for each, and one for the first
+    rest = [batch for part in pieces.values() for batch in part]
+    whole = parts(streamed(folder, validation=0.0).train, 12)
+    assert_equal([first, *rest], whole[-1 - len(rest) :])
+
+
+def any_size(number):
+    return 9 + number % 7, 9 + number % 5
+
+
+@pytest.mark.parametrize(
+    ("fit", "size"),
+    [
+        ("exact", lambda i: (8, 8)),
+        ("scale", any_size),
+        ("crop", any_size),
+        ("crop", lambda i: (8, 8)),
+        ("scale", lambda i: (20, 31)),
+    ],
+)
+@pytest.mark.parametrize(
+    ("augment", "sample"),
+    [
+        *((name, sample) for name in get_args(AugmentName) if name != "scale_crop_flip"),
+        *((name, scene) for name in OF_MASKS),
+    ],
+)
+def test_every_augmentation_of_images_of_any_size_is_that_of_the_resident_loader(
+    tmp_path, augment, sample, fit, size
+):
+    folder = write_set(tmp_path / "set", augment, fit, size=size, sample=sample)
+    ours, theirs = streamed(folder), resident(folder)
+    for epoch in (AUGMENTATION, stream(5, "augmentation", 1)):
+        assert_equal(ours.train.epoch(ORDER, epoch), theirs.train.epoch(ORDER, epoch))
+    assert_equal(
+        ours.train.epoch(ORDER, AUGMENTATION, 1, 2, 5),
+        theirs.train.epoch(ORDER, AUGMENTATION, 1, 2, 5),
+    )
+    for split in ("train", "validation", "test"):
+        assert_equal(parts(getattr(ours, split)), parts(getattr(theirs, split)))
 
 
 def test_train_samples_leave_later_shards_closed(tmp_path):
@@ -401,6 +471,21 @@ def test_shards_may_lie_elsewhere_if_that_is_switched_on(tmp_path):
     assert_equal(parts(streamed(folder, remote=True).test), expected)
     elsewhere.unlink()
     assert_equal(parts(streamed(folder, remote=True).test), expected)  # there is a copy
+    assert_equal(parts(resident(folder, remote=True).test), expected)
+    with pytest.raises(ValueError, match=r"pipe:cat .* set data\.remote=true"):
+        resident(folder)
+
+
+def test_compressed_shards_are_unpacked_for_either_loader(folder, tmp_path):
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    (packed / "card.yaml").write_text((folder / "card.yaml").read_text())
+    for shard in folder.glob("*.tar"):
+        (packed / f"{shard.name}.gz").write_bytes(gzip.compress(shard.read_bytes(), 1))
+    expected = parts(resident(folder).train)
+    assert_equal(parts(resident(packed).train), expected)
+    assert_equal(parts(streamed(packed).train), expected)
+    assert len(list((packed / ".cache").glob("*.tar"))) == 8  # made once, for both
 
 
 def test_an_index_that_disagrees_is_an_error(tmp_path):

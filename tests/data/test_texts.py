@@ -9,7 +9,8 @@ import torch
 from sms_dist import data
 from sms_dist.base.randomness import stream
 from sms_dist.config import DataConfig
-from sms_dist.data.texts.prepare import check, prepare
+from sms_dist.data.texts import reading
+from sms_dist.data.texts.files import check, prepare
 from sms_dist.data.texts.vocabulary import Bytes
 
 CPU = torch.device("cpu")
@@ -111,10 +112,10 @@ def test_two_ranks_see_the_pairs_of_one_and_know_the_tokens_of_both(folder):
 def test_an_epoch_holds_every_training_pair_once(folder):
     texts = opened(folder)
     loader = texts.loaders(8, CPU).train
-    seen = [text for b in loader.epoch(ORDER, AUGMENTATION) for text in decoded(b.targets)]
+    read = [text for b in loader.epoch(ORDER, AUGMENTATION) for text in decoded(b.targets)]
     stored = decoded(texts.train.targets.padded(torch.arange(45)))
-    assert seen != stored
-    assert sorted(seen) == sorted(stored)
+    assert read != stored
+    assert sorted(read) == sorted(stored)
 
 
 def test_a_resumed_epoch_goes_on_with_the_same_batches(folder):
@@ -137,6 +138,19 @@ def test_no_validation_pairs_make_no_batches(folder):
     loader = opened(folder, validation=0.0).loaders(8, CPU).validation
     assert loader.num_steps == 0
     assert list(loader.epoch(ORDER, AUGMENTATION)) == list(loader.part(0, 1)) == []
+
+
+def test_pairs_are_the_same_however_many_are_in_memory_as_text(folder, monkeypatch):
+    replace_line(folder / "train.de", 3, "")
+    settings = {"max_length": 9, "max_length_policy": "skip", "validation": 0.3}
+    whole = opened(folder, **settings)
+    monkeypatch.setattr(reading, "BLOCK", 7)
+    divided = opened(folder, **settings)
+    assert divided.facts == whole.facts
+    assert divided.validation.references == whole.validation.references
+    everything = torch.arange(len(whole.train))
+    assert torch.equal(divided.train.sources.padded(everything),
+                       whole.train.sources.padded(everything))  # fmt: skip
 
 
 def test_the_first_pairs_suffice_when_fewer_are_wanted(folder):

@@ -1,4 +1,4 @@
-"""Files of parallel text: found in their layouts, read in pairs, named when something is wrong."""
+"""Files of parallel text: each layout is read in pairs, and errors name file and line."""
 
 import gzip
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sms_dist.data import card as cards
-from sms_dist.data.texts.files import count, find, lines, pairs
+from sms_dist.data.texts.files import count_sentences, find, lines, pairs
 
 EN_DE = ("en", "de")
 
@@ -24,7 +24,7 @@ def write(folder: Path, **texts: str) -> Path:
 
 def read(folder: Path, split: str = "train", name: str = "parallel") -> list[tuple[str, str]]:
     files = find(card(name), folder, split, EN_DE)
-    return [(p.source.text, p.target.text) for pair in files for p in pairs(pair)]
+    return [(pair.source.text, pair.target.text) for pair in pairs(files)]
 
 
 def test_lines_of_two_files_belong_together(tmp_path):
@@ -36,18 +36,18 @@ def test_a_gzip_file_is_read_like_a_plain_one(tmp_path):
     write(tmp_path, train__en="one\n")
     (tmp_path / "train.de.gz").write_bytes(gzip.compress(b"eins\n"))
     assert read(tmp_path) == [("one", "eins")]
-    assert count(tmp_path / "train.de.gz") == 1
+    assert count_sentences(tmp_path / "train.de.gz") == 1
 
 
 def test_only_a_newline_ends_a_line_and_the_last_one_may_lack_it(tmp_path):
     write(tmp_path, train__en="a\u2028b\x0bc\r\n d ", train__de="x\ny")
     assert read(tmp_path) == [("a\u2028b\x0bc", "x"), ("d", "y")]
-    assert count(tmp_path / "train.en") == count(tmp_path / "train.de") == 2
+    assert count_sentences(tmp_path / "train.en") == count_sentences(tmp_path / "train.de") == 2
 
 
 def test_no_lines_are_counted_in_an_empty_file(tmp_path):
     write(tmp_path, train__en="")
-    assert count(tmp_path / "train.en") == 0
+    assert count_sentences(tmp_path / "train.en") == 0
 
 
 def test_different_numbers_of_lines_name_both_files_and_counts(tmp_path):
@@ -108,7 +108,7 @@ def test_wmt16_is_tested_on_newstest2016_out_of_sgm_files(tmp_path, direction):
     assert read(tmp_path, "test", "wmt16") == [("A & B", "A & B"), ("C en", "C de")]
     path = tmp_path / "test" / f"{names[0]}.sgm"
     assert [line.number for line in lines(path)] == [2, 3]
-    assert count(path) == 2
+    assert count_sentences(path) == 2
 
 
 def test_wmt16_says_what_it_looks_for(tmp_path):

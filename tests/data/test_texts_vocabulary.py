@@ -7,8 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sms_dist.data.texts.learning import train_vocabulary
-from sms_dist.data.texts.vocabulary import END, PAD, Bytes, Pieces, open_vocabulary
+from sms_dist.data.texts.vocabulary import (
+    END,
+    PAD,
+    Bytes,
+    Pieces,
+    open_vocabulary,
+    train_vocabulary,
+)
 
 WORDS = (("big", "small", "brown"), ("in", "under", "before"), ("house", "tree", "blue river"))
 SENTENCES = [f"A {a} dog is {b} the {c}." for a, b, c in product(*WORDS)]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sms_dist import data
 from sms_dist.config import DataConfig
-from sms_dist.data.writer import labelled, write
+from sms_dist.data.prepare.writer import labelled, write
 
 RANDOM = np.random.default_rng(0)
 ATTRIBUTES = data.image_source(DataConfig(name="celeba"), "name").card.attributes

@@ -15,7 +15,7 @@ from launching import main_arguments, sha256, start, weights
 
 from sms_dist import data
 from sms_dist.config import DataConfig
-from sms_dist.data.writer import labelled, write
+from sms_dist.data.prepare.writer import labelled, write
 
 CIFAR = ("data.name=cifar10", "model.name=resnet20", "model.options={}")
 WORDS = {  # case -> what its line has to say
@@ -29,8 +29,8 @@ WORDS = {  # case -> what its line has to say
     "no_run": ["no config.yaml", "--run-dir"],
     "no_shards": ["data.path=", "nowhere"],
     "shard_missing": ["cifar10-train-000001.tar", "no such file"],
-    "shard_cut": ["cifar10-train-000000.tar", "no complete tar"],
-    "shard_no_tar": ["cifar10-test-000000.tar", "no complete tar"],
+    "shard_cut": ["cifar10-train-000000.tar", "is damaged"],
+    "shard_no_tar": ["cifar10-test-000000.tar", "is damaged"],
     "label": ["cifar10-train-000000.tar", "sample", "'10'", "0 to 9"],
     "shapes": ["3x32x32", "1x8x8"],
     "no_history": ["retrain.schedule=allr", "history.json"],

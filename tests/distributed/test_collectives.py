@@ -35,14 +35,6 @@ def test_inner_products_over_slices_are_those_of_the_whole(found):
     assert each(found, "gram goes wrong for") == [[]] * 4
 
 
-def test_the_threshold_over_parts_of_the_weights_is_that_of_the_whole(found):
-    assert each(found, "threshold goes wrong for") == [[]] * 4
-
-
-def test_a_threshold_over_parts_takes_half_a_mebibyte_of_sums(found):
-    assert each(found, "bytes goes wrong for") == [[]] * 4
-
-
 def test_the_first_rank_alone_runs_a_function_for_all(found):
     assert each(found, "from_first") == [{"from": 0}] * 4
     assert each(found, "called") == [[0], [], [], []]

@@ -10,7 +10,7 @@ import pytest
 from forking import Runs
 from launching import last_soup
 
-from sms_dist.reports.collect import read_run
+from sms_dist.reports.runs import read_run
 from sms_dist.run import lock as locks
 from sms_dist.run.paths import RunPaths
 

@@ -199,8 +199,8 @@ def test_a_process_of_another_machine_is_not_looked_for_here() -> None:
 
 
 def test_of_hung_ranks_those_that_wait_for_others_come_last() -> None:
-    waits = {"idle": 101.0, "at": "all_reduce", "is_waiting": True, "moves": 7}
-    hangs = {"idle": 60.0, "at": "read.py:3 read", "moves": 7}
+    waits = {"idle": 101.0, "location": "all_reduce", "is_waiting": True, "moves": 7}
+    hangs = {"idle": 60.0, "location": "read.py:3 read", "moves": 7}
     text = judged(heard([beat(0, **waits), beat(1, **hangs), beat(2, **waits)]))
     assert text == (
         "rank 1 on a (pid 101): no progress for 60 s, at read.py:3 read; "
@@ -209,13 +209,13 @@ def test_of_hung_ranks_those_that_wait_for_others_come_last() -> None:
 
 
 def test_ranks_that_only_wait_for_each_other_are_said_to() -> None:
-    waits = {"idle": 101.0, "at": "all_reduce", "is_waiting": True}
+    waits = {"idle": 101.0, "location": "all_reduce", "is_waiting": True}
     text = judged(heard([beat(0, **waits), beat(1, **waits)]))
     assert text == "ranks wait for each other: ranks 0, 1 at all_reduce"
 
 
 def test_a_rank_that_may_rest_does_not_hang() -> None:
-    assert judged(heard([beat(0, mesh="wait", idle=None)])) is None
+    assert judged(heard([beat(0, location="wait", idle=None)])) is None
 
 
 def test_a_process_is_known_by_when_it_began() -> None:

@@ -12,8 +12,7 @@ from sms_dist.base.vision import torchvision
 from sms_dist.config import ModelConfig
 from sms_dist.export.shrink import largest_difference, resize_, shrunk_state
 from sms_dist.models import build
-from sms_dist.pruning.companions import companions
-from sms_dist.pruning.filters import keep_filters
+from sms_dist.pruning.filters import companions, keep_filters
 from sms_dist.pruning.mask import apply_, full_mask, prunable_names
 
 IMAGE = (3, 8, 8)

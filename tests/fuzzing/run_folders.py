@@ -24,9 +24,9 @@ from fuzzing.mutation import mutated_bytes, mutated_value
 from sms_dist.config import file as config_file
 from sms_dist.mesh import topology
 from sms_dist.models import weights
-from sms_dist.reports.collect import read_runs
-from sms_dist.reports.paper_tables import make as make_table
-from sms_dist.reports.terminal import text
+from sms_dist.reports.runs import read_runs
+from sms_dist.reports.table import text
+from sms_dist.reports.tables import make as make_table
 from sms_dist.run import journal, progress, store
 from sms_dist.run.paths import HISTORY, MANIFEST, METRICS, WEIGHTS, RunPaths, chosen, finished
 from sms_dist.run.run_folder import environment, open_run
@@ -160,7 +160,7 @@ def _summed(file: Path) -> None:
 
 def _reported(paths: RunPaths) -> None:
     runs, _notes = read_runs([paths.root])
-    for table in make_table("methods", runs).tables:
+    for table in make_table("methods", runs)[0]:
         text(table, 100)
 
 

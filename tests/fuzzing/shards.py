@@ -23,8 +23,8 @@ from sms_dist import data
 from sms_dist.base.randomness import stream
 from sms_dist.config import DataConfig
 from sms_dist.data.card import FILE as CARD
-from sms_dist.data.check import check
 from sms_dist.data.index import FILE as INDEX
+from sms_dist.data.prepare import check
 from sms_dist.data.sheet import sheet
 
 SIDE = 8

@@ -46,7 +46,7 @@ def test_what_can_work_passes(keys):
     ("keys", "message"),
     [
         ({"pattern": "filter"}, "pruning.pattern=filter is not known, did you mean filters?"),
-        ({"pattern": "2:x"}, "pruning.pattern=2:x is not known, did you mean 2:4?; legal: "),
+        ({"pattern": "2:x"}, "pruning.pattern=2:x is not known, did you mean 2:4?; valid values: "),
         ({"pattern": "0:4"}, "pruning.pattern=0:4 is not known"),
         ({"pattern": "4:2"}, "pruning.pattern=4:2 keeps 4 of every 2"),
         ({"pattern": "4:4"}, "pruning.pattern=4:4 keeps 4 of every 4"),

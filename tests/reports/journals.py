@@ -9,7 +9,7 @@ from typing import Any
 
 from sms_dist.config import Config
 from sms_dist.config import file as config_file
-from sms_dist.reports.collect import Run, collect
+from sms_dist.reports.runs import Run, collect
 from sms_dist.run.journal import event_type
 from sms_dist.run.schema import Summary, parsed
 

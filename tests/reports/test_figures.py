@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 from journals import one_shot, ood, phase, run, two_phases
 
-from sms_dist.reports.collect import Run
-from sms_dist.reports.figure_shapes import Curves, Panel, Point, Scatter
-from sms_dist.reports.figures import figures
-from sms_dist.reports.plots import draw
+from sms_dist.reports.figures import Figure, figures, save
+from sms_dist.reports.runs import Run
 
 ONE = "pruning.phases=1"
 
@@ -28,11 +26,20 @@ def with_pairs(accuracies: list[float], *settings: str) -> Run:
     return run([found], ONE, f"candidates.count={len(accuracies)}", *settings)
 
 
-def rounded(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    return [(round(x, 6), round(y, 6)) for x, y in points]
+def points(figure: Figure, label: str = "random seed") -> list[tuple[float, float]]:
+    """Return the points of a label in a figure of pairs."""
+    own = figure.points[figure.points["label"] == label]
+    return [(round(x, 6), round(y, 6)) for x, y in zip(own["x"], own["y"], strict=True)]
 
 
-def drawable(runs: list[Run]) -> dict[str, Any]:
+def curve(figure: Figure, label: str) -> list[tuple[float, float, float, float]]:
+    """Return x, mean, lowest and highest seed of the points of a curve."""
+    own = figure.points[figure.points["label"] == label]
+    columns = ("x", "mean", "min", "max")
+    return [tuple(round(v, 6) for v in row) for row in zip(*(own[c] for c in columns), strict=True)]
+
+
+def drawable(runs: list[Run]) -> dict[str, Figure]:
     return dict(figures(runs)[0])
 
 
@@ -40,17 +47,15 @@ def test_pairs_are_soups_of_two_against_the_better_one() -> None:
     seeds = with_pairs([0.8, 0.9, 0.6])
     decay = with_pairs([0.7, 0.5], "candidates.vary={weight_decay: [1, 2]}")
     figure = drawable([decay, seeds])["figure_3"]
-    assert isinstance(figure, Scatter)
-    assert figure.labels == ("random seed", "weight decay")
-    (panel,) = figure.panels
-    assert panel.title == "sparsity 50.0% (one shot)"
-    assert rounded(panel.points["random seed"]) == [(90, 86), (80, 71), (90, 76)]
-    assert rounded(panel.points["weight decay"]) == [(70, 61)]
+    assert list(figure.looks) == ["random seed", "weight decay"]
+    assert set(figure.points["panel"]) == {"sparsity 50.0% (one shot)"}
+    assert points(figure) == [(90, 86), (80, 71), (90, 76)]
+    assert points(figure, "weight decay") == [(70, 61)]
 
 
 def test_a_soup_of_two_candidates_is_a_pair_itself() -> None:
     runs = [run([phase(1, 0.9, [0.8, 0.85])], ONE, "candidates.count=2")]
-    assert rounded(drawable(runs)["figure_3"].panels[0].points["random seed"]) == [(85, 90)]
+    assert points(drawable(runs)["figure_3"]) == [(85, 90)]
     greedy = [run(one_shot(0.9), ONE, "candidates.count=2", "soup.rule=greedy")]
     assert "figure_3" not in drawable(greedy)
 
@@ -59,9 +64,10 @@ def test_figures_are_in_the_score_of_their_runs() -> None:
     runs = [run([phase(1, 25.5, [24.0, 25.0], score="bleu")], ONE, "candidates.count=2")]
     runs.append(run([phase(1, 0.5, [0.4, 0.3], score="miou")], ONE, "candidates.count=2"))
     bleu, miou = drawable(runs).values()
-    assert (bleu.measure, miou.measure) == ("test BLEU", "test mIoU (%)")
-    assert rounded(bleu.panels[0].points["random seed"]) == [(25, 25.5)]
-    assert rounded(miou.panels[0].points["random seed"]) == [(40, 50)]
+    assert bleu.x_label == "better of the two, test BLEU"
+    assert miou.y_label == "soup of the two, test mIoU (%)"
+    assert points(bleu) == [(25, 25.5)]
+    assert points(miou) == [(40, 50)]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +83,7 @@ def test_curves_are_differences_in_the_score_of_their_runs(
     ]
     figure = drawable(runs)["figure_4a"]
     assert figure.y_label == f"soup \N{MINUS SIGN} best candidate\n{words}"
-    assert [point.mean for point in figure.curves["uniform"]] == [0.25 * factor] * 2
+    assert [mean for _, mean, _, _ in curve(figure, "uniform")] == [0.25 * factor] * 2
 
 
 def test_two_candidates_and_their_soup_are_a_pair_on_corrupted_samples() -> None:
@@ -87,17 +93,19 @@ def test_two_candidates_and_their_soup_are_a_pair_on_corrupted_samples() -> None
         return run(one_shot(0.9), ONE, "candidates.count=2", f"name={kind}", also=lines)
 
     made = drawable([of("generated"), of("CIFAR-10-C")])
-    assert [(f.title, f.measure) for name, f in made.items() if name.startswith("figure_7")] == [
-        ("digits_cnn on digits, generated corruptions", "test OOD accuracy (%)"),
-        ("digits_cnn on digits, CIFAR-10-C", "test OOD accuracy (%)"),
+    assert [(f.title, f.y_label) for name, f in made.items() if name.startswith("figure_7")] == [
+        ("digits_cnn on digits, generated corruptions", "soup of the two, test OOD accuracy (%)"),
+        ("digits_cnn on digits, CIFAR-10-C", "soup of the two, test OOD accuracy (%)"),
     ]
-    assert rounded(made["figure_7_1"].panels[0].points["random seed"]) == [(45, 50)]
+    assert points(made["figure_7_1"]) == [(45, 50)]
 
 
 def test_each_phase_is_a_panel() -> None:
     figure = drawable([run(two_phases(0.9), "candidates.count=2")])["figure_3"]
-    titles = [panel.title for panel in figure.panels]
-    assert titles == ["sparsity 50.0% (phase 1)", "sparsity 75.0% (phase 2)"]
+    assert list(figure.points["panel"].unique()) == [
+        "sparsity 50.0% (phase 1)",
+        "sparsity 75.0% (phase 2)",
+    ]
 
 
 def test_the_curve_over_sparsity_is_an_envelope_with_extremes() -> None:
@@ -109,11 +117,9 @@ def test_the_curve_over_sparsity_is_an_envelope_with_extremes() -> None:
             runs.append(run(one_shot(0.8, -0.01), *at, f"seed={seed}", "retrain.schedule=allr"))
         runs.append(run(one_shot(0.8, 0.005), *at, "soup.rule=greedy"))
     figure = drawable(runs)["figure_4a"]
-    assert list(figure.curves) == ["uniform", "greedy"]
-    for point, goal in zip(figure.curves["uniform"], (50, 75), strict=True):
-        assert point.x == goal
-        assert (point.mean, point.low, point.high) == pytest.approx((2, 1, 3))
-    assert figure.curves["greedy"][0].mean == pytest.approx(0.5)
+    assert list(figure.looks) == ["uniform", "greedy"]
+    assert curve(figure, "uniform") == [(50, 2, 1, 3), (75, 2, 1, 3)]
+    assert curve(figure, "greedy")[0] == (50, 0.5, 0.5, 0.5)
 
 
 def test_the_curve_over_epochs_compares_equal_seeds_and_settings() -> None:
@@ -126,11 +132,8 @@ def test_the_curve_over_epochs_compares_equal_seeds_and_settings() -> None:
             runs.append(run(one_shot(rival, 0, m=1), *at, "method.name=imp_m_times"))
     alone = run(one_shot(0.1), ONE, "retrain.epochs=9", "pruning.goal_sparsity=0.75")
     figure = drawable([*runs, alone])["figure_4b"]
-    assert list(figure.curves) == ["75%"]
-    assert [(p.x, round(p.mean, 6), round(p.high - p.low, 6)) for p in figure.curves["75%"]] == [
-        (2, 3, 0),
-        (4, 5, 0),
-    ]
+    assert list(figure.looks) == ["75%"]
+    assert curve(figure, "75%") == [(2, 3, 3, 3), (4, 5, 5, 5)]
 
 
 def test_what_cannot_be_drawn_says_what_it_needs() -> None:
@@ -146,27 +149,35 @@ def test_runs_of_different_data_are_figures_of_their_own() -> None:
     assert list(drawable(runs)) == ["figure_3_1", "figure_3_2"]
 
 
-def curve(*ys: float) -> list[Point]:
-    return [Point(x, y, y - 1, y + 1) for x, y in enumerate(ys)]
+def texts(svg: Path) -> list[str]:
+    return re.findall(r"<text[^>]*>([^<]+)</text>", svg.read_text())
 
 
 def test_a_scatter_is_drawn_with_its_text_as_text(tmp_path: Path) -> None:
-    points = {"random seed": [(80.0, 81.0)], "weight decay": [(79.0, 78.0), (82.0, 82.5)]}
-    panels = tuple(Panel(f"sparsity {n}0.0%", points) for n in range(1, 6))
-    png, svg = draw(
-        Scatter("net on data", "test mIoU (%)", panels, tuple(points)), tmp_path / "figure_3"
+    documents = [phase(k, 0.5, [0.4, 0.45], 1000 - 100 * k, score="miou") for k in range(1, 6)]
+    runs = [run(documents, "candidates.count=2", "pruning.phases=5", f"seed={k}") for k in (0, 1)]
+    runs.append(
+        run(
+            documents,
+            "candidates.count=2",
+            "pruning.phases=5",
+            "candidates.vary={weight_decay: [1, 2]}",
+        )
     )
+    png, svg = save(drawable(runs)["figure_3"], tmp_path / "figure_3")
     assert png.read_bytes().startswith(b"\x89PNG")
-    texts = re.findall(r"<text[^>]*>([^<]+)</text>", svg.read_text())
-    assert texts.count("better of the two, test mIoU (%)") == 5
-    assert texts.count("soup of the two, test mIoU (%)") == 2  # rows of four panels
-    assert {"net on data", "sparsity 50.0%", "random seed", "weight decay", "no gain"} <= {*texts}
+    found = texts(svg)
+    assert found.count("better of the two, test mIoU (%)") == 5
+    assert found.count("soup of the two, test mIoU (%)") == 2  # rows of four panels
+    assert {"digits_cnn on digits", "sparsity 50.0% (phase 5)", "no gain"} <= {*found}
+    assert {"random seed", "weight decay"} <= {*found}
 
 
 def test_curves_are_drawn_and_the_same_again(tmp_path: Path) -> None:
-    figure = Curves("net on data", "sparsity (%)", "soup - best", "soup rule", {"a": curve(1, 2)})
-    files = [draw(figure, tmp_path / name) for name in ("one", "two")]
+    goals = [f"pruning.goal_sparsity={goal}" for goal in (0.5, 0.75)]
+    figure = drawable([run(one_shot(0.9), ONE, goal) for goal in goals])["figure_4a"]
+    files = [save(figure, tmp_path / name) for name in ("one", "two")]
     assert [file.name for file in files[0]] == ["one.png", "one.svg"]
-    texts = re.findall(r"<text[^>]*>([^<]+)</text>", files[0][1].read_text())
-    assert {"net on data", "sparsity (%)", "soup - best", "soup rule", "a"} <= {*texts}
+    words = {"sparsity (%)", "soup rule", "uniform", "digits_cnn on digits, one shot, m = 3"}
+    assert words <= {*texts(files[0][1])}
     assert files[0][1].read_bytes() == files[1][1].read_bytes()

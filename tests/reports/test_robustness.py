@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from journals import collected, ood, phase, run, two_phases
 
-from sms_dist.reports.collect import Run
-from sms_dist.reports.grid import Value
-from sms_dist.reports.layout import Table, entry_text
-from sms_dist.reports.paper_tables import make
+from sms_dist.reports.runs import Run
+from sms_dist.reports.table import Table, Value
+from sms_dist.reports.tables import make
 
 ONE, TWO = "pruning.phases=1", "candidates.count=2"
 KEPT = {0.5: 500, 0.75: 250}
@@ -23,7 +22,7 @@ def rows(table: Table) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for row in table.rows:
         label = row.label + "'" * (row.label in found)
-        found[label] = [entry_text(e, table.usual_n) for e in row.entries]
+        found[label] = [table.shown(e) for e in row.entries]
     return found
 
 
@@ -33,7 +32,7 @@ def marks(table: Table) -> list[tuple[str, int]]:
         (row.label, place)
         for place in range(len(table.columns))
         for row in table.rows
-        if isinstance(entry := row.entries[place], Value) and entry.place == 1
+        if isinstance(entry := row.entries[place], Value) and entry.rank == 1
     ]
 
 
@@ -70,8 +69,8 @@ def celebrities() -> list[Run]:
 
 
 def test_table_15_has_the_recall_of_each_sub_group_dense_first() -> None:
-    (table,) = make("15", celebrities()).tables
-    assert [column.head for column in table.columns] == [
+    (table,) = make("15", celebrities())[0]
+    assert list(table.columns) == [
         *(("sparsity",), ("top-1 accuracy",), ("balanced accuracy",)),
         *(("sub-group recall", "girls"), ("sub-group recall", "boys")),
     ]
@@ -90,7 +89,7 @@ def test_table_15_has_the_recall_of_each_sub_group_dense_first() -> None:
 
 
 def test_models_of_one_sparsity_are_compared_in_table_15() -> None:
-    (table,) = make("15", celebrities()).tables
+    (table,) = make("15", celebrities())[0]
     sms = "SMS (uniform, m = 2)"
     assert marks(table) == [(sms, 1), (sms, 2), (sms, 3), ("IMP", 4)]
 
@@ -98,7 +97,7 @@ def test_models_of_one_sparsity_are_compared_in_table_15() -> None:
 def test_other_sub_groups_are_another_table() -> None:
     groups = "data.subgroups={girls: ['0'], boys: ['1']}"
     other = shot("imp", 0.5, 0.9, recalls(0.8, 0.9), groups)
-    assert len(make("15", [*celebrities(), other]).tables) == 2
+    assert len(make("15", [*celebrities(), other])[0]) == 2
 
 
 def test_table_15_needs_sub_groups() -> None:
@@ -124,13 +123,13 @@ def weather(method: str, soup: float, *settings: str, kind: str = "generated") -
 def test_table_13_compares_soups_on_corrupted_samples_below_the_dense_model() -> None:
     runs = [weather("sms", 0.5 + seed / 10, f"seed={seed}") for seed in (0, 1)]
     runs.append(weather("imp", 0.4))
-    (table,) = make("13", runs).tables
+    (table,) = make("13", runs)[0]
     assert rows(table) == {
         "dense": ["50.00 ± 0.00"],
         "SMS (uniform)": ["55.00 ± 7.07"],
         "IMP": ["40.00 (n=1)"],
     }
-    assert table.columns[0].head == ("Sparsity 50.0% (one shot)", "m = 2")
+    assert table.columns[0] == ("Sparsity 50.0% (one shot)", "m = 2")
     assert marks(table) == [("SMS (uniform)", 0)]
     assert table.stub == "OOD accuracy of"
     assert table.title == "digits_cnn on digits, generated corruptions"
@@ -139,8 +138,8 @@ def test_table_13_compares_soups_on_corrupted_samples_below_the_dense_model() ->
 
 def test_table_13_has_phases_as_columns_where_there_are_several() -> None:
     lines = [corrupted(0.5, 0.5, f"phase_{k}/soup") for k in (1, 2)]
-    (table,) = make("13", [run(two_phases(0.9), also=lines)]).tables
-    heads = [column.outer for column in table.columns]
+    (table,) = make("13", [run(two_phases(0.9), also=lines)])[0]
+    heads = [head[0] for head in table.columns]
     assert heads == ["Sparsity 50.0% (phase 1)", "Sparsity 75.0% (phase 2)"]
     assert rows(table) == {"SMS (uniform)": ["50.00", "50.00"]}
 
@@ -151,7 +150,7 @@ def test_candidates_on_corrupted_samples_stand_below_their_soup() -> None:
         corrupted(0.4, 0.4, "phase_1/candidate_0"),
         corrupted(0.3, 0.3, "phase_1/candidate_1"),
     ]
-    (table,) = make("14", [shot("sms", 0.5, 0.9, {}, also=lines)]).tables
+    (table,) = make("14", [shot("sms", 0.5, 0.9, {}, also=lines)])[0]
     assert rows(table) == {
         "SMS (uniform)": ["50.00"],
         "best candidate": ["40.00"],
@@ -162,19 +161,19 @@ def test_candidates_on_corrupted_samples_stand_below_their_soup() -> None:
 def test_generated_corruptions_and_files_are_never_averaged() -> None:
     runs = [weather("sms", 0.5, "seed=0"), weather("sms", 0.6, "seed=1", kind="CIFAR-10-C")]
     for name in ("13", "corruptions"):
-        titles = [table.title.rpartition(", ")[2] for table in make(name, runs).tables]
+        titles = [table.title.rpartition(", ")[2] for table in make(name, runs)[0]]
         assert titles == ["generated corruptions", "CIFAR-10-C"]
-    assert "generated" not in " ".join(make("13", runs).tables[1].caption)
-    (table,) = make("robustness", runs).tables
-    assert [column.head[0] for column in table.columns][2:] == [
+    assert "generated" not in " ".join(make("13", runs)[0][1].caption)
+    (table,) = make("robustness", runs)[0]
+    assert [head[0] for head in table.columns][2:] == [
         *("OOD accuracy (CIFAR-10-C)", "OOD accuracy (generated)"),
     ]
     assert rows(table)["SMS (uniform, m = 2)"][2:] == ["60.00", "50.00"]
 
 
 def test_each_corruption_and_severity_is_a_row() -> None:
-    (table,) = make("corruptions", [weather("sms", 0.5), weather("imp", 0.55)]).tables
-    assert [column.head for column in table.columns] == [
+    (table,) = make("corruptions", [weather("sms", 0.5), weather("imp", 0.55)])[0]
+    assert list(table.columns) == [
         ("dense",),
         ("Sparsity 50.00%", "SMS (uniform, m = 2)"),
         ("Sparsity 50.00%", "IMP"),
@@ -197,8 +196,8 @@ def test_robustness_shows_what_was_measured_and_the_smallest_calibration_error_i
         shot("sms", 0.5, 0.9, {"ece": 0.03, "worst_class_accuracy": 0.7}, dense={"ece": 0.01}),
         shot("imp", 0.5, 0.8, {"ece": 0.05, "worst_class_accuracy": 0.7}, dense={"ece": 0.01}),
     ]
-    (table,) = make("robustness", runs).tables
-    assert [column.head[0] for column in table.columns] == [
+    (table,) = make("robustness", runs)[0]
+    assert [head[0] for head in table.columns] == [
         *("sparsity", "accuracy", "ECE", "worst-class accuracy"),
     ]
     assert rows(table) == {
@@ -220,5 +219,5 @@ def test_a_method_that_pruned_while_training_has_no_dense_model() -> None:
         {"event": "soup", **phase(1, 0.9, [0.9])},
         {"event": "done"},
     ]
-    (table,) = make("robustness", [collected("r", config, events)]).tables
+    (table,) = make("robustness", [collected("r", config, events)])[0]
     assert list(rows(table)) == ["GMP"]

@@ -6,15 +6,15 @@ import pytest
 from journals import one_shot, phase, run
 
 from sms_dist.reports import scores
-from sms_dist.reports.collect import Run
-from sms_dist.reports.layout import Table, entry_text
-from sms_dist.reports.paper_tables import make
+from sms_dist.reports.runs import Run
+from sms_dist.reports.table import Table
+from sms_dist.reports.tables import make
 
 ONE = "pruning.phases=1"
 
 
 def rows(table: Table) -> dict[str, list[str]]:
-    return {row.label: [entry_text(e, table.usual_n) for e in row.entries] for row in table.rows}
+    return {row.label: [table.shown(e) for e in row.entries] for row in table.rows}
 
 
 def bleu(soup: float, *settings: str) -> Run:
@@ -41,7 +41,7 @@ def test_a_score_has_its_unit_everywhere(name: str, shown: str, sentence: str, a
 
 
 def test_bleu_stays_as_it_is_in_the_tables_of_the_paper() -> None:
-    (table,) = make("10", [bleu(25.4, "seed=0"), bleu(25.6, "seed=1")]).tables
+    (table,) = make("10", [bleu(25.4, "seed=0"), bleu(25.6, "seed=1")])[0]
     assert table.stub == "BLEU of"
     assert rows(table) == {
         "SMS (uniform)": ["25.50 ± 0.14"],
@@ -52,30 +52,30 @@ def test_bleu_stays_as_it_is_in_the_tables_of_the_paper() -> None:
 
 
 def test_bleu_stays_as_it_is_where_methods_are_compared() -> None:
-    (general,) = make("methods", [bleu(25.4), run([], "method.name=dense", dense=30.0)]).tables[:1]
+    (general,) = make("methods", [bleu(25.4), run([], "method.name=dense", dense=30.0)])[0][:1]
     assert rows(general)["SMS (uniform)"][-4] == "25.40"
-    (over_m,) = make("16", [bleu(25.4, "method.name=imp_m_times")]).tables
+    (over_m,) = make("16", [bleu(25.4, "method.name=imp_m_times")])[0]
     assert rows(over_m) == {"IMP_mx": ["25.40"]}
 
 
 def test_miou_is_shown_in_percent_by_its_name() -> None:
-    (table,) = make("9", [miou(0.5873)]).tables
+    (table,) = make("9", [miou(0.5873)])[0]
     assert (table.stub, rows(table)["SMS (uniform)"]) == ("mIoU of", ["58.73"])
     assert table.caption[0].startswith("Test mIoU in %, mean")
-    (general,) = make("methods", [miou(0.5873)]).tables
-    assert ("mIoU",) in [column.head for column in general.columns]
-    (training,) = make("2", [miou(0.5, "method.name=gmp", "pruning.goal_sparsity=0.5")]).tables
-    assert [column.head[1] for column in training.columns] == ["mIoU", "speedup"]
+    (general,) = make("methods", [miou(0.5873)])[0]
+    assert ("mIoU",) in general.columns
+    (training,) = make("2", [miou(0.5, "method.name=gmp", "pruning.goal_sparsity=0.5")])[0]
+    assert [head[1] for head in training.columns] == ["mIoU", "speedup"]
     assert rows(training) == {"GMP": ["50.00", "2.0"]}
 
 
 def test_runs_of_several_scores_never_share_a_table() -> None:
     runs = [run(one_shot(0.9, m=1), ONE), miou(0.5), bleu(25.0)]
-    general = make("methods", runs).tables
-    heads = [{column.head[0] for column in table.columns} for table in general]
+    general = make("methods", runs)[0]
+    heads = [{head[0] for head in table.columns} for table in general]
     assert [head & {"accuracy", "mIoU", "BLEU"} for head in heads] == [
         *({"accuracy"}, {"mIoU"}, {"BLEU"}),
     ]
-    stubs = [table.stub for table in make("6", runs).tables]
+    stubs = [table.stub for table in make("6", runs)[0]]
     assert stubs == ["accuracy of", "mIoU of", "BLEU of"]
-    assert len(make("robustness", runs).tables) == 3
+    assert len(make("robustness", runs)[0]) == 3

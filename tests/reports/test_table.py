@@ -1,188 +1,151 @@
-"""Facts about the table of a run."""
+"""A table as text, Markdown, LaTeX and CSV, word for word."""
 
 from __future__ import annotations
 
+import csv
 import io
-from typing import Any
+import re
 
-from rich.console import Console
-from rich.table import Table
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sms_dist.reports.table import run_table
-from sms_dist.run.schema import Summary
-
-
-def phase(number: int, soup: float | None, candidates: list[float | None]) -> dict[str, Any]:
-    known = [accuracy for accuracy in candidates if accuracy is not None]
-    return {
-        "phase": number,
-        "sparsity": 1 - 0.5**number,
-        "score": "accuracy",
-        "soup": {"test_accuracy": soup},
-        "candidates": [
-            {
-                "index": index,
-                "seed": 100 + index,
-                "test_accuracy": accuracy,
-                "diverged": accuracy is None,
-            }
-            for index, accuracy in enumerate(candidates)
-        ],
-        "best_candidate": max(known),
-        "mean_candidate": sum(known) / len(known),
-    }
+from sms_dist.reports.table import FORMATS, Row, Table, Value, latex, markdown, ranked, text
+from sms_dist.reports.table import csv as csv_text
 
 
-def summary(method: str, phases: list[dict[str, Any]]) -> dict[str, Any]:
-    head = {"method": method, "seed": 3, "score": "accuracy", "goal_sparsity": 0.75, "final": {}}
-    return {**head, "dense": {"test_accuracy": 0.95}, "phases": phases}
+def accuracy(mean: float, std: float | None = None, n: int = 2, rank: int = 0) -> Value:
+    return Value(mean, std, n, "accuracy", rank)
 
 
-def run_table_of(summary: dict[str, Any]) -> Table:
-    return run_table(Summary.model_validate(summary))
+PHASE = "Sparsity 50.0% (phase 1)"
+TABLE = Table(
+    title="digits_cnn on digits, goal 90%",
+    caption=("Mean ± deviation.", "n = 2 if nothing else is said."),
+    stub="accuracy of",
+    columns=((PHASE, "m = 2"), (PHASE, "m = 3")),
+    rows=(
+        Row("SMS (uniform)", (accuracy(0.9, 0.01, 2, 1), accuracy(0.91, None, 1, 1))),
+        Row("best candidate", (accuracy(0.89, 0.02, 2, 2), None), parent="SMS (uniform)"),
+        Row("IMP_mx", (accuracy(0.8, 0.0, 2, 3), Value(2.0, 0.25, 2, "speedup"))),
+        Row("IMP", (accuracy(0.7, 0.012345), accuracy(0.7, 0.012345)), is_spanning=True),
+    ),
+)
 
 
-def columns(table: Table) -> dict[str, list[str]]:
-    return {str(column.header): [str(cell) for cell in column.cells] for column in table.columns}
-
-
-def bold(table: Table) -> list[str]:
-    cells = [cell for column in table.columns for cell in column.cells]
-    return [str(cell) for cell in cells if getattr(cell, "style", "") == "bold"]
-
-
-def shown(table: Table) -> str:
-    out = io.StringIO()
-    Console(file=out, width=80).print(table)
-    return out.getvalue()
-
-
-def test_a_soup_stands_beside_its_candidates_and_the_dense_model() -> None:
-    table = run_table_of(summary("sms", [phase(1, 0.93, [0.91, 0.92]), phase(2, 0.9, [0.88, 0.9])]))
-    assert columns(table) == {
-        "phase": ["1", "2"],
-        "sparsity": ["50.00%", "75.00%"],
-        "soup": ["93.00%", "90.00%"],
-        "best candidate": ["92.00%", "90.00%"],
-        "mean candidate": ["91.50%", "89.00%"],
-        "dense": ["95.00%", "95.00%"],
-    }
-    assert "sms, seed 3" in shown(table)
-
-
-def test_the_best_pruned_model_of_a_row_is_bold_and_equals_share_it() -> None:
-    table = run_table_of(summary("sms", [phase(1, 0.93, [0.91, 0.92]), phase(2, 0.9, [0.88, 0.9])]))
-    assert bold(table) == ["93.00%", "90.00%", "90.00%"]
-
-
-def test_one_candidate_is_one_column_named_after_the_method() -> None:
-    table = run_table_of(summary("imp", [phase(1, 0.93, [0.93])]))
-    assert list(columns(table)) == ["phase", "sparsity", "imp", "dense"]
-    assert columns(table)["imp"] == ["93.00%"]
-    assert bold(table) == []
-
-
-def test_a_dense_run_shows_the_dense_accuracy_only() -> None:
-    assert columns(run_table_of(summary("dense", []))) == {"dense": ["95.00%"]}
-
-
-def test_a_diverged_candidate_is_named_below_the_table() -> None:
-    text = shown(
-        run_table_of(summary("sms", [phase(1, 0.93, [0.91, None]), phase(2, 0.9, [0.9, 0.8])]))
-    )
-    assert "diverged: candidate 1 of phase 1 (seed 101)" in text
-
-
-def test_why_a_candidate_diverged_and_who_was_retried_stands_below_the_table() -> None:
-    lost = {"kind": "not finite", "epoch": 3, "loss": None}
-    found = phase(1, 0.93, [0.91, None, 0.92, 0.9])
-    tries = {"attempts": [{"seed": 101, "divergence": lost}] * 2}
-    found["candidates"][1] |= {
-        "divergence": {"kind": "far", "loss": 2.3026, "median": 0.5},
-        **tries,
-    }
-    found["candidates"][2] |= {"attempts": [{"seed": 2, "divergence": lost}]}
-    later = phase(2, 0.93, [0.91, None])
-    later["candidates"][1]["divergence"] = {"kind": "earlier"}
-    text = " ".join(shown(run_table_of(summary("sms", [found, later]))).split())
-    assert (
-        "diverged: candidate 1 of phase 1 (seed 101), training loss of 2.303 far above the median, "
-        "0.5; 3 seeds were tried retried: candidate 2 of phase 1 (seed 2), loss or weights not "
-        "finite after epoch 3 diverged: candidate 1 of phase 2 (seed 101), left out since an "
-        "earlier phase"
-    ) in text
-
-
-def test_what_is_missing_is_a_dash() -> None:
-    values = summary("sms", [phase(1, None, [0.91, 0.92])])
-    values["dense"] = {}
-    table = run_table_of(values)
-    assert columns(table)["soup"] == ["-"]
-    assert columns(table)["dense"] == ["-"]
-    assert bold(table) == ["92.00%"]
-
-
-def test_scores_of_every_task_bear_their_name_and_unit() -> None:
-    def of(score: str, soup: float) -> Table:
-        found = phase(1, None, [0.5, 0.4]) | {"score": score, "soup": {f"test_{score}": soup}}
-        values = summary("sms", [found | {"best_candidate": 24.5, "mean_candidate": 0.45}])
-        return run_table_of({**values, "score": score, "dense": {f"test_{score}": soup}})
-
-    assert columns(of("miou", 0.58731))["soup"] == ["58.73%"]
-    assert columns(of("bleu", 25.466))["dense"] == ["25.47"]
-    assert columns(of("bleu", 25.466))["sparsity"] == ["50.00%"]
-    assert bold(of("bleu", 25.466)) == ["25.47"]
-    assert "test mIoU, sms, seed 3" in shown(of("miou", 0.5))
-    assert "test BLEU, sms, seed 3" in shown(of("bleu", 0.5))
-    assert "test accuracy, imp, seed 3" in shown(
-        run_table_of(summary("imp", [phase(1, 0.9, [0.9])]))
+def test_markdown() -> None:
+    assert markdown(TABLE) == (
+        "**digits_cnn on digits, goal 90%**\n"
+        "\n"
+        "| accuracy of | Sparsity 50.0% (phase 1), m = 2 | Sparsity 50.0% (phase 1), m = 3 |\n"
+        "|---|---:|---:|\n"
+        "| SMS (uniform) | **90.00 ± 1.00** | **91.00 (n=1)** |\n"
+        "| &nbsp;&nbsp;best candidate | <u>89.00 ± 2.00</u> | - |\n"
+        "| IMP_mx | *80.00 ± 0.00* | 2.0 ± 0.2 |\n"
+        "| IMP | 70.00 ± 1.23 | 70.00 ± 1.23 |\n"
+        "\n"
+        "Mean ± deviation. n = 2 if nothing else is said.\n"
     )
 
 
-def test_the_table_fits_into_80_columns() -> None:
-    lines = shown(run_table_of(summary("sms", [phase(1, 0.93, [0.9, 0.8])]))).splitlines()
-    assert len(lines) == 6
+def test_latex() -> None:
+    assert latex(TABLE) == (
+        r"""% needs \usepackage{booktabs}
+\begin{table}
+\centering
+\caption{digits\_cnn on digits, goal 90\%. Mean $\pm$ deviation. $n$ = 2 if nothing else is said.}
+\begin{tabular}{lrr}
+\toprule
+ & \multicolumn{2}{c}{Sparsity 50.0\% (phase 1)} \\
+\cmidrule(lr){2-3}
+accuracy of & $m$ = 2 & $m$ = 3 \\
+\midrule
+SMS (uniform) & \textbf{90.00 $\pm$1.00} & \textbf{91.00 ($n$=1)} \\
+\quad best candidate & \underline{89.00 $\pm$2.00} & - \\
+\addlinespace
+IMP$_{m\times}$ & \textit{80.00 $\pm$0.00} & 2.0 $\pm$0.2 \\
+\addlinespace
+IMP & \multicolumn{2}{c}{70.00 $\pm$1.23} \\
+\bottomrule
+\end{tabular}
+\end{table}
+"""
+    )
 
 
-def test_the_ensemble_stands_beside_the_soup_but_out_of_the_contest() -> None:
-    found = phase(1, 0.93, [0.91, 0.92]) | {"ensemble": {"test_accuracy": 0.94}}
-    table = run_table_of(summary("sms", [found, phase(2, 0.9, [0.88, 0.89])]))
-    assert columns(table)["ensemble"] == ["94.00%", "-"]
-    assert list(columns(table))[-2:] == ["ensemble", "dense"]
-    assert bold(table) == ["93.00%", "90.00%"]
-    assert max(map(len, shown(table).splitlines())) <= 80
-    assert "94.00%" in shown(table)
-
-
-def test_one_candidate_has_no_ensemble() -> None:
-    found = phase(1, 0.93, [0.93]) | {"ensemble": {"test_accuracy": 0.93}}
-    assert list(columns(run_table_of(summary("imp", [found])))) == [
-        "phase",
-        "sparsity",
-        "imp",
-        "dense",
+def test_csv_has_numbers_in_columns_of_their_own() -> None:
+    head, *rows = csv.reader(io.StringIO(csv_text(TABLE)))
+    assert head[:4] == ["accuracy of", *(f"{PHASE}, m = 2{end}" for end in ("", ": std", ": n"))]
+    assert rows == [
+        ["SMS (uniform)", "90", "1", "2", "91", "", "1"],
+        ["SMS (uniform): best candidate", "89", "2", "2", "", "", ""],
+        ["IMP_mx", "80", "0", "2", "2", "0.25", "2"],
+        ["IMP", "70", "1.2345", "2", "70", "1.2345", "2"],
     ]
 
 
-def test_warnings_of_a_phase_stand_below_the_table() -> None:
-    found = phase(2, 0.93, [0.91, 0.92]) | {
-        "warnings": ["phase 2: left the basin", "phase 2: and more"]
-    }
-    text = shown(run_table_of(summary("sms", [phase(1, 0.93, [0.91, 0.92]), found])))
-    assert [line.strip() for line in text.splitlines()[-2:]] == [
-        "phase 2: left the basin",
-        "phase 2: and more",
+def test_text_marks_with_words_where_there_are_no_styles() -> None:
+    lines = [line.rstrip() for line in text(TABLE).splitlines()]
+    assert lines[0] == "digits_cnn on digits, goal 90%"
+    assert [line.split() for line in lines[2:5]] == [
+        ["Sparsity", "50.0%", "Sparsity", "50.0%"],
+        ["(phase", "1)", "(phase", "1)"],
+        ["accuracy", "of", "m", "=", "2", "m", "=", "3"],
     ]
+    shown = [" ".join(line.split()) for line in lines if "±" in line]
+    assert shown[:2] == [
+        "SMS (uniform) * 90.00 ± 1.00 * 91.00 (n=1)",
+        "best candidate (2nd) 89.00 ± 2.00 -",
+    ]
+    assert len({line.index("±") for line in lines[6:12] if "±" in line}) == 1
 
 
-def test_a_dense_model_that_was_not_fully_trained_is_no_column() -> None:
-    values = summary("gmp", [phase(1, 0.93, [0.93])])
-    dense = {"test_accuracy": 0.2, "epochs_total": 30}
-    names = {
-        trained: list(
-            columns(run_table_of({**values, "dense": {**dense, "epochs_trained": trained}}))
-        )
-        for trained in (0, 29, 30)
-    }
-    assert names[30] == [*names[0], "dense"]
-    assert names[0] == names[29] == ["phase", "sparsity", "gmp"]
+def test_a_terminal_gets_styles_and_a_table_that_fits() -> None:
+    wide = text(TABLE, width=80)
+    assert "\x1b[1m" in wide
+    assert "*" not in wide
+    narrow = text(TABLE, width=44)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", narrow).splitlines()
+    assert sum("SMS (uniform)" in line for line in plain) == 1  # both columns have one outer head
+    apart = Table("t", (), "s", (("first" * 6,), ("second" * 5,)), (Row("row", ("a", "b")),))
+    lines = text(apart, width=40).splitlines()
+    assert sum("row" in line for line in lines) == 2
+    assert sum("row" in line for line in text(apart, width=80).splitlines()) == 1
+    assert max(map(len, lines)) < 80
+
+
+def test_characters_with_a_meaning_are_escaped() -> None:
+    odd = Table("50% & a_b", (), "s", (("x|y",),), (Row("a#{}\\~^", ("$",)),))
+    assert r"50\% \& a\_b" in latex(odd)
+    assert r"a\#\{\}\textbackslash{}\textasciitilde{}\textasciicircum{} & \$" in latex(odd)
+    assert r"| s | x\|y |" in markdown(odd)
+
+
+def test_every_format_copes_with_an_empty_table() -> None:
+    for _, form in FORMATS.values():
+        assert form(Table("t", (), "s", (), ()))
+
+
+def ranks(entries: list[Value | None], places: int = 1) -> list[int]:
+    return [entry.rank for entry in ranked(entries, places) if isinstance(entry, Value)]
+
+
+def test_what_looks_the_same_shares_a_rank() -> None:
+    values = [accuracy(mean) for mean in (0.70001, 0.70002, 0.69, 0.6)]
+    assert ranks([*values, None], places=2) == [1, 1, 2, 0]
+
+
+def test_the_smallest_error_is_the_best() -> None:
+    assert ranks([Value(x, None, 1, "ece") for x in (0.03, 0.01, 0.02)], places=2) == [0, 1, 2]
+
+
+def test_a_value_that_stands_alone_has_no_rank() -> None:
+    assert ranks([None, accuracy(0.7)]) == [0]
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=8))
+def test_the_best_is_never_below_another(means: list[float]) -> None:
+    entries = ranked([accuracy(mean) for mean in means])
+    best = [v.mean for v in entries if isinstance(v, Value) and v.rank == 1]
+    assert best
+    assert min(best) >= max(means) - 0.0001

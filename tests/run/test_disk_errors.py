@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sms_dist.base.files import sync, write_error, write_text
+from sms_dist.base.files import json_text, sync, write_error, write_text
 from sms_dist.run import store
 from sms_dist.run.journal import Journal, OtherEvent, read
 from sms_dist.run.progress import ProgressWriter, read_all
@@ -176,7 +176,7 @@ def test_a_foreign_file_with_a_fitting_manifest_is_one_line(
     folder = tmp_path / "dense"
     folder.mkdir()
     described = {"x": {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}}
-    (folder / "manifest.json").write_text(store.json_text(described))
+    (folder / "manifest.json").write_text(json_text(described))
     (folder / "x").write_bytes(content)
     for load, words in ((store.load_tensors, problem), (store.load_document, "is not JSON")):
         with pytest.raises(ValueError, match=rf"dense/x {words}.*remove the folder") as error:

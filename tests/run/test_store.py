@@ -49,7 +49,7 @@ def test_the_manifest_tells_checksum_and_size_of_each_file(tmp_path: Path) -> No
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest.keys() == {"weights.safetensors", "metrics.json"}
     for name, entry in manifest.items():
-        assert entry["sha256"] == store.sha256_of(folder / name)
+        assert entry["sha256"] == files.sha256_of(folder / name)
         assert entry["bytes"] == (folder / name).stat().st_size
 
 
@@ -151,12 +151,12 @@ def test_a_text_file_is_replaced_whole_or_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "summary.json"
-    store.write_text(path, "old")
-    store.write_text(path, "older\n")
+    files.write_text(path, "old")
+    files.write_text(path, "older\n")
     with monkeypatch.context() as outside:
         outside.setattr(os, "fsync", disk_full)
         with pytest.raises(ValueError, match="no space left"):
-            store.write_text(path, "new")
+            files.write_text(path, "new")
     assert path.read_text() == "older\n"
 
 

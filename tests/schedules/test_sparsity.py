@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sms_dist.pruning.apportion import num_kept
+from sms_dist.pruning.allocation import num_kept
 from sms_dist.schedules.sparsity import cubic, fraction_per_phase, fraction_pruned, geometric
 
 GOALS, PHASES = st.floats(0.01, 0.999), st.integers(1, 12)

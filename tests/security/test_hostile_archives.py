@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sms_dist.data import shards
-from sms_dist.data.archive import scan
-from sms_dist.data.cache import cached_name, file_identity
-from sms_dist.data.members import MAX_BYTES, MAX_NOTE
-from sms_dist.data.streaming.positions import positions
+from sms_dist.data import shards, tar_index
+from sms_dist.data.shards import cached_name, file_identity, positions_of, read_shard
+from sms_dist.data.tar_index import MAX_BYTES, MAX_NOTE, scan
 
 BLOCK = 512
 
@@ -78,30 +76,41 @@ def test_each_is_refused_in_one_line_by_both_readers(name, tmp_path):
     packed.write_bytes(gzip.compress(BAD[name], 1))
     for read in (
         lambda: scan(path),
-        lambda: list(shards.read(path)),
-        lambda: list(shards.read(packed)),
+        lambda: list(read_shard(path)),
+        lambda: list(read_shard(packed)),
     ):
         with pytest.raises(ValueError, match=r"x\.tar") as error:
             read()
         assert str(error.value).isprintable()
 
 
-def test_a_bomb_of_zeros_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "MAX_BYTES", 1 << 20)  # or the test would take a while
+def test_a_sample_of_more_bytes_than_any_image_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(tar_index, "MAX_BYTES", 1 << 20)  # or the test would take a while
     parts = [header(f"a.{x}", size=1 << 19) + bytes(1 << 19) for x in "xyz"]
     path = tmp_path / "x.tar.gz"
-    path.write_bytes(gzip.compress(b"".join(parts), 9))
+    path.write_bytes(gzip.compress(b"".join(parts) + END, 9))
     assert path.stat().st_size < 10_000
     with pytest.raises(ValueError, match="sample a has more than"):
-        list(shards.read(path))
+        list(read_shard(path))
+
+
+def test_a_bomb_of_zeros_is_not_unpacked_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "MAX_UNPACKED", 1 << 21)
+    path = tmp_path / "x.tar.gz"
+    path.write_bytes(gzip.compress(header(size=1 << 25) + bytes(1 << 25) + END, 9))
+    with pytest.raises(ValueError, match=r"x\.tar\.gz is damaged .*more than 100 times its size"):
+        list(read_shard(path))
+    with pytest.raises(ValueError, match=r"x\.tar\.gz is damaged"):
+        shards.local("x.tar.gz", tmp_path, tmp_path / "cache", is_remote_allowed=False)
+    assert not list((tmp_path / "cache").glob("*.tar"))
 
 
 def test_a_table_of_positions_that_somebody_else_made_is_not_believed(tmp_path):
     shard = tmp_path / "x.tar"
     shard.write_bytes(GOOD + END)
-    good = positions(shard, tmp_path)
+    good = positions_of(shard, tmp_path)
     kept = tmp_path / cached_name("x.npy", file_identity(shard))
-    assert np.array_equal(positions(shard, tmp_path), good)
+    assert np.array_equal(positions_of(shard, tmp_path), good)
     beyond = good.copy()
     beyond["cls"] = (0, 1 << 60)
     before = good.copy()
@@ -109,11 +118,11 @@ def test_a_table_of_positions_that_somebody_else_made_is_not_believed(tmp_path):
     for bad in (beyond, before, good["cls"], np.zeros(3), np.zeros(2, [("cls", "<i8", (2,))])):
         np.save(kept, bad)
         with pytest.raises(ValueError, match="is damaged; remove it"):
-            positions(shard, tmp_path)
+            positions_of(shard, tmp_path)
     huge = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         huge, {"descr": "<i8", "fortran_order": False, "shape": (1 << 50,)}
     )
     kept.write_bytes(huge.getvalue())
     with pytest.raises(ValueError, match="is damaged; remove it"):
-        positions(shard, tmp_path)
+        positions_of(shard, tmp_path)

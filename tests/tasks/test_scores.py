@@ -36,7 +36,6 @@ def test_what_is_no_metric_has_no_facts():
 
 def test_names_cost_no_torch():
     code = (
-        "import sys, sms_dist.tasks, sms_dist.data.corruptions,"
-        " sms_dist.data.corrupted; assert 'torch' not in sys.modules"
+        "import sys, sms_dist.tasks, sms_dist.data.corruptions; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,8 +8,7 @@ from torch import nn
 from sms_dist.config import DataConfig
 from sms_dist.data.dataset import DatasetInfo
 from sms_dist.data.loader import Batch
-from sms_dist.data.texts.packed import packed
-from sms_dist.data.texts.resident import ResidentTexts, Sentences
+from sms_dist.data.texts.reading import Sentences, TextLoader, TokenBuffer
 from sms_dist.data.texts.vocabulary import PAD, Bytes
 from sms_dist.tasks import make_task
 
@@ -38,12 +37,12 @@ class Memory(nn.Module):
     def translate(self, source, max_length, num_beams=1):
         self.asked.append((max_length, num_beams))
         texts = [self.translations[Bytes().decode(row)] for row in source.tolist()]
-        return packed([Bytes().encode(texts)], Bytes.size).padded(torch.arange(len(texts)))
+        return TokenBuffer.joined([Bytes().encode(texts)]).padded(torch.arange(len(texts)))
 
 
-def loader(sources=SOURCES, references=REFERENCES, batch_size=3) -> ResidentTexts:
-    sides = (packed([Bytes().encode(texts)], Bytes.size) for texts in (sources, references))
-    return ResidentTexts(Sentences(*sides, references), batch_size, CPU)
+def loader(sources=SOURCES, references=REFERENCES, batch_size=3) -> TextLoader:
+    sides = (TokenBuffer.joined([Bytes().encode(texts)]) for texts in (sources, references))
+    return TextLoader(Sentences(*sides, references), batch_size, CPU)
 
 
 def measured(model, batches, **settings) -> dict[str, float]:

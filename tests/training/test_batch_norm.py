@@ -8,7 +8,7 @@ from torch.optim.swa_utils import update_bn
 from sms_dist.base.randomness import stream
 from sms_dist.data.augment import crop_flip
 from sms_dist.data.dataset import Split
-from sms_dist.data.pixels import Pixels
+from sms_dist.data.loader import Pixels
 from sms_dist.data.resident import Resident
 from sms_dist.mesh.topology import Axis
 from sms_dist.training.batch_norm import recompute_

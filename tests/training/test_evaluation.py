@@ -11,7 +11,7 @@ from sms_dist import data
 from sms_dist.base.randomness import stream
 from sms_dist.config import Config, DataConfig
 from sms_dist.data.dataset import Split
-from sms_dist.data.pixels import Pixels
+from sms_dist.data.loader import Pixels
 from sms_dist.data.resident import Resident
 from sms_dist.mesh.division import NUM_PARTS
 from sms_dist.mesh.topology import Axis, Topology

@@ -10,7 +10,7 @@ from sms_dist import data
 from sms_dist.base.randomness import stream
 from sms_dist.config import Config, DataConfig, EngineConfig, PretrainConfig
 from sms_dist.data.dataset import Split
-from sms_dist.data.pixels import Pixels
+from sms_dist.data.loader import Pixels
 from sms_dist.data.resident import Resident
 from sms_dist.engines import make_engine
 from sms_dist.engines.base import Job

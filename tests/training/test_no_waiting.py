@@ -11,7 +11,7 @@ from sms_dist import data
 from sms_dist.config import DataConfig, EngineConfig, PretrainConfig
 from sms_dist.data.augment import crop_flip
 from sms_dist.data.dataset import Split
-from sms_dist.data.pixels import Pixels
+from sms_dist.data.loader import Pixels
 from sms_dist.data.resident import Resident
 from sms_dist.engines import make_engine
 from sms_dist.engines.base import Job

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sms_dist.data.order import part_indices
+from sms_dist.data.loader import part_indices
 from sms_dist.mesh.division import NUM_PARTS, parts_of
 
 

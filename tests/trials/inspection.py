@@ -11,7 +11,7 @@ from typing import Any
 from launching import all_weights, read_json, sha256
 
 from sms_dist.base.files import entries
-from sms_dist.reports.collect import read_run
+from sms_dist.reports.runs import read_run
 from sms_dist.run.paths import MANIFEST, MASK, WEIGHTS, RunPaths
 
 MODELS = ("dense", "phase_*/candidate_*", "phase_*/soup")

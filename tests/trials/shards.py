@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits
 
-from sms_dist.data.writer import labelled, write
+from sms_dist.data.prepare.writer import labelled, write
 
 NUM_TRAIN = 1437
 CARD = """

@@ -13,7 +13,7 @@ from sms_dist.base.plain import printable
 
 if TYPE_CHECKING:
     from sms_dist.data.card import TextCard
-    from sms_dist.data.check import Findings
+    from sms_dist.data.prepare import Findings
 
 MOST_CLASSES = 40  # in a table of all of them
 NUM_PICTURES = 24
@@ -48,7 +48,7 @@ def prepare(
     text becomes a pair of files for training and one for testing.
     """
     from sms_dist.data.prepare import prepare as write_shards
-    from sms_dist.data.texts.prepare import prepare as write_texts
+    from sms_dist.data.texts.files import prepare as write_texts
 
     def write() -> None:
         if card := _text_card(name):
@@ -79,22 +79,23 @@ def check(folder: Path, name: str | None, sheet: Path | None) -> None:
     One line for each fault, and exit status 1.
     """
     from sms_dist.data import index as indices
-    from sms_dist.data.check import check as examine
-    from sms_dist.data.texts.prepare import check as problems_of_texts
+    from sms_dist.data.prepare import check as examine
+    from sms_dist.data.texts.files import check as problems_of_texts
 
     if _text_card(name or indices.name_of(folder)):
         _report(problems_of_texts(folder), folder)
         return
-    found = examine(folder, name, NUM_PICTURES if sheet else 0)
-    if sheet and found.pictures:
+    findings = examine(folder, name, NUM_PICTURES if sheet else 0)
+    if sheet and findings.pictures:
         from sms_dist.data.sheet import sheet as draw
 
-        _in_words(lambda: draw(found.pictures, found.card, found.info).save(sheet, "PNG"), sheet)
-    if not found.problems:
-        _print_histogram(found)
-    if not found.has_index:
+        drawn = draw(findings.pictures, findings.card, findings.info)
+        _in_words(lambda: drawn.save(sheet, "PNG"), sheet)
+    if not findings.problems:
+        _print_histogram(findings)
+    if not findings.has_index:
         click.echo("no index.json: checksums were not compared")
-    _report(found.problems, folder)
+    _report(findings.problems, folder)
 
 
 @data.command(epilog="Example: sms-dist data vocabulary texts --size 8000 --to en_de.model")
@@ -104,7 +105,7 @@ def check(folder: Path, name: str | None, sheet: Path | None) -> None:
 @LANGUAGES
 def vocabulary(folder: Path, size: int, target: Path, languages: tuple[str, str]) -> None:
     """Train a SentencePiece vocabulary on the training sentences of parallel text."""
-    from sms_dist.data.texts.learning import train_vocabulary
+    from sms_dist.data.texts.vocabulary import train_vocabulary
 
     _in_words(lambda: train_vocabulary(folder, size, target, languages), target)
     click.echo(f"ok       {target}")
@@ -130,31 +131,31 @@ def _report(problems: Sequence[str], folder: Path) -> None:
 
 
 def _in_words(do: Callable[[], None], place: Path) -> None:
-    """Faults of files in one line."""
+    """Do something, and say in one line if a file cannot be read or written."""
     try:
         do()
     except OSError as error:
         raise ValueError(f"{error.filename or place}: {error.strerror or error}") from None
 
 
-def _print_histogram(found: Findings) -> None:
-    """Samples, or shares of pixels, of each class; of many classes the rarest and the commonest."""
+def _print_histogram(findings: Findings) -> None:
+    """Print samples, or shares of pixels, of each class; of many only the rarest and commonest."""
     from rich.console import Console
     from rich.table import Table
 
-    of_pixels = found.info.task == "segmentation"
-    table = Table(title=f"{found.info.name}: {'pixels' if of_pixels else 'samples'} of each class")
+    info, of_pixels = findings.info, findings.info.task == "segmentation"
+    table = Table(title=f"{info.name}: {'pixels' if of_pixels else 'samples'} of each class")
     table.add_column("class")
-    for split, count in found.counts.items():
+    for split, count in findings.counts.items():
         table.add_column(f"{split} ({count})", justify="right")
-    names = [*found.info.classes, "void"]
-    shown = list(range(len(names) if found.histogram["train"][-1] else len(names) - 1))
+    names = [*info.classes, "void"]
+    shown = list(range(len(names) if findings.histogram["train"][-1] else len(names) - 1))
     if len(shown) > MOST_CLASSES:
-        order = found.histogram["train"][:-1].argsort().tolist()
+        order = findings.histogram["train"][:-1].argsort().tolist()
         shown = [*order[:3], *order[-3:]]
     for number in shown:
-        cells = [counts[number] for counts in found.histogram.values()]
-        totals = [max(1, counts.sum()) for counts in found.histogram.values()]
+        cells = [counts[number] for counts in findings.histogram.values()]
+        totals = [max(1, counts.sum()) for counts in findings.histogram.values()]
         words = [
             f"{100 * cell / total:.2f} %" if of_pixels else str(cell)
             for cell, total in zip(cells, totals, strict=True)

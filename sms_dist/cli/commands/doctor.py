@@ -28,7 +28,7 @@ def doctor(config_file: Path | None, settings: tuple[str, ...]) -> None:
     from sms_dist.config.file import load
 
     root, is_fit = Path(load(config_file, settings).records.root), True
-    for check in (
+    checks: tuple[Callable[[], str], ...] = (
         lambda: f"python {platform.python_version()}",
         cores,
         lambda: threads(os.environ.get("OMP_NUM_THREADS")),
@@ -39,7 +39,8 @@ def doctor(config_file: Path | None, settings: tuple[str, ...]) -> None:
         devices,
         backends,
         all_reduce,
-    ):
+    )
+    for check in checks:
         try:
             click.echo(f"ok       {check()}")
         except ValueError as problem:

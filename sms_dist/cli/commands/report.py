@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sms_dist.base.lookup import lookup
 from sms_dist.base.plain import printable
 
 if TYPE_CHECKING:
-    from sms_dist.reports.collect import Run
-    from sms_dist.reports.layout import Table
+    from sms_dist.reports.runs import Run
 
 DEFAULT_FOLDER = Path("report")
 
@@ -41,80 +41,58 @@ DEFAULT_FOLDER = Path("report")
 def report(
     folders: tuple[Path, ...], name: str, style: str | None, out: Path | None, is_plotting: bool
 ) -> None:
-    """Tables and figures of finished runs.
+    """Make tables and figures of finished runs.
 
     RUNS are run folders, or folders that contain some. Several seeds of one experiment become mean
     and standard deviation; runs that cannot be compared get tables of their own. Nothing but the
     runs' journals and configurations is read.
     """
-    from sms_dist.base.lookup import lookup
-    from sms_dist.reports.collect import read_runs
-    from sms_dist.reports.formats import FORMATS
-    from sms_dist.reports.paper_tables import make
+    try:
+        from sms_dist.reports.runs import read_runs
+        from sms_dist.reports.table import FORMATS, text
+        from sms_dist.reports.tables import make
 
+        if is_plotting:
+            import matplotlib  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"sms-dist report needs {error.name}, which is not installed; "
+            "pip install 'sms_dist[reports]'"
+        ) from None
     if style is not None:
         lookup(FORMATS, style, "--format")
     runs, notes = read_runs(folders)
-    made = make(name, runs)
-    for note in (*notes, *made.notes):
+    tables, more_notes = make(name, runs)
+    for note in (*notes, *more_notes):
         click.echo(f"note: {printable(note)}", err=True)
-    if out is None:
-        _print(made.tables, style or "text")
-    else:
-        _write(made.tables, name, [style] if style else list(FORMATS), out)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    for number, table in enumerate(tables, 1):
+        stem = f"table_{name}" + (f"_{number}" if len(tables) > 1 else "")
+        for suffix, form in FORMATS.values() if out and not style else [FORMATS[style or "text"]]:
+            if out is not None:
+                file = out / f"{stem}.{suffix}"
+                file.write_text(form(table), encoding="utf-8")
+                click.echo(file)
+                continue
+            if number > 1:
+                click.echo()
+            is_styled = form is text and sys.stdout.isatty()
+            width = shutil.get_terminal_size().columns
+            click.echo(text(table, width) if is_styled else form(table), nl=False)
     if is_plotting:
         _plot(runs, out or DEFAULT_FOLDER)
 
 
-def _print(tables: Sequence[Table], style: str) -> None:
-    from sms_dist.reports.formats import FORMATS
-    from sms_dist.reports.terminal import text
-
-    for number, table in enumerate(tables):
-        if number:
-            click.echo()
-        if style == "text" and sys.stdout.isatty():
-            click.echo(text(table, shutil.get_terminal_size().columns), nl=False)
-        else:
-            click.echo(FORMATS[style][1](table), nl=False)
-
-
-def _write(tables: Sequence[Table], name: str, styles: Sequence[str], out: Path) -> None:
-    """table_1.md and so on; table_1_1.md, table_1_2.md where there are several tables."""
-    from sms_dist.reports.formats import FORMATS
-
-    _make(out)
-    for number, table in enumerate(tables, 1):
-        stem = f"table_{name}" + (f"_{number}" if len(tables) > 1 else "")
-        for style in styles:
-            suffix, form = FORMATS[style]
-            file = out / f"{stem}.{suffix}"
-            file.write_text(form(table), encoding="utf-8")
-            click.echo(file)
-
-
 def _plot(runs: Sequence[Run], out: Path) -> None:
-    from sms_dist.reports.figures import figures
+    from sms_dist.reports.figures import figures, save
 
-    try:
-        from sms_dist.reports.plots import draw
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"--plot needs {error.name}, which is not installed; pip install 'sms_dist[plots]'"
-        ) from None
     drawable, missing = figures(runs)
     for note in missing:
         click.echo(f"note: {note}", err=True)
     if not drawable:
         raise ValueError("--plot: these runs give no figure (the notes say what each needs)")
-    _make(out)
+    out.mkdir(parents=True, exist_ok=True)
     for stem, figure in drawable.items():
-        for file in draw(figure, out / stem):
+        for file in save(figure, out / stem):
             click.echo(file)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"--out {folder} cannot be used: {error.strerror}") from None

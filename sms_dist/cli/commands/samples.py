@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from sms_dist.cli.opened_run import OpenedRun
-
-PICTURE = "samples.png"
 
 
 @click.command(epilog="Example: sms-dist samples runs/digits_sms --num 24 --differing")
@@ -31,7 +23,7 @@ PICTURE = "samples.png"
     "--to",
     "target",
     type=Path,
-    help=f"File to write (default: {PICTURE} in RUN; of translations the terminal).",
+    help="File to write (default: samples.png in RUN; of translations the terminal).",
 )
 @click.option(
     "--set",
@@ -54,53 +46,21 @@ def samples(
     classes with what each model takes them for, of segmentation with the masks. Translations
     become text. The samples are the first of the test set; the run may still be going on.
     """
-    from sms_dist.cli.opened_run import open_run
-    from sms_dist.training.predictions import predicted
+    from sms_dist.cli.predictions import open_run, picture, predictions, text
 
     opened = open_run(run, phase, settings)
     if is_differing and len(opened.models) == 1:
-        raise ValueError(f"--differing: {opened.names[0]} is the only model here; leave it out")
-    found = predicted(
-        opened.context, opened.models, num, lambda sample: sample.is_disputed or not is_differing
-    )
-    if not found:
+        (name,) = opened.models
+        raise ValueError(f"--differing: {name} is the only model here; leave it out")
+    wanted = (each for each in predictions(opened) if each.is_disputed or not is_differing)
+    shown = list(islice(wanted, num))
+    if not shown:
         count = opened.context.loaders.test.num_samples
         click.echo(f"the models agree on all {count} test samples")
-    elif opened.context.info.task == "translation":
-        _tell(found, opened, target)
-    else:
-        _draw(found, opened, target or run / PICTURE)
-
-
-def _tell(found: Sequence[Any], opened: OpenedRun, target: Path | None) -> None:
-    from sms_dist.reports.sample_texts import sentences_text
-
-    text = sentences_text(found, opened.facts, opened.names)
-    if target is None:
-        click.echo(text, nl=False)
-    else:
-        _write(target, text.encode())
-
-
-def _draw(found: Sequence[Any], opened: OpenedRun, target: Path) -> None:
-    from sms_dist.reports.sample_sheets import labelled_sheet, scene_sheet
-
-    info = opened.context.info
-    sheet = scene_sheet if info.task == "segmentation" else labelled_sheet
-    _write(target, _png(sheet(found, opened.facts, opened.names, info)))
-
-
-def _png(picture: Image.Image) -> bytes:
-    from io import BytesIO
-
-    content = BytesIO()
-    picture.save(content, "PNG")
-    return content.getvalue()
-
-
-def _write(target: Path, content: bytes) -> None:
-    try:
-        target.write_bytes(content)
-    except OSError as error:
-        raise ValueError(f"--to {target}: {error.strerror}") from None
-    click.echo(f"wrote {target}")
+        return
+    if opened.context.info.task != "translation":
+        target = target or run / "samples.png"
+        picture(shown, opened).save(target, "PNG")
+    elif target is not None:
+        target.write_text(text(shown, opened), encoding="utf-8")
+    click.echo(f"wrote {target}" if target else text(shown, opened), nl=target is not None)

@@ -1,140 +1,106 @@
-"""Linear filters as sums of shifted images, the same bits for an image whatever its batch.
-
-Products and sums are separate elementwise operations throughout: convolutions, matrix products and
-fused multiply-adds round in ways that depend on the size of the batch.
-"""
+"""Filters and random clouds that corruptions are made of, by scipy.ndimage."""
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import Any, TypeAlias
 
 import numpy as np
-import torch
-import torch.nn.functional as F
+from numpy.random import Generator
 from numpy.typing import NDArray
-from torch import Tensor
+from scipy import ndimage  # type: ignore[import-untyped]
+from scipy.sparse import csr_array  # type: ignore[import-untyped]
 
-_LIGHTEST = 1e-5  # a weight below it, of 1, changes no pixel
-
-
-def gaussian(images: Tensor, sigma: float) -> Tensor:
-    """A Gaussian cut at four sigma; float32 N x C x H x W, edges repeated outwards."""
-    radius = int(4 * sigma + 0.5)
-    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
-    weights /= weights.sum()
-    for kernel in (weights[:, None], weights[None, :]):
-        images = correlate(images, kernel, "replicate")
-    return images
+Image: TypeAlias = NDArray[np.float64]  # H x W x channels, 0 ... 1
 
 
-def correlate(images: Tensor, kernel: NDArray[np.float64], edges: str) -> Tensor:
-    """Each pixel the weighted sum of its neighbours; a kernel of odd sides; edges as in F.pad."""
-    down, right = (side // 2 for side in kernel.shape)
-    height, width = images.shape[2:]
-    padded = F.pad(images, (right, right, down, down), mode=edges)
-    total = torch.zeros_like(images)
-    for y, x in np.argwhere(kernel > _LIGHTEST).tolist():
-        total += padded[:, :, y : y + height, x : x + width] * float(kernel[y, x])
-    return total
+def blurred(image: Image, sigma: float, truncate: float = 4.0) -> Image:
+    """Return the image under a Gaussian, its edges repeated outwards."""
+    result: Image = ndimage.gaussian_filter(
+        image, (sigma, sigma, 0), mode="nearest", truncate=truncate
+    )
+    return result
 
 
-def disc(radius: float, softness: float) -> NDArray[np.float64]:
-    """An out-of-focus point: a disc of so many pixels, its rim softened by a Gaussian."""
+def defocused(image: Image, radius: float, softness: float) -> Image:
+    """Return each pixel smeared over a disc, whose rim is softened by a Gaussian."""
     rim = 1 if radius <= 8 else 2
     reach = math.ceil(radius) + rim
     places = np.arange(-reach, reach + 1)
-    sharp = (places[:, None] ** 2 + places**2 <= radius**2).astype(np.float64)
-    steps = np.arange(-rim, rim + 1)
-    weights = np.exp(-0.5 * (steps / softness) ** 2)
-    moved = [
-        weights[y] * weights[x] * np.roll(sharp, (steps[y], steps[x]), (0, 1))
-        for y in range(len(steps))
-        for x in range(len(steps))
-    ]
-    kernel: NDArray[np.float64] = np.sum(moved, axis=0)
-    kernel /= kernel.sum()
-    return kernel
+    disc = (places[:, None] ** 2 + places**2 <= radius**2).astype(np.float64)
+    kernel = blurred(disc[..., None], softness, truncate=rim / softness)
+    result: Image = ndimage.correlate(image, kernel / kernel.sum(), mode="mirror")
+    return result
 
 
-def smear(images: Tensor, radius: int, sigma: float, degrees: Tensor) -> Tensor:
-    """Each image smeared into one direction (degrees, float64 N), as ImageMagick's motion blur.
+def smeared(image: Image, radius: int, sigma: float, degrees: float) -> Image:
+    """Return the image smeared into one direction, as by ImageMagick's motion blur.
 
-    Half a Gaussian along a line of pixels, edges repeated outwards.
+    The kernel is half a Gaussian along a line of pixels; edges are repeated outwards.
     """
-    taps = torch.arange(2 * radius + 1, dtype=torch.float64)
-    weights = torch.exp(-(taps**2) / (2 * sigma**2))
-    weights = weights[weights > _LIGHTEST]
-    weights /= weights.sum()
-    angles = torch.deg2rad(degrees)[:, None]
-    right, down = (
-        (taps[: len(weights)] * f(angles) - 0.5).ceil().long() for f in (torch.cos, torch.sin)
+    taps = np.arange(2 * radius + 1)
+    angle = math.radians(degrees)
+    moves = [np.ceil(taps * f(angle) - 0.5).astype(int) for f in (math.sin, math.cos)]
+    kernel = np.zeros((*(np.ptp(each) + 1 for each in moves), 1))
+    places = tuple(each - each.min() for each in moves)
+    np.add.at(kernel[..., 0], places, np.exp(-0.5 * (taps / sigma) ** 2))
+    # scipy takes the middle of the kernel for the pixel itself, which is where the first tap lies
+    first = [place[0] - side // 2 for place, side in zip(places, kernel.shape, strict=False)]
+    result: Image = ndimage.correlate(
+        image, kernel / kernel.sum(), mode="nearest", origin=(*first, 0)
     )
-    total = torch.zeros_like(images)
-    for tap, weight in enumerate(weights.tolist()):
-        total += _shifted(images, down[:, tap, None], right[:, tap, None]) * weight
-    return total
+    return result
 
 
-def _shifted(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Each image read at its own offset (N x 1 each), edges repeated outwards."""
-    height, width = images.shape[2:]
-    rows = (torch.arange(height) + down).clamp_(0, height - 1)
-    columns = (torch.arange(width) + right).clamp_(0, width - 1)
-    return picked(images, rows[:, :, None] * width + columns[:, None, :])
+def zoomed(image: Image, factor: float) -> Image:
+    """Return the middle of the image enlarged to the whole, linear between pixels."""
+    for _ in range(2):  # rows, then columns
+        matrix = _zoom_matrix(len(image), factor)
+        image = (matrix @ image.reshape(len(image), -1)).reshape(image.shape).swapaxes(0, 1)
+    return image
 
 
-def picked(images: Tensor, places: Tensor) -> Tensor:
-    """The pixels at places y * W + x (N x H x W) of each image, all channels."""
-    index = places.flatten(1)[:, None, :].expand(-1, images.shape[1], -1)
-    return images.flatten(2).gather(2, index).view(*images.shape[:2], *places.shape[1:])
+@lru_cache(maxsize=256)
+def _zoom_matrix(length: int, factor: float) -> Any:
+    """Return `zoomed` along one axis as a sparse matrix, several times as fast as each time anew.
+
+    The axis is cropped and enlarged as by the authors, then trimmed to its length.
+    """
+    cropped = np.eye(length)[_middle(length, math.ceil(length / factor))]
+    enlarged = ndimage.zoom(cropped, (factor, 1), order=1)
+    return csr_array(enlarged[_middle(len(enlarged), length)])
 
 
-def zoomed(pixels: Tensor, factor: float) -> Tensor:
-    """The middle of each image enlarged to the whole, between pixels linearly: H x W x anything."""
-    for dim in (0, 1):
-        first, share = _zoom_places(pixels.shape[dim], factor)
-        share = share[:, None, None] if dim == 0 else share[:, None]
-        near, far = pixels.index_select(dim, first), pixels.index_select(dim, first + 1)
-        pixels = near.mul_(1 - share).add_(far.mul_(share))
-    return pixels
+def _middle(length: int, count: int) -> slice:
+    """Return the `count` places in the middle of an axis."""
+    start = (length - count) // 2
+    return slice(start, start + count)
 
 
-def _zoom_places(length: int, factor: float) -> tuple[Tensor, Tensor]:
-    """For each place of the result: the source pixel before it, and the share of the next one."""
-    num_cropped = math.ceil(length / factor)
-    num_enlarged = round(num_cropped * factor)
-    trimmed = (num_enlarged - length) // 2
-    step = (num_cropped - 1) / (num_enlarged - 1)
-    inside = (torch.arange(length, dtype=torch.float64) + trimmed) * step
-    places = (inside + (length - num_cropped) // 2).clamp(0, length - 1)
-    first = places.floor().clamp(max=length - 2)
-    return first.long(), (places - first).float()
+def clouds(image: Image, rng: Generator, decay: float) -> Image:
+    """Return clouds of the image's size, H x W x 1, between 0 and 1, by the diamond-square method.
 
+    The larger `decay`, the smoother. They are cut out of a square whose opposite edges meet.
+    """
+    height, width = image.shape[:2]
+    side = 2 ** math.ceil(math.log2(max(height, width)))
+    field, step, wobble = np.zeros((side, side)), side, 100.0
 
-def bilinear(images: Tensor, y: Tensor, x: Tensor, repeat_edge: bool) -> Tensor:
-    """Images read at fractional places (float64 N x H x W), reflected beyond the edges."""
-    height, width = images.shape[2:]
-    top, left = y.floor(), x.floor()
-    below, beside = ((v - f).float()[:, None] for v, f in ((y, top), (x, left)))
+    def middle(sums: Image) -> Image:
+        return sums / 4 + wobble * rng.uniform(-wobble, wobble, sums.shape)
 
-    def rows(offset: int) -> Tensor:
-        return _folded(top.long() + offset, height, repeat_edge) * width
-
-    def columns(offset: int) -> Tensor:
-        return _folded(left.long() + offset, width, repeat_edge)
-
-    near, far = columns(0), columns(1)
-    upper, lower = (
-        picked(images, r + near) * (1 - beside) + picked(images, r + far) * beside
-        for r in (rows(0), rows(1))
-    )
-    return upper * (1 - below) + lower * below
-
-
-def _folded(places: Tensor, length: int, repeat_edge: bool) -> Tensor:
-    """Places beyond an edge reflected into 0 ... length - 1."""
-    if repeat_edge:
-        places = places.remainder(2 * length)
-        return torch.minimum(places, 2 * length - 1 - places)
-    places = places.remainder(2 * length - 2)
-    return torch.minimum(places, 2 * length - 2 - places)
+    while step >= 2:
+        half = step // 2
+        corners = field[::step, ::step]
+        squares = corners + np.roll(corners, -1, 0)
+        centres = middle(squares + np.roll(squares, -1, 1))
+        field[half::step, half::step] = centres
+        above = centres + np.roll(centres, 1, 0)
+        field[::step, half::step] = middle(above + corners + np.roll(corners, -1, 1))
+        beside = centres + np.roll(centres, 1, 1)
+        field[half::step, ::step] = middle(beside + corners + np.roll(corners, -1, 0))
+        step, wobble = half, wobble / decay
+    field -= field.min()
+    field /= field.max()
+    return field[:height, :width, None]

@@ -1,24 +1,28 @@
-"""Turns a set of images, in the layout in which it is downloaded, into shards with an index."""
+"""Shards of a set of images: written out of its download with an index, indexed, and checked."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sms_dist.base.files import sha256_of
 from sms_dist.base.lookup import lookup
 from sms_dist.config import DataConfig
-from sms_dist.data import image_source, index, shards
-from sms_dist.data.card import FILE, OWN, Card, SplitName
-from sms_dist.data.decode import decode
+from sms_dist.data import image_source, index
+from sms_dist.data.card import FILE, OWN, SPLITS, Card, SplitName
+from sms_dist.data.dataset import DatasetInfo
+from sms_dist.data.decode import Decoded, decode
 from sms_dist.data.images import ImageFiles
 from sms_dist.data.index import ShardFacts, Splits
 from sms_dist.data.prepare.folders import own, pairs
-from sms_dist.data.prepare.imagenet import imagenet
-from sms_dist.data.prepare.layouts import Prepared, celeba, cityscapes, torchvision
-from sms_dist.data.shards import Sample, read_all
-from sms_dist.data.writer import Progress, write, write_index
+from sms_dist.data.prepare.layouts import Prepared, celeba, cityscapes, imagenet, torchvision
+from sms_dist.data.prepare.writer import Progress, write, write_index
+from sms_dist.data.shards import CACHE, Sample, read_shard
 
 # What a card's `download.layout` names: each lists what lies in a downloaded folder.
 LAYOUTS: dict[str, Callable[[Path, Card], Prepared]] = {
@@ -29,6 +33,7 @@ LAYOUTS: dict[str, Callable[[Path, Card], Prepared]] = {
     "pairs": pairs,
 }
 SAMPLES_PER_SHARD = 1000  # of images of one's own
+MAX_PROBLEMS = 20
 
 
 def prepare(
@@ -49,30 +54,133 @@ def prepare(
         raise ValueError(f"--from {source} is no folder")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{target} is not an empty folder; name another one or remove it first")
-    found = _of_shards(name, source)
-    if found is None:
-        found = own(source, _own_name(target)) if card is None else _downloaded(card, source)
-    splits: dict[SplitName, Iterable[Sample]] = {"train": found.train, "test": found.test}
-    write(target, found.name, found.classes, splits, samples_per_shard, progress, found.texts)
+    if _has_shards(source):
+        prepared = _of_shards(name, source)
+    elif card is None:
+        prepared = own(source, _own_name(target))
+    else:
+        prepared = _downloaded(card, source)
+    splits: dict[SplitName, Iterable[Sample]] = {"train": prepared.train, "test": prepared.test}
+    classes, texts = prepared.classes, prepared.texts
+    write(target, prepared.name, classes, splits, samples_per_shard, progress, texts)
 
 
 def write_missing(folder: Path, name: str, progress: Progress) -> None:
     """Write index.json for shards that something else has written; every sample is looked at."""
-    config = DataConfig(name=name, path=str(folder))
     if (folder / index.FILE).exists():
         raise ValueError(f"{folder / index.FILE} is there already; remove it first")
-    source = image_source(config, "--name")
+    source = image_source(config := DataConfig(name=name, path=str(folder)), "--name")
     card = source.configured(config)
-    found: dict[SplitName, list[ShardFacts]] = {"train": [], "test": []}
-    for split, listed in found.items():
-        for path, _ in index.shards(card, folder, split):
-            count = 0
-            for key, fields in shards.read(path):
-                decode(card, fields, f"{path}: sample {key}")
-                count += 1
+    splits: dict[SplitName, list[ShardFacts]] = {"train": [], "test": []}
+    for split, listed in splits.items():
+        for path, _ in _files(card, folder, split):
+            count = sum(1 for _ in _samples(path, None, card, _stop))
             listed.append(ShardFacts(file=path.name, samples=count, sha256=sha256_of(path)))
             progress(f"{path.name}: {count} samples")
-    write_index(folder, card.name, _classes(source, card.class_names), Splits(**found))
+    write_index(folder, card.name, _classes(source, card.class_names), Splits(**splits))
+
+
+@dataclass
+class Findings:
+    """The counts and problems of checked shards.
+
+    `histogram` counts the samples (of masks: the pixels) of each class, void ones last.
+    """
+
+    info: DatasetInfo
+    card: Card
+    has_index: bool
+    problems: list[str] = field(default_factory=list)
+    counts: dict[SplitName, int] = field(default_factory=dict)
+    histogram: dict[SplitName, NDArray[np.int64]] = field(default_factory=dict)
+    pictures: list[tuple[str, Decoded]] = field(default_factory=list)
+
+
+def check(folder: Path, name: str | None = None, num_pictures: int = 0) -> Findings:
+    """Check counts, checksums, images and labels; ValueError where there is nothing to check.
+
+    Without a name it is the one in index.json, or `card` where there is a card.yaml.
+    `num_pictures` samples are kept, evenly out of all training samples.
+    """
+    if name is None:
+        name = OWN if (folder / FILE).is_file() else index.name_of(folder)
+    if name is None:
+        raise ValueError(
+            f"{folder} has no {index.FILE} and no {FILE}; say with --name which data set it is"
+        )
+    source = image_source(config := DataConfig(name=name, path=str(folder)), "--name")
+    has_index = index.read(folder) is not None
+    findings = Findings(source.facts(config), source.configured(config), has_index)
+    card, info, problems = findings.card, findings.info, findings.problems
+
+    def note(problem: str) -> bool:
+        problems.append(problem)
+        return len(problems) < MAX_PROBLEMS
+
+    for split in SPLITS:
+        wanted = info.num_train if split == "train" else info.num_test
+        every = max(1, wanted // num_pictures) if num_pictures and split == "train" else 0
+        count = 0
+        histogram = np.zeros(card.num_classes + 1, np.int64)
+        for path, facts in _files(card, folder, split):
+            for key, _, sample in _samples(path, facts, card, note):
+                if every and count % every == 0 and len(findings.pictures) < num_pictures:
+                    findings.pictures.append((_caption(sample, info, key), sample))
+                count += 1
+                histogram += _class_counts(sample, card)
+        findings.counts[split], findings.histogram[split] = count, histogram
+        if not problems and count != wanted:
+            problems.append(f"{folder}: {split} has {count} samples, not {wanted}")
+    return findings
+
+
+def _samples(
+    path: Path, facts: ShardFacts | None, card: Card, note: Callable[[str], bool]
+) -> Iterator[tuple[str, dict[str, bytes], Decoded]]:
+    """Yield key, fields and contents of each good sample of a shard.
+
+    `note` gets each problem, and returns whether to go on with the shard.
+    """
+    if not path.is_file():
+        note(f"{path} is missing")
+    elif facts is not None and sha256_of(path) != facts.sha256:
+        note(f"{path} differs from what was written (sha256)")
+    else:
+        count = 0
+        try:
+            for key, fields in read_shard(path):
+                count += 1
+                try:
+                    sample = decode(card, fields, f"{path}: sample {key}")
+                except ValueError as error:
+                    if not note(str(error)):
+                        return
+                else:
+                    yield key, fields, sample
+        except ValueError as error:
+            note(str(error))
+        else:
+            if facts is not None and count != facts.samples:
+                note(f"{path} has {count} samples, index.json says {facts.samples}")
+
+
+def _stop(problem: str) -> bool:
+    raise ValueError(problem)
+
+
+def _class_counts(sample: Decoded, card: Card) -> NDArray[np.int64]:
+    if isinstance(sample.target, int):
+        return np.bincount([sample.target], minlength=card.num_classes + 1)
+    pixels = np.bincount(sample.target.ravel(), minlength=256)
+    return np.append(pixels[: card.num_classes], pixels[card.num_classes :].sum())
+
+
+def _caption(sample: Decoded, info: DatasetInfo, key: str) -> str:
+    if not isinstance(sample.target, int):
+        return key
+    if sample.subgroup is not None:
+        return info.subgroups[sample.subgroup]
+    return info.classes[sample.target]
 
 
 def _downloaded(card: Card, source: Path) -> Prepared:
@@ -85,32 +193,45 @@ def _downloaded(card: Card, source: Path) -> Prepared:
 
 
 def _own_name(target: Path) -> str:
-    """The name of its new folder."""
+    """Return a name for images of one's own: that of their new folder."""
     return re.sub(r"[^\w.+-]", "_", target.resolve().name).lstrip(".+-") or "images"
 
 
-def _of_shards(name: str, folder: Path) -> Prepared | None:
-    """None where there are none: archives beside unpacked folders are what was downloaded."""
+def _has_shards(folder: Path) -> bool:
+    """Return whether a folder holds shards; archives beside unpacked folders are a download."""
     files = list(folder.iterdir())
-    has_shards = any(path.name.endswith(index.ENDINGS) for path in files)
-    if not has_shards or any(path.is_dir() for path in files):
-        return None
+    has_archives = any(path.name.endswith(index.ENDINGS) for path in files)
+    return has_archives and not any(path.is_dir() and path.name != CACHE for path in files)
+
+
+def _of_shards(name: str, folder: Path) -> Prepared:
+    """Return the samples of shards as they are, once each was decoded."""
     config = DataConfig(name=name, path=str(folder))
     source = image_source(config, "name")
     card = source.configured(config)
     classes = _classes(source, index.facts(card, folder).classes)
     texts = {FILE: (folder / FILE).read_text()} if name == OWN else {}
-    train, test = _decodable(card, folder, "train"), _decodable(card, folder, "test")
+    train, test = (_of_split(card, folder, split) for split in SPLITS)
     return Prepared(card.name, classes, train, test, texts)
 
 
+def _of_split(card: Card, folder: Path, split: SplitName) -> Iterator[Sample]:
+    for path, facts in _files(card, folder, split):
+        for key, fields, _ in _samples(path, facts, card, _stop):
+            yield key, fields
+
+
 def _classes(source: ImageFiles, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of an index: none where they depend on data.target."""
+    """Return the classes for an index: none where they depend on data.target."""
     return () if source.card.attributes else names
 
 
-def _decodable(card: Card, folder: Path, split: SplitName) -> Iterator[Sample]:
-    """Unchanged, but each is what the card says."""
-    for path, (key, fields) in read_all(index.shards(card, folder, split)):
-        decode(card, fields, f"{path}: sample {key}")
-        yield key, fields
+def _files(card: Card, folder: Path, split: SplitName) -> list[tuple[Path, ShardFacts | None]]:
+    """Return the shards of a split, all of which have to be in the folder."""
+    shards = index.shards(card, folder, split)
+    if remote := [name for name, _ in shards if index.is_remote(name)]:
+        raise ValueError(
+            f"{folder / index.FILE} names {index.shown(remote[0])}, which is not in the folder;"
+            " copy it there, and name it so"
+        )
+    return [(folder / name, facts) for name, facts in shards]

@@ -20,8 +20,17 @@ from pydantic import ValidationError
 
 from sms_dist.config.file import one_line
 from sms_dist.data.card import FILE, Card
-from sms_dist.data.decode import FORMATS, decode, fit_test
-from sms_dist.data.prepare.layouts import Prepared, image_field, images_in, key_of, shuffled
+from sms_dist.data.decode import FORMATS, decode, fit
+from sms_dist.data.prepare.layouts import (
+    Labelled,
+    Prepared,
+    by_folder,
+    folders_in,
+    image_field,
+    images_in,
+    key_of,
+    shuffled,
+)
 from sms_dist.data.shards import Sample
 
 TESTED = 10  # every so many-th image, where there is no division
@@ -33,7 +42,6 @@ HEADER = """\
 # What the samples in these shards are; docs/data.md explains the keys.
 # Written by `sms-dist data prepare card`: look at size, fit and augment before training.
 """
-Labelled = tuple[Path, int]
 Pair = tuple[Path, Path]  # image, mask
 
 
@@ -78,15 +86,13 @@ def _masks(source: Path, name: str) -> Prepared:
 
 
 def _values(files: Sequence[Pair]) -> set[int]:
-    """All that occur in masks."""
-    found = np.zeros(256, bool)
-    for _, mask in files:
-        found[np.asarray(Image.open(mask, formats=FORMATS)).ravel()] = True
-    return set(np.flatnonzero(found).tolist())
+    """Return all values that occur in masks."""
+    masks = (np.asarray(Image.open(mask, formats=FORMATS)) for _, mask in files)
+    return {value for mask in masks for value in np.unique(mask).tolist()}
 
 
 def _divided(source: Path, name: str) -> tuple[tuple[str, ...], list[Labelled], list[Labelled]]:
-    """Names of the classes, training and test images."""
+    """Return the names of the classes, training and test images."""
     root = source / "train"
     if root.is_dir():
         classes = _folders(root)
@@ -102,39 +108,37 @@ def _divided(source: Path, name: str) -> tuple[tuple[str, ...], list[Labelled], 
 
 
 def _folders(root: Path) -> tuple[str, ...]:
-    names = sorted(path.name for path in root.iterdir() if path.is_dir())
+    names = folders_in(root)
     if len(names) < 2:
         raise ValueError(f"{root} needs a folder for each class, at least two, of PNG or JPEG")
     return tuple(names)
 
 
 def _of(root: Path, classes: Sequence[str]) -> list[Labelled]:
-    strange = sorted(path.name for path in root.iterdir() if path.is_dir())
-    strange = [name for name in strange if name not in classes]
-    if strange:
+    if strange := [name for name in folders_in(root) if name not in classes]:
         raise ValueError(f"{root / strange[0]}: there is no such class in the training images")
-    return [(path, label) for label, name in enumerate(classes) for path in images_in(root / name)]
+    return by_folder(root, classes)
 
 
 def _samples(files: Sequence[Labelled]) -> Iterator[Sample]:
-    """Numbered: images of several classes may have the same name."""
+    """Yield numbered samples: images of several classes may have the same name."""
     for number, (path, label) in enumerate(files):
         yield f"{number:07d}", {**image_field(path), "cls": str(label).encode()}
 
 
 def _pairs(source: Path, parts: Sequence[str]) -> list[Pair]:
-    """Of the parts that are there, in turn."""
-    found = [pair for part in parts for pair in _part(source, part)]
-    if not found:
+    """Return the images and masks of the parts that are there, in turn."""
+    files = [pair for part in parts for pair in _part(source, part)]
+    if not files:
         raise ValueError(
             f"--from {source} has no {parts[0]}/ beside {parts[0]}annot/, no"
             f" images/{parts[0]}/ beside labels/{parts[0]}/, and no {parts[0]}.txt"
         )
-    return found
+    return files
 
 
 def _paired(files: Sequence[Pair], card: Card | None) -> Iterator[Sample]:
-    """Files as they are, after a look at whether they fit the card."""
+    """Yield the files as they are, once it is sure that they fit the card."""
     for image, mask in files:
         fields = {**image_field(image), MASK: image_field(mask).get("png", b"")}
         if card is not None:
@@ -149,20 +153,16 @@ def _part(source: Path, part: str) -> list[Pair]:
     elif (images / part).is_dir():
         files, masks = images_in(images / part), labels / part
     elif images.is_dir() and (source / f"{part}.txt").is_file():
-        words = [line.split()[0] for line in _lines(source / f"{part}.txt")]
-        wanted = {Path(word).stem for word in words}
+        lines = (source / f"{part}.txt").read_text().splitlines()
+        wanted = {Path(line.split()[0]).stem for line in lines if line.strip()}
         files, masks = [path for path in images_in(images) if path.stem in wanted], labels
     else:
         return []
     return [(path, masks / f"{path.stem}.png") for path in files]
 
 
-def _lines(path: Path) -> list[str]:
-    return [line for line in path.read_text().splitlines() if line.strip()]
-
-
 def _first_card(facts: Mapping[str, Any], samples: Callable[[], Iterable[Sample]]) -> Card:
-    """Size, channels and normalisation of the samples, an augmentation that suits them.
+    """Return a card with size, channels and normalisation of samples and a fitting augmentation.
 
     `samples` can be called repeatedly; one image is in memory at a time.
     """
@@ -184,7 +184,7 @@ def _first_card(facts: Mapping[str, Any], samples: Callable[[], Iterable[Sample]
 
 
 def _text(card: Card) -> str:
-    """The card as YAML, without what is as it is anyway."""
+    """Return the card as YAML, without defaults."""
     values = card.model_dump(mode="json", exclude_defaults=True)
     return HEADER + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=100)
 
@@ -200,10 +200,10 @@ def _sizing(sizes: Counter[tuple[int, int]], facts: Mapping[str, Any]) -> dict[s
 
 
 def _moments(card: Card, samples: Iterable[Sample]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the pixels in [0, 1], per channel."""
+    """Return mean and standard deviation of the pixels in [0, 1], per channel."""
     num_pixels, sums, squares = 0, np.zeros(card.channels), np.zeros(card.channels)
     for key, fields in samples:
-        pixels = fit_test(card, decode(card, fields, key)).image / 255
+        pixels = fit(card, decode(card, fields, key)).image / 255
         num_pixels += pixels[0].size
         sums += pixels.sum((1, 2))
         squares += (pixels**2).sum((1, 2))

@@ -1,9 +1,10 @@
-"""Layouts in which image sets are downloaded: CIFAR, CelebA, Cityscapes, and what all share."""
+"""Layouts in which CIFAR, CelebA, Cityscapes and ImageNet are downloaded, and what all share."""
 
 from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -12,21 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sms_dist.data.card import SPLITS, Card
+from sms_dist.data.card import SPLITS, Card, SplitName
 from sms_dist.data.decode import FORMATS
 from sms_dist.data.images import from_torchvision, is_torchvision
+from sms_dist.data.prepare.writer import labelled, png
 from sms_dist.data.shards import Sample
-from sms_dist.data.writer import labelled, png
 
 IMAGES = (".jpg", ".jpeg", ".png")
 MAGIC = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png"}
 T = TypeVar("T")
+Labelled = tuple[Path, int]
 FOLDERS = (".", "Anno", "Eval", "Img", "celeba")  # of CelebA's archives
 TEST = 2  # in CelebA's list of the division: 0 train, 1 validation, 2 test
+ROOTS = (".", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")  # of ImageNet's folders, as on Kaggle
+KIT = "ILSVRC2012_devkit_t12/data"
 
 
 class Prepared(NamedTuple):
-    """What is to be written. Samples are read as they are written, one at a time."""
+    """A data set that is to be written. Samples are read as they are written, one at a time."""
 
     name: str
     classes: tuple[str, ...]  # none where they depend on the configuration
@@ -53,8 +57,18 @@ def images_in(folder: Path) -> list[Path]:
     return files
 
 
+def folders_in(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted."""
+    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+
+
+def by_folder(root: Path, classes: Sequence[str]) -> list[Labelled]:
+    """Return the images of a folder for each class, with the number of the class."""
+    return [(path, label) for label, name in enumerate(classes) for path in images_in(root / name)]
+
+
 def image_field(path: Path) -> dict[str, bytes]:
-    """Return its bytes under the extension of what they are, whatever the name says."""
+    """Return the bytes of an image under the extension of their format, whatever its name says."""
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file")
     data = path.read_bytes()
@@ -65,7 +79,7 @@ def image_field(path: Path) -> dict[str, bytes]:
 
 
 def key_of(path: Path) -> str:
-    """Return the key of a sample, out of the name of its file: dots would begin the extension."""
+    """Return the key of a sample: the name of its file, whose dots would begin the extension."""
     return path.stem.replace(".", "_")
 
 
@@ -82,11 +96,16 @@ def torchvision(source: Path, card: Card) -> Prepared:
     if not is_torchvision(card, source):
         folder = card.download.folder if card.download else None
         raise ValueError(f"--from {source} holds no {folder} and no shards of {card.name}")
-    train, test = (
-        labelled((key, sample.image, int(sample.target)) for key, sample in stored)
-        for stored in (from_torchvision(card, source, split) for split in SPLITS)
-    )
+    train, test = (labelled(_numbered(card, source, split)) for split in SPLITS)
     return Prepared(card.name, card.class_names, train, test)
+
+
+def _numbered(
+    card: Card, source: Path, split: SplitName
+) -> Iterator[tuple[str, NDArray[np.uint8], int]]:
+    for number, (image, target, _) in enumerate(from_torchvision(card, source, split)):
+        assert isinstance(target, int)
+        yield f"{split}{number:06d}", image, target
 
 
 def celeba(source: Path, card: Card) -> Prepared:
@@ -126,7 +145,7 @@ def _with_attributes(
 
 
 def _table(source: Path, name: str) -> tuple[list[str], dict[str, list[int]]]:
-    """Column names, if there are any, and the numbers of each image."""
+    """Return the names of the columns, if there are any, and the numbers of each image."""
     names = [f"{folder}/{name}.{ending}" for ending in ("txt", "csv") for folder in FOLDERS]
     path = first_of(source, names, f"{name}.txt")
     lines = [line.replace(",", " ").split() for line in path.read_text().splitlines()]
@@ -172,8 +191,7 @@ def _scenes(source: Path, part: str) -> list[Path]:
     folder = source / "leftImg8bit" / part
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder; unpack leftImg8bit_trainvaltest.zip")
-    cities = sorted(path for path in folder.iterdir() if path.is_dir())
-    return [path for city in cities for path in images_in(city)]
+    return [path for city in folders_in(folder) for path in images_in(folder / city)]
 
 
 def _with_masks(
@@ -184,3 +202,93 @@ def _with_masks(
         mask = source / "gtFine" / part / path.parent.name / f"{scene}_gtFine_labelIds.png"
         ids = np.asarray(Image.open(io.BytesIO(image_field(mask)["png"]), formats=FORMATS))
         yield key_of(Path(scene)), {**image_field(path), "seg.png": png(classes[ids])}
+
+
+def imagenet(source: Path, card: Card) -> Prepared:
+    """Return ImageNet as it is unpacked: train/<wnid>/*.JPEG, and val/<wnid>/ or all of val/.
+
+    Where val/ has no folders, the classes come from what lies beside it: Kaggle's
+    LOC_val_solution.csv, the development kit, or a val.txt with a file and its wnid (or number) in
+    each line. Images stay the files they are.
+    """
+    root = first_of(
+        source, [f"{root}/train" for root in ROOTS], "train/ with a folder for each class"
+    ).parent
+    wnids = folders_in(root / "train")
+    if len(wnids) != card.num_classes:
+        raise ValueError(
+            f"{root / 'train'} has {len(wnids)} folders of classes, not {card.num_classes};"
+            " for another set of images write `sms-dist data prepare card`"
+        )
+    train, test = by_folder(root / "train", wnids), _validation(source, root, wnids)
+    names = _class_names(source, wnids)
+    return Prepared(
+        card.name, names, _with_classes(shuffled(train, card.name)), _with_classes(test)
+    )
+
+
+def _with_classes(files: Iterable[Labelled]) -> Iterator[Sample]:
+    for path, label in files:
+        yield key_of(path), {**image_field(path), "cls": str(label).encode()}
+
+
+def _validation(source: Path, root: Path, wnids: Sequence[str]) -> list[Labelled]:
+    folder = root / "val"
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such folder")
+    if folders_in(folder):
+        return by_folder(folder, wnids)
+    labels = _labels(source, root, wnids)
+    files = images_in(folder)
+    missing = [path.name for path in files if path.stem not in labels]
+    if missing:
+        raise ValueError(
+            f"{folder}: the classes of {len(missing)} images are not known, among them {missing[0]}"
+        )
+    return [(path, labels[path.stem]) for path in files]
+
+
+def _labels(source: Path, root: Path, wnids: Sequence[str]) -> dict[str, int]:
+    """Return the class of each image in val/, by its name without the ending."""
+    names = ("LOC_val_solution.csv", "val.txt", f"{KIT}/ILSVRC2012_validation_ground_truth.txt")
+    known = [folder / name for name in names for folder in (source, root, root / "val")]
+    path = next((path for path in known if path.is_file()), None)
+    if path is None:
+        raise ValueError(
+            f"{root / 'val'} has no folders of classes, and {source} none of {', '.join(names)}"
+        )
+    lines = path.read_text().split("\n")
+    if path.name.startswith("ILSVRC"):
+        pairs = _of_kit(path.parent, lines)
+    else:
+        words = (line.replace(",", " ").split() for line in lines)
+        pairs = ((row[0].partition(".")[0], row[1]) for row in words if len(row) > 1)
+    classes = {wnid: label for label, wnid in enumerate(wnids)}
+    classes |= {str(label): label for label in range(len(wnids))}  # val.txt of Caffe
+    return {Path(name).name: classes[word] for name, word in pairs if word in classes}
+
+
+def _of_kit(folder: Path, lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield the name and wnid of each image; the kit's numbers are not those of sorted wnids."""
+    from scipy.io import loadmat  # type: ignore[import-untyped]
+
+    synsets = loadmat(folder / "meta.mat", squeeze_me=True)["synsets"]
+    wnids = {int(entry["ILSVRC2012_ID"]): str(entry["WNID"]) for entry in synsets}
+    numbers = (int(line) for line in lines if line.strip())
+    for place, number in enumerate(numbers, start=1):
+        yield f"ILSVRC2012_val_{place:08d}", wnids[number]
+
+
+def _class_names(source: Path, wnids: Sequence[str]) -> tuple[str, ...]:
+    """Return the first word of each synset, if Kaggle's list of them is there; else the wnids."""
+    path = source / "LOC_synset_mapping.txt"
+    if not path.is_file():
+        return tuple(wnids)
+    lines = (line.partition(" ") for line in path.read_text().splitlines())
+    words = {wnid: text.partition(",")[0].strip() for wnid, _, text in lines}
+    names = [words.get(wnid, wnid) for wnid in wnids]
+    times = Counter(names)  # there are two cranes
+    return tuple(
+        name if times[name] == 1 else f"{name} ({wnid})"
+        for name, wnid in zip(names, wnids, strict=True)
+    )

@@ -21,14 +21,10 @@ from sms_dist.mesh.collectives import (
     broadcast_state_,
     from_first,
     gather_json,
-    sum_,
     sum_over_parts,
     together,
 )
 from sms_dist.mesh.topology import Axis, first_ranks
-from sms_dist.pruning.cut import Parts
-from sms_dist.pruning.layer import Layer
-from sms_dist.pruning.selection import keep_largest
 from sms_dist.soups.diversity import gram
 from sms_dist.soups.merge import CandidateShards, mix
 from sms_dist.tasks import make_task
@@ -101,31 +97,6 @@ def gaps() -> bool:
     return torch.equal(shards.mix([1 / 3] * 3), mix(whole, [1 / 3] * 3))
 
 
-def thresholds() -> dict[str, list]:
-    """The cases in which the mask of this rank's part is not that part of the whole's mask, and
-    those in which it handed out more than half a MiB."""
-    wrong: dict[str, list] = {"threshold": [], "bytes": []}
-    generator = torch.Generator().manual_seed(2)
-    for length in (3, 1000, 300_000):
-        for decimals in (0, 9):  # with ties, of which the whole ranking's first stay
-            weights = torch.randn(length, generator=generator).round(decimals=decimals)
-            alive = torch.rand(length, generator=generator) < 0.8
-            alive[0] = True
-            handed = []
-            parts = Parts(lambda t, h=handed: sum_(h.append(t.nbytes) or t, world), rank, 4)
-            for num_kept in {1, int(alive.sum()) // 3 + 1, int(alive.sum())}:
-                mine = [x.tensor_split(world.size)[rank] for x in (weights, alive)]
-                (kept,) = keep_largest([Layer(*mine)], num_kept, parts)
-                (whole,) = keep_largest([Layer(weights, alive)], num_kept)
-                case = [length, decimals, num_kept]
-                if not torch.equal(kept, whole.tensor_split(world.size)[rank]):
-                    wrong["threshold"].append(case)
-                if sum(handed) > 2**19 + 2**15:
-                    wrong["bytes"].append([*case, handed])
-                handed.clear()
-    return wrong
-
-
 def part(index: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(index)
     values = torch.randn(5, generator=generator, dtype=torch.float64)
@@ -164,7 +135,6 @@ def firsts(num: int) -> list[int] | None:
 
 
 found = {f"{name} goes wrong for": cases for name, cases in mixing().items()}
-found |= {f"{name} goes wrong for": cases for name, cases in thresholds().items()}
 found["gaps"] = gaps()
 called = []
 found["from_first"] = from_first(lambda: called.append(rank) or {"from": rank}, world, cpu)
