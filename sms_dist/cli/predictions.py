@@ -1,4 +1,4 @@
-"""What the models of a run say of single test samples, in the batches they were measured in."""
+"""Predictions of the models of a run on single test samples, as pictures and as text."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Sample:
 
     @property
     def is_disputed(self) -> bool:
-        """Whether the models differ."""
+        """True where the models differ."""
         first, *others = (answer for answer, _ in self.answers)
         return not all(np.array_equal(first, other) for other in others)
 
@@ -106,7 +106,7 @@ def open_run(run: Path, phase: int | None, settings: Sequence[str]) -> OpenedRun
 
 @torch.no_grad()
 def predictions(opened: OpenedRun) -> Iterator[Sample]:
-    """Yield the samples of the test set in stored order; nothing is recomputed for them."""
+    """Yield the samples of the test set in stored order, predicted in the batches of the run."""
     context, place = opened.context, 0
     for part in context.loaders.test.parts(range(NUM_PARTS)).values():
         for batch in part:

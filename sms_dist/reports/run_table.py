@@ -16,7 +16,7 @@ def run_table(summary: Summary) -> Table:
     """Return a row for each phase; the best of the pruned models in a row is bold.
 
     A run with one candidate per phase has no soup to compare: one column with the method's name.
-    The ensemble is no single model and so out of the contest.
+    The ensemble is not compared, since it is no single model.
     """
     phases, score = summary.phases, summary.score
     label = scores.score(score).label
@@ -29,34 +29,20 @@ def run_table(summary: Summary) -> Table:
         return table
     is_single = all(len(phase.candidates) == 1 for phase in phases)
     pruned = (summary.method,) if is_single else ("soup", "best candidate", "mean candidate")
-    has_ensemble = not is_single and any(_ensemble(phase) is not None for phase in phases)
-    has_dense = summary.dense.is_trained
-    others = ["ensemble"] * has_ensemble + ["dense"] * has_dense
+    ensembles = [phase.ensemble and phase.ensemble.test(score) for phase in phases]
+    has_ensemble = not is_single and any(value is not None for value in ensembles)
+    others = ["ensemble"] * has_ensemble + ["dense"] * summary.dense.is_trained
     for name in ("phase", "sparsity", *pruned, *others):
         table.add_column(name, justify="right")  # a head wraps where the terminal is narrow
-    for phase in phases:
+    for phase, ensemble in zip(phases, ensembles, strict=True):
         values = (phase.soup_score, phase.best_candidate, phase.mean_candidate)[: len(pruned)]
-        ensemble = [scores.text(_ensemble(phase), score)] * has_ensemble
-        table.add_row(
-            str(phase.phase),
-            f"{phase.sparsity:.2%}",
-            *_marked(values, score),
-            *ensemble,
-            *[dense] * has_dense,
-        )
+        known = [value for value in values if value is not None and math.isfinite(value)]
+        best = scores.text(max(known), score) if len(known) > 1 else None
+        texts = [scores.text(value, score) for value in values]
+        marked = [Text(text, style="bold" if text == best else "") for text in texts]
+        more = [scores.text(ensemble, score), dense] if has_ensemble else [dense]
+        table.add_row(str(phase.phase), f"{phase.sparsity:.2%}", *marked, *more[: len(others)])
     return table
-
-
-def _ensemble(phase: PhaseMetrics) -> float | None:
-    return phase.ensemble.test(phase.score) if phase.ensemble else None
-
-
-def _marked(values: Sequence[float | None], score: str) -> list[Text]:
-    """The best (ties: all that look the same) in bold, where there is something to compare."""
-    texts = [scores.text(value, score) for value in values]
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    best = scores.text(max(known), score) if len(known) > 1 else None
-    return [Text(text, style="bold" if text == best else "") for text in texts]
 
 
 def _caption(phases: Sequence[PhaseMetrics]) -> Text | None:

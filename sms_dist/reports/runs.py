@@ -27,7 +27,7 @@ DENSE, SOUP, BEST, MEAN = "dense", "soup", "best candidate", "mean candidate"
 
 @dataclass(frozen=True)
 class Method:
-    """What a report knows of a method: its name in the paper and which keys concern it."""
+    """The facts of a method in reports: its name in the paper and the keys that concern it."""
 
     label: str
     candidates: Literal["none", "count", "all"] = "none"  # keys of that section that matter
@@ -85,7 +85,7 @@ class Run:
 
     @property
     def method(self) -> Method:
-        """What is known of the method; every key may concern one that is in no table."""
+        """The facts of the method; of one that is in no table, every key may matter."""
         name = self.config.method.name
         return METHODS.get(name) or Method(name, "all", has_rule=True)
 
@@ -163,7 +163,7 @@ class Run:
 
     @cached_property
     def identity(self) -> dict[str, str]:
-        """Which experiment it is: key.path -> text of what decides the result.
+        """The experiment that the run is: the text of every value that decides the result, by key.
 
         Seed, name and folders are left out, and keys that do not concern its method or soup rule.
         """
@@ -250,7 +250,7 @@ def _matters(run: Run, key: str) -> bool:
 
 
 def key_of(run: Run, is_wanted: Callable[[str], bool] = lambda key: True) -> Hashable:
-    """Return the wanted part of what a run is, to compare runs by."""
+    """Return the wanted part of the identity of a run, to compare runs by."""
     return tuple(sorted((k, v) for k, v in run.identity.items() if is_wanted(k)))
 
 

@@ -49,7 +49,7 @@ class Value:
 
     @property
     def scale(self) -> float:
-        """What the numbers are multiplied by to be shown."""
+        """The factor that numbers are multiplied by to be shown."""
         return scores.score(self.metric).scale
 
     def texts(self) -> list[str]:
@@ -59,7 +59,7 @@ class Value:
 
 
 Entry = Value | str | None
-"""What a cell holds; None: there is nothing to show."""
+"""The content of a cell; None: there is nothing to show."""
 
 
 @dataclass(frozen=True)

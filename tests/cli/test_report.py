@@ -145,3 +145,31 @@ assert not {{"torch", "matplotlib"}} & sys.modules.keys()
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_other_verbs_and_help_are_quick_and_import_no_pandas(runs: Path) -> None:
+    code = f"""
+import sys
+from sms_dist.cli.main import cli
+for words in (["--help"], ["report", "--help"], ["status", {str(runs / "sms_seed0")!r}]):
+    try:
+        cli(words)
+    except SystemExit:
+        pass
+assert not {{"pandas", "torch", "matplotlib"}} & sys.modules.keys()
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("library", "words"), [("pandas", ()), ("matplotlib", ("--plot",))])
+def test_a_library_that_is_missing_is_named_with_the_way_to_install_it(
+    library: str, words: tuple[str, ...], runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("sms_dist.reports")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, library, None)
+    assert f"needs {library}, which is not installed; pip install 'sms_dist[reports]'" in refusal(
+        runs, *words
+    )

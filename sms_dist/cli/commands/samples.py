@@ -1,4 +1,4 @@
-"""sms-dist samples: what the models of a run say of test samples."""
+"""sms-dist samples: predictions of the models of a run, side by side."""
 
 from __future__ import annotations
 
@@ -11,27 +11,10 @@ import click
 @click.command(epilog="Example: sms-dist samples runs/digits_sms --num 24 --differing")
 @click.argument("run", metavar="RUN", type=Path)
 @click.option("--num", type=click.IntRange(min=1), default=8, show_default=True, help="How many.")
-@click.option(
-    "--differing", "is_differing", is_flag=True, help="Only those on which the models disagree."
-)
-@click.option(
-    "--phase",
-    type=click.IntRange(min=0),
-    help="The phase whose soup is shown, 0 for the dense model alone (default: all).",
-)
-@click.option(
-    "--to",
-    "target",
-    type=Path,
-    help="File to write (default: samples.png in RUN; of translations the terminal).",
-)
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY.PATH=VALUE",
-    help="Override a key, such as the data.path of a moved data set.",
-)
+@click.option("--differing", "is_differing", is_flag=True, help="Only where the models disagree.")
+@click.option("--phase", type=click.IntRange(min=0), help="One soup; 0: none (default: all).")
+@click.option("--to", "target", type=Path, help="File (default: RUN/samples.png; text: terminal).")
+@click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help="Override a key.")
 def samples(
     run: Path,
     num: int,
@@ -42,9 +25,11 @@ def samples(
 ) -> None:
     """Show what the models of a run folder RUN make of test samples.
 
-    The dense model and the soup of each finished phase, side by side. Images become a PNG: of
-    classes with what each model takes them for, of segmentation with the masks. Translations
-    become text. The samples are the first of the test set; the run may still be going on.
+    The dense model and the soup of each finished phase stand side by side; with --phase N the soup
+    of that phase beside the dense model, with --phase 0 the dense model alone. Images become a PNG,
+    with the classes that the models predict or with their masks; translations become text. The
+    samples are the first of the test set. The run may still be going on. A data set that was moved
+    is named with --set data.path=DIR.
     """
     from sms_dist.cli.predictions import open_run, picture, predictions, text
 
