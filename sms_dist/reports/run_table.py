@@ -29,7 +29,7 @@ def run_table(summary: Summary) -> Table:
         return table
     is_single = all(len(phase.candidates) == 1 for phase in phases)
     pruned = (summary.method,) if is_single else ("soup", "best candidate", "mean candidate")
-    ensembles = [phase.ensemble and phase.ensemble.test(score) for phase in phases]
+    ensembles = [phase.ensemble.test(score) if phase.ensemble else None for phase in phases]
     has_ensemble = not is_single and any(value is not None for value in ensembles)
     others = ["ensemble"] * has_ensemble + ["dense"] * summary.dense.is_trained
     for name in ("phase", "sparsity", *pruned, *others):
