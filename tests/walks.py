@@ -2,7 +2,7 @@
 
 A walk runs a small experiment in this process, on one rank, and notes every file of ours that is
 entered while the walk is under way. For another walk write a function that gives its experiment,
-and when it begins and ends, and name it in WALKS.
+when it begins and ends and which calls count, and name it in WALKS.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 PACKAGE = f"{REPOSITORY / 'sms_dist'}/"
 EXAMPLE = """example:
-  .venv/bin/python tests/walks.py batch"""
+  .venv/bin/python tests/walks.py batch
+  .venv/bin/python tests/walks.py weights"""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Walk:
     config: dict[str, Any]
     begins: Callable[[Event], bool]
     ends: Callable[[Event], bool]
+    counts: Callable[[Event], bool] = lambda event: event.kind == "call"
     files: dict[str, None] = field(default_factory=dict)  # that were entered, the first one first
     is_under_way: bool = False
 
@@ -56,8 +58,9 @@ class Walk:
             return
         file = name.removeprefix(PACKAGE)
         event = Event(kind, file, frame.f_code.co_name, frame.f_locals, result)
-        if kind == "call" and (self.is_under_way or self.begins(event)):
+        if not self.is_under_way and self.begins(event):
             self.is_under_way = True
+        if self.is_under_way and self.counts(event):
             self.files.setdefault(file)
         if self.is_under_way and self.ends(event):
             self.is_under_way = False
@@ -86,7 +89,8 @@ def batch(folder: Path) -> Walk:
 
     def begins(event: Event) -> bool:
         is_training = event.arguments.get("augmentation") is not None
-        return event.file.startswith("data/") and event.function == "_batches" and is_training
+        is_call = event.kind == "call" and event.function == "_batches"
+        return event.file.startswith("data/") and is_call and is_training
 
     def ends(event: Event) -> bool:
         if event.kind == "call":
@@ -97,7 +101,55 @@ def batch(folder: Path) -> Walk:
     return Walk(config, begins, ends)
 
 
-WALKS = {"batch": batch}
+def weights(folder: Path) -> Walk:
+    """Return the walk of the weights, from the dense model to the start of the second phase.
+
+    Files count in which a function is given weights, or returns them: as a state, in a model, an
+    engine or a record.
+    """
+    config = {
+        "data": {"name": "digits", "train_samples": 200, "batch_size": 50},
+        "model": {"options": {"width": 4}},
+        "pretrain": {"epochs": 1},
+        "retrain": {"epochs": 1},
+        "pruning": {"phases": 2},
+        "candidates": {"count": 2},
+        "engine": {"device": "cpu"},
+    }
+    starts = []
+
+    def begins(event: Event) -> bool:
+        return event.kind == "return" and event.function == "dense_model"
+
+    def ends(event: Event) -> bool:
+        if event.kind == "return" and event.function == "common_start":
+            starts.append(event)
+        return len(starts) == 2
+
+    def counts(event: Event) -> bool:
+        values = event.arguments.values() if event.kind == "call" else [event.result]
+        return any(_has_weights(value) for value in values)
+
+    return Walk(config, begins, ends, counts)
+
+
+def _has_weights(value: Any, depth: int = 2) -> bool:
+    """Return whether a value is a model or a state of one, or has one in its fields or items."""
+    from torch import Tensor, nn
+
+    if isinstance(value, nn.Module):
+        return True
+    if isinstance(value, dict):
+        tensor = value.get("classifier.weight")
+        return isinstance(tensor, Tensor) and tensor.is_floating_point()
+    if depth and isinstance(value, list | tuple):
+        return any(_has_weights(each, depth - 1) for each in value)
+    if depth and type(value).__module__.startswith("sms_dist.") and hasattr(value, "__dict__"):
+        return any(_has_weights(each, depth - 1) for each in vars(value).values())
+    return False
+
+
+WALKS = {"batch": batch, "weights": weights}
 
 
 def write_streets(folder: Path) -> None:
