@@ -76,7 +76,7 @@ def vgg16_bn(
         is_linear = input_shape[1:] == CIFAR_SIZE
     if width != 64 and not is_linear:
         raise ValueError(
-            f"model.options.width={width} must be 64 without model.options.head=linear"
+            f"model.options.width={width} must be 64, or set model.options.head=linear"
         )
     if min(input_shape[1:]) < 32:
         raise ValueError(f"model.name=vgg16_bn takes images from 32x32 on, not {input_shape}")

@@ -125,7 +125,7 @@ def test_tied_tensors_are_taken_from_any_of_their_names(tmp_path):
         (Whole(), r"is no state dict of tensors \(.*; save model.state_dict\(\), not the model"),
         (
             {"a": torch.zeros(1)},
-            "lacks classifier.bias, .* and 94 more, and has a besides; what is",
+            "lacks classifier.bias, .* and 94 more, and has a besides; name tensors",
         ),
     ],
 )
