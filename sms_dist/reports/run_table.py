@@ -29,7 +29,7 @@ def run_table(summary: Summary) -> Table:
         return table
     is_single = all(len(phase.candidates) == 1 for phase in phases)
     pruned = (summary.method,) if is_single else ("soup", "best candidate", "mean candidate")
-    ensembles = [phase.ensemble.test(score) if phase.ensemble else None for phase in phases]
+    ensembles = [p.ensemble.test(score) if p.ensemble else None for p in phases]
     has_ensemble = not is_single and any(value is not None for value in ensembles)
     others = ["ensemble"] * has_ensemble + ["dense"] * summary.dense.is_trained
     for name in ("phase", "sparsity", *pruned, *others):
@@ -46,7 +46,7 @@ def run_table(summary: Summary) -> Table:
 
 
 def _caption(phases: Sequence[PhaseMetrics]) -> Text | None:
-    """The candidates that diverged, one in a line, and the warnings of the phases."""
+    """Return the candidates that diverged, one in a line, and the warnings of the phases."""
     lines = [line for phase in phases for line in _divergences(phase)]
     for phase in phases:
         lines += phase.warnings or ()
