@@ -1,4 +1,4 @@
-"""What every engine is given and what it does."""
+"""The interface of engines: the job that they are given, and what they do."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """What decides an optimizer's steps, besides the learning rate that each step is given."""
+    """The settings of an optimizer, besides the learning rate that each step is given."""
 
     name: str
     learning_rate: float  # that the optimizer is made with

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, as far as it can be known without samples and ranks."""
+"""Checks of a configuration that need neither samples nor ranks."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def check(config: Config) -> Recipe:
     Asks no machine and reads no more than a card or a vocabulary: every rank comes to the same
     conclusion.
     """
-    found = recipe(config)
-    requested = found.phases
+    chosen = recipe(config)
+    requested = chosen.phases
     _check_names(config, requested)
     _check_history(config, requested)
     _check_engine(config, requested)
@@ -53,7 +53,7 @@ def check(config: Config) -> Recipe:
     _check_surviving(config, requested)
     _check_pattern(config, requested)
     _check_measures(config)
-    return found
+    return chosen
 
 
 def _check_names(config: Config, requested: tuple[Phase, ...]) -> None:
@@ -216,7 +216,7 @@ def _check_surviving(config: Config, requested: tuple[Phase, ...]) -> None:
 
 
 def _check_pattern(config: Config, requested: tuple[Phase, ...]) -> None:
-    """What goes together can go together in every layer."""
+    """Check that pattern, allocation and sparsity are possible in every layer."""
     pruning = config.pruning
     chosen = (pruning.pattern, pruning.allocation, pruning.score)
     is_plain = chosen == (UNSTRUCTURED, DEFAULT_ALLOCATION, DEFAULT_SCORE)
@@ -239,7 +239,7 @@ def _check_pattern(config: Config, requested: tuple[Phase, ...]) -> None:
 
 
 def _check_measures(config: Config) -> None:
-    """What is asked to be measured can be, for this task."""
+    """Check that what is asked to be measured exists for this task."""
     task = data.described(config.data).task
     if config.soup.score is not None and not is_own_name(config.soup.score):
         lookup(dict.fromkeys(COMPARABLE.get(task, ())), config.soup.score, "soup.score")
@@ -251,6 +251,6 @@ def _check_measures(config: Config) -> None:
 
 
 def _schedules(requested: tuple[Phase, ...]) -> list[str]:
-    """Of retraining; where the schedule of pretraining goes on there is none."""
+    """Return the schedules of retraining; phases that go on with that of pretraining have none."""
     phases = [phase for phase in requested if phase.first_epoch is None]
     return [candidate.retrain.schedule for phase in phases for candidate in phase.candidates]

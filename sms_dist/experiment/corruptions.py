@@ -1,26 +1,28 @@
-"""Dense model, soups and candidates on corrupted test images; what was measured before is read."""
+"""Measuring dense model, soups and candidates on corrupted test images, a corruption at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from sms_dist.base import plain
 from sms_dist.base.files import json_text, write_text
 from sms_dist.data.corruptions import GENERATED, CorruptedSet, corrupted_sets
-from sms_dist.mesh.collectives import from_first, together
+from sms_dist.data.loader import Batch, part_indices, steps_per_epoch
+from sms_dist.mesh.collectives import from_first, sum_over_parts, together
+from sms_dist.mesh.division import NUM_PARTS
 from sms_dist.run import store
 from sms_dist.run.journal import OodEvent
 from sms_dist.run.logbook import Logbook
 from sms_dist.run.paths import WEIGHTS
 from sms_dist.run.schema import CorruptionFile, OodMetrics, parsed
 from sms_dist.training.context import Context
-from sms_dist.training.robustness import corrupted_scores
 
 IMAGES_SEED = 0  # the test images are the same whatever the seed of the run
-Accuracies = dict[str, list[float]]  # of each model, by its place in the run folder: by severity
+Accuracies = dict[str, list[float]]  # from a model's place in the run folder to scores by severity
 
 
 def measure_corrupted(context: Context, log: Logbook) -> dict[str, OodMetrics] | None:
@@ -47,12 +49,12 @@ def measure_corrupted(context: Context, log: Logbook) -> dict[str, OodMetrics] |
             path = log.paths.corruption(name)
             path.parent.mkdir(exist_ok=True)
             accuracies = {place: tuple(each) for place, each in known[name].items()}
-            record = CorruptionFile(corruptions=source, samples=samples, accuracies=accuracies)
-            write_text(path, json_text(record.as_json()))
+            file = CorruptionFile(corruptions=source, samples=samples, accuracies=accuracies)
+            write_text(path, json_text(file.as_json()))
     label = _label(source, samples)
     records = {place: _record(label, names, known, place) for place in places}
-    for place, found in records.items():  # again too: a start may have died before it did
-        log.event(OodEvent(where=place, metrics=found))
+    for place, record in records.items():  # at every start: one may have died before it did
+        log.event(OodEvent(where=place, metrics=record))
     return records
 
 
@@ -63,17 +65,17 @@ def _sets(context: Context, source: str) -> list[CorruptedSet]:
 
 
 def _places(context: Context, log: Logbook) -> list[str]:
-    """The folders of the models to measure, those that hold weights."""
-    paths, found = log.paths, [log.paths.dense]
+    """Return the folders of the models to measure: those that hold weights."""
+    paths, folders = log.paths, [log.paths.dense]
     for phase in context.recipe.phases:
-        found.append(paths.soup(phase.index))
+        folders.append(paths.soup(phase.index))
         if context.config.data.corrupt_candidates:
-            found += [paths.candidate(phase.index, c.index) for c in phase.candidates]
-    return [str(f.relative_to(paths.root)) for f in found if (f / WEIGHTS).is_file()]
+            folders += [paths.candidate(phase.index, c.index) for c in phase.candidates]
+    return [str(f.relative_to(paths.root)) for f in folders if (f / WEIGHTS).is_file()]
 
 
 def _known(log: Logbook, source: str, samples: int | None) -> dict[str, Accuracies]:
-    """Corruption -> what an earlier start measured on the same images."""
+    """Return what an earlier start measured on the same images, by corruption."""
     folder = log.paths.corruption("any").parent
     records = {path.stem: _record_at(path) for path in sorted(folder.glob("*.json"))}
     return {
@@ -98,24 +100,71 @@ def _models(context: Context, log: Logbook, places: Sequence[str]) -> list[nn.Mo
 def _measured(
     context: Context, models: Sequence[nn.Module], sets: Sequence[CorruptedSet]
 ) -> list[list[float]]:
-    """Of each model: its accuracies by severity. Every rank must call."""
-    found = [corrupted_scores(context, models, each) for each in sets]
-    return [list(accuracies) for accuracies in zip(*found, strict=True)]
+    """Return each model's scores by severity. Every rank must call."""
+    scores = [corrupted_scores(context, models, each) for each in sets]
+    return [list(of_model) for of_model in zip(*scores, strict=True)]
+
+
+@torch.no_grad()
+def corrupted_scores(
+    context: Context, models: Sequence[nn.Module], corrupted: CorruptedSet
+) -> list[float]:
+    """Return each model's score on one corrupted copy of the test images, made once for all models.
+
+    Batch-norm statistics stay those of clean images. Every rank must call.
+    """
+    task, device, num = context.task, context.mesh.device, context.task.num_totals
+    for model in models:
+        model.eval()
+
+    def part(index: int) -> Tensor:
+        totals = torch.zeros(len(models), num, dtype=torch.float64, device=device)
+        for batch in _batches(context, corrupted, index):
+            totals += torch.stack([task.totals(model, batch) for model in models])
+        return totals.flatten()
+
+    totals = sum_over_parts(part, len(models) * num, context.mesh.world, device)
+    return [task.metrics(row)[task.score] for row in totals.view(len(models), num)]
+
+
+def some_batches(count: int, batch_size: int, wanted: int, index: int) -> Iterator[Tensor]:
+    """Yield the places of the batches of a part that are measured.
+
+    All parts together have about as many samples as `wanted`, evenly taken from the whole set.
+    """
+    num_batches = steps_per_epoch(count, batch_size)
+    num_wanted = max(1, min(num_batches, round(wanted / count * num_batches)))
+    for places in part_indices(count, batch_size, index, NUM_PARTS):
+        number = -(-int(places[0]) * num_batches // count)
+        if number * num_wanted // num_batches != (number + 1) * num_wanted // num_batches:
+            yield places
+
+
+def _batches(context: Context, corrupted: CorruptedSet, index: int) -> Iterator[Batch]:
+    """Yield the corrupted batches of a part, without sub-groups."""
+    pixels, config = context.loaders.pixels, context.config.data
+    assert pixels is not None, "checked before anything starts"
+    wanted = config.corruption_samples or corrupted.count
+    for places in some_batches(corrupted.count, config.batch_size, wanted, index):
+        images, targets = corrupted.read(int(places[0]), int(places[-1]) + 1)
+        inputs = pixels.normalised(images.to(context.mesh.device))
+        size = len(places)
+        yield Batch((inputs,), targets.to(context.mesh.device).long(), size, float(size))
 
 
 def _record(
     label: str, names: Sequence[str], known: dict[str, Accuracies], place: str
 ) -> OodMetrics:
     by_name = {name: known[name][place] for name in names}
-    values = [value for found in by_name.values() for value in found]
+    values = [value for accuracies in by_name.values() for value in accuracies]
     return OodMetrics(
         ood_accuracy=sum(values) / len(values),
         corruptions=label,
-        accuracies={name: tuple(found) for name, found in by_name.items()},
+        accuracies={name: tuple(each) for name, each in by_name.items()},
     )
 
 
 def _label(source: str, samples: int | None) -> str:
-    """What numbers have to share to be compared."""
+    """Return the label of measurements that may be compared."""
     label = source if source == GENERATED else Path(source).name
     return label if samples is None else f"{label} ({samples} samples)"

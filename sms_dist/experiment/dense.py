@@ -7,10 +7,9 @@ from functools import partial
 
 import torch
 
-from sms_dist.experiment.damaged import tell_damaged
-from sms_dist.mesh.collectives import from_first, together
+from sms_dist.mesh.collectives import from_first, gather_json, together
 from sms_dist.run import store
-from sms_dist.run.journal import DenseEvent
+from sms_dist.run.journal import DamagedSamplesEvent, DenseEvent
 from sms_dist.run.logbook import GroupWatcher, Logbook
 from sms_dist.run.paths import HISTORY, KEPT, METRICS, WEIGHTS
 from sms_dist.run.recovery import forget
@@ -55,7 +54,7 @@ def _made_and_stored(context: Context, log: Logbook) -> DenseModel:
         store.save(log.paths.dense, tensors, documents)
         forget(log.paths.recovery(DENSE))
     log.event(DenseEvent(metrics=made.metrics))
-    tell_damaged(context, log, "pretraining")
+    log_damaged(context, log, "pretraining")
     return made
 
 
@@ -99,3 +98,11 @@ def _stored(context: Context, log: Logbook) -> DenseModel:
     if context.recipe.kept_epoch is not None:
         kept = context.on_device(store.load_tensors(folder, KEPT))
     return DenseModel(state, history, store.load_record(folder, METRICS, DenseMetrics), kept)
+
+
+def log_damaged(context: Context, log: Logbook, place: str) -> None:
+    """Write the names of the damaged samples that ranks have left out. Every rank must call."""
+    mine = list(context.loaders.damaged())
+    everyone = gather_json(mine, context.mesh.world, context.mesh.device)
+    if names := sorted({name for each in everyone for name in each}):
+        log.event(DamagedSamplesEvent(where=place, samples=tuple(names)))

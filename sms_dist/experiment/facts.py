@@ -1,4 +1,4 @@
-"""What all ranks of a run must have in common: versions, our own code, configuration, data index.
+"""The facts that must be equal on all ranks: versions, our own code, configuration, data index.
 
 Cheap: a few megabytes of source are read, and of the data only what describes them.
 """
@@ -40,7 +40,7 @@ def facts(config: Config) -> dict[str, str]:
 
 
 def _versions(config: Config) -> dict[str, str]:
-    found = {
+    known = {
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
         "torch": torch.__version__,
         "torch CUDA": str(torch.version.cuda),
@@ -48,8 +48,8 @@ def _versions(config: Config) -> dict[str, str]:
         "sms_dist": sms_dist.__version__,
     }
     if config.engine.name == "deepspeed":
-        found["deepspeed"] = _version("deepspeed")
-    return found
+        known["deepspeed"] = _version("deepspeed")
+    return known
 
 
 def _version(package: str) -> str:
@@ -67,14 +67,14 @@ def _code(config: Config) -> dict[str, Path]:
 
 
 def _data(config: DataConfig) -> dict[str, str]:
-    found = {}
+    known = {}
     if config.name.endswith(card.ENDINGS):
-        found["data card"] = _hash_of(Path(config.name))
+        known["data card"] = _hash_of(Path(config.name))
     if config.path is not None:
-        found["data index"] = _index(Path(config.path))
+        known["data index"] = _index(Path(config.path))
     if Path(config.vocabulary).is_file():
-        found["data vocabulary"] = _hash_of(Path(config.vocabulary))
-    return found
+        known["data vocabulary"] = _hash_of(Path(config.vocabulary))
+    return known
 
 
 def _index(folder: Path) -> str:

@@ -11,8 +11,7 @@ import torch
 
 from sms_dist.config.compare import fingerprint
 from sms_dist.experiment.candidates import Candidates
-from sms_dist.experiment.damaged import tell_damaged
-from sms_dist.experiment.dense import DenseModel
+from sms_dist.experiment.dense import DenseModel, log_damaged
 from sms_dist.experiment.start import PhaseState, held_with, pruned
 from sms_dist.mesh.collectives import agree, any_, from_first
 from sms_dist.methods.phases import Phase
@@ -116,7 +115,7 @@ def soup(
     if log.is_main:
         store.save(log.paths.soup(phase.index), tensors, {METRICS: record.as_json()})
     _write(log, state, mask, record, candidates)
-    tell_damaged(context, log, f"phase {phase.index}")
+    log_damaged(context, log, f"phase {phase.index}")
     return last, record
 
 

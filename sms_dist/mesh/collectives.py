@@ -1,4 +1,4 @@
-"""What ranks tell each other in collectives: sums, JSON values, whole states, without pickle."""
+"""Collectives between ranks: sums, JSON values, whole states, without pickle."""
 
 from __future__ import annotations
 

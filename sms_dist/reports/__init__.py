@@ -1,1 +1,1 @@
-"""What people read of a run: tables, out of its summaries."""
+"""Tables and figures of finished runs."""

@@ -1,1 +1,1 @@
-"""What survives a run: atomic folders, journal, progress files, TensorBoard."""
+"""The run folder: its files and their schema, atomic folders, journal, lock, TensorBoard."""

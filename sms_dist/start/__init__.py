@@ -1,4 +1,4 @@
-"""What torchrun, deepspeed, srun or plain python runs on every rank."""
+"""The start of a rank: torchrun, deepspeed, srun or plain python runs this on every rank."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ StartOf = Callable[[Candidate], Start | None]  # None: it diverged in an earlier
 
 @dataclass(frozen=True)
 class Retrained:
-    """What has become of a candidate."""
+    """The result of a candidate's retraining."""
 
     state: State  # pruned
     mask: Mask

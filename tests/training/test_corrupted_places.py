@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sms_dist.experiment.corruptions import some_batches
 from sms_dist.mesh.division import NUM_PARTS
-from sms_dist.training.robustness import some_batches
 
 
 def chosen(count, batch_size, wanted):
