@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone, not installed
 
-from benchmarks.recovery_points import started
+from benchmarks.checkpoints import started
 from benchmarks.rows import ROOT, Row, Target, report
 from benchmarks.turns import ENVIRONMENT, in_turn, on_ranks
 from sms_dist import models
@@ -34,8 +34,8 @@ from sms_dist.config.file import load
 from sms_dist.mesh import topology
 from sms_dist.mesh.collectives import gather_json, sum_
 from sms_dist.models.weights import bare_state
+from sms_dist.run.checkpoint_files import RankCheckpoints
 from sms_dist.run.logbook import GroupWatcher
-from sms_dist.run.recovery import RecoveryPoints
 from sms_dist.training.checkpoints import Checkpointer, state_digest
 from sms_dist.training.context import Context, State
 from sms_dist.training.retrain import Start, retrain
@@ -56,7 +56,7 @@ def trained(context: Context, start: Start, index: int) -> State:
     """A candidate of the phase, on this group alone."""
     mesh, candidate = context.mesh, start.phase.candidates[index]
     with tempfile.TemporaryDirectory() as folder:
-        points = RecoveryPoints(Path(folder), mesh.data.rank, {})
+        points = RankCheckpoints(Path(folder), mesh.data.rank, {})
         checkpointer = Checkpointer(points, mesh.data, mesh.control, RECORDS, mesh.device)
         steps = context.loaders.train.num_steps
         watcher = GroupWatcher(None, None, candidate.retrain.epochs, steps)

@@ -34,9 +34,9 @@ from sms_dist.engines.base import Engine, Job
 from sms_dist.engines.optimizers import optimizer_settings
 from sms_dist.mesh.topology import Topology
 from sms_dist.pruning.mask import Mask, prunable_names
+from sms_dist.run.checkpoint_files import RankCheckpoints
 from sms_dist.run.logbook import GroupWatcher
 from sms_dist.run.progress import ProgressWriter
-from sms_dist.run.recovery import RecoveryPoints
 from sms_dist.tasks.classification import Classification
 from sms_dist.training.checkpoints import Checkpointer
 from sms_dist.training.loop import Training, TrainingLoss, train
@@ -133,7 +133,7 @@ def by_us(setting: Setting, engine: Engine) -> Callable[[], None]:
 
     def run() -> None:
         folder = Path(tempfile.mkdtemp())  # a new one: else it would go on from its end
-        points = RecoveryPoints(folder / "points", mesh.data.rank, {})
+        points = RankCheckpoints(folder / "points", mesh.data.rank, {})
         progress = ProgressWriter(folder, 0) if mesh.is_leader else None
         training = Training(
             engine=engine,

@@ -29,9 +29,9 @@ from sms_dist.mesh.division import deal
 from sms_dist.methods.phases import Candidate, Phase
 from sms_dist.pruning.mask import digest, sparsity
 from sms_dist.run import store
+from sms_dist.run.checkpoint_files import forget
 from sms_dist.run.logbook import GroupWatcher, Logbook
 from sms_dist.run.paths import LATENT, MASK, METRICS, WEIGHTS
-from sms_dist.run.recovery import forget
 from sms_dist.run.schema import CandidateMetrics
 from sms_dist.stacks import Stack, stacks_of
 from sms_dist.stacks.choice import choose_stack_size

@@ -9,10 +9,10 @@ import torch
 
 from sms_dist.mesh.collectives import from_first, gather_json, together
 from sms_dist.run import store
+from sms_dist.run.checkpoint_files import forget
 from sms_dist.run.journal import DamagedSamplesEvent, DenseEvent
 from sms_dist.run.logbook import GroupWatcher, Logbook
 from sms_dist.run.paths import HISTORY, KEPT, METRICS, WEIGHTS
-from sms_dist.run.recovery import forget
 from sms_dist.run.schema import DenseMetrics
 from sms_dist.schedules.learning_rate import History
 from sms_dist.training.checkpoints import checkpointer

@@ -14,9 +14,9 @@ from sms_dist.experiment.soup import is_stored, soup, stored_soup
 from sms_dist.experiment.start import PhaseState, common_start, own_start
 from sms_dist.methods.phases import Candidate, Phase
 from sms_dist.pruning.mask import full_mask
+from sms_dist.run.checkpoint_files import forget
 from sms_dist.run.journal import DoneEvent
 from sms_dist.run.logbook import Logbook
-from sms_dist.run.recovery import forget
 from sms_dist.run.schema import DenseMetrics, FinalMetrics, PhaseMetrics, Summary
 from sms_dist.training.context import Context
 from sms_dist.training.retrain import Start

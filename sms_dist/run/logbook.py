@@ -106,11 +106,11 @@ class GroupWatcher:
         return self._earlier + time.monotonic() - self._start
 
     def facts(self) -> dict[str, Any]:
-        """Return the facts for a later start, which a recovery point records."""
+        """Return the facts for a later start, which a checkpoint records."""
         return {"seconds": self.seconds, "resumed_at": self.resumed_at}
 
     def resume(self, document: Mapping[str, Any]) -> None:
-        """Go on after earlier starts, from the document of their recovery point."""
+        """Go on after earlier starts, from the document of their checkpoint."""
         self._first, self._earlier = document["steps"], document["seconds"]
         self.resumed_at = [*document["resumed_at"], self._first]
         self._start = self._epoch_start = time.monotonic()

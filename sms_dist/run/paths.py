@@ -32,7 +32,7 @@ class RunPaths:
         self.stop = root / "stop"  # a file that asks the ranks to stop
         self.lock = root / "lock.json"  # names the process that holds the folder
         self.snapshot = root / "snapshot"  # code and configuration that were submitted as a job
-        self.recoveries = root / "recovery"  # the recovery points of all trainings
+        self.recoveries = root / "recovery"  # the checkpoints of all trainings
 
     def recovery(self, training: str) -> Path:
         """Return the folder of one training's: "dense" or "phase_1_candidate_0"."""

@@ -391,7 +391,7 @@ class EnvironmentFile(Record):
 
 
 class RecoveryFile(Record):
-    """rank_<r>.json of a recovery point."""
+    """rank_<r>.json of a checkpoint."""
 
     identity: dict[str, Any]
     sha256: str

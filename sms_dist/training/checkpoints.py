@@ -16,8 +16,8 @@ from sms_dist.engines.state import Tensors, joined, part
 from sms_dist.mesh.collectives import gather_json, largest_
 from sms_dist.mesh.control import Control, Stopped
 from sms_dist.mesh.topology import Axis
+from sms_dist.run.checkpoint_files import RankCheckpoints
 from sms_dist.run.paths import RunPaths
-from sms_dist.run.recovery import RecoveryPoints
 from sms_dist.training.context import Context
 
 LOOK_SECONDS = 0.25  # of training between two exchanges of what the ranks of the group want
@@ -41,7 +41,7 @@ class Checkpointer:
 
     def __init__(
         self,
-        points: RecoveryPoints,
+        points: RankCheckpoints,
         axis: Axis,
         control: Control,
         records: RecordsConfig,
@@ -158,7 +158,7 @@ def checkpointer(
     `identity` are those it was made with.
     """
     facts = {"configuration": fingerprint(context.config), **identity}
-    points = RecoveryPoints(paths.recovery(training), axis.rank, facts)
+    points = RankCheckpoints(paths.recovery(training), axis.rank, facts)
     mesh = context.mesh
     return Checkpointer(points, axis, mesh.control, context.config.records, mesh.device)
 

@@ -80,7 +80,7 @@ def test_the_newest_recovery_point_is_the_last_one_that_is_whole(run):
     assert damages(run) == []
 
 
-def test_two_recovery_points_of_which_none_is_whole_are_found(run):
+def test_two_checkpoints_of_which_none_is_whole_are_found(run):
     for slot in "ab":
         write_point(run / "recovery" / "dense" / slot, steps=5, sha256="0")
     assert any("none is whole" in told for told in damages(run))

@@ -19,9 +19,9 @@ from power_cut import STATES, Disk
 from sms_dist.base.files import write_text
 from sms_dist.config import Config
 from sms_dist.run import journal, lock, store
+from sms_dist.run.checkpoint_files import RankCheckpoints
 from sms_dist.run.journal import Journal, OtherEvent
 from sms_dist.run.paths import RunPaths
-from sms_dist.run.recovery import RecoveryPoints
 from sms_dist.run.run_folder import environment, open_run
 
 Done = Callable[[], None]  # tells that what came before has to be lasting
@@ -135,8 +135,8 @@ def check_lock(root: Path, times: int) -> None:
     assert not [name for name in left if not re.fullmatch(r"\.lock\.json\.\w+\.\d+\.tmp", name)]
 
 
-def points(root: Path) -> RecoveryPoints:
-    return RecoveryPoints(root / "run" / "recovery" / "dense", 0, IDENTITY)
+def points(root: Path) -> RankCheckpoints:
+    return RankCheckpoints(root / "run" / "recovery" / "dense", 0, IDENTITY)
 
 
 def save_points(root: Path, done: Done) -> None:

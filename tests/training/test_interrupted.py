@@ -8,7 +8,7 @@ from test_loop import ALONE, CPU, LOADER, Recorder, engine_of, new_model, random
 
 from sms_dist.config import PretrainConfig, RecordsConfig, RetrainConfig
 from sms_dist.mesh.control import Control, Stopped
-from sms_dist.run.recovery import RecoveryPoints
+from sms_dist.run.checkpoint_files import RankCheckpoints
 from sms_dist.training import checkpoints
 from sms_dist.training.checkpoints import Checkpointer
 from sms_dist.training.loop import train
@@ -47,7 +47,7 @@ def start(folder, steps=-1, optimizer="sgd", records=None, identity="this"):
     model = new_model(dropout=0.5)
     engine = engine_of(model, random_mask(model), OPTIMIZERS[optimizer])
     average = WeightAverage(RetrainConfig(epochs=EPOCHS, swa_from=0.3), engine.weights)
-    points = RecoveryPoints(folder, 0, {"training": identity})
+    points = RankCheckpoints(folder, 0, {"training": identity})
     checkpointer = Checkpointer(points, ALONE, control, records or RecordsConfig(), CPU)
     try:
         epochs = train(
@@ -111,7 +111,7 @@ def test_stopped_again_and_again_it_comes_to_the_same_end(tmp_path, undisturbed)
 def test_with_the_newest_point_damaged_it_goes_on_from_the_one_before(tmp_path, undisturbed):
     optimizer, wanted, _ = undisturbed
     start(tmp_path, 8, optimizer, RecordsConfig(every_steps=5))
-    points = RecoveryPoints(tmp_path, 0, {"training": "this"})
+    points = RankCheckpoints(tmp_path, 0, {"training": "this"})
     assert sorted(points.find(0)) == [5, 8]
     points.find(0)[8].path.write_bytes(b"torn")
     found, _, watcher = start(tmp_path, optimizer=optimizer)
@@ -127,7 +127,7 @@ def test_points_of_another_training_are_not_gone_on_from(tmp_path):
 
 def test_points_are_made_every_so_many_steps(tmp_path):
     start(tmp_path, records=RecordsConfig(every_steps=4, every_seconds=None))
-    assert sorted(RecoveryPoints(tmp_path, 0, {"training": "this"}).find(0)) == [12, 16]
+    assert sorted(RankCheckpoints(tmp_path, 0, {"training": "this"}).find(0)) == [12, 16]
 
 
 def test_points_are_made_by_time_but_not_more_often_than_they_are_worth(tmp_path):

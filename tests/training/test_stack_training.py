@@ -15,7 +15,7 @@ from sms_dist.engines import make_engine
 from sms_dist.engines.base import Job
 from sms_dist.engines.optimizers import optimizer_settings
 from sms_dist.mesh.control import Control, Stopped
-from sms_dist.run.recovery import RecoveryPoints
+from sms_dist.run.checkpoint_files import RankCheckpoints
 from sms_dist.stacks.engine import StackEngine
 from sms_dist.stacks.loop import train_together
 from sms_dist.training import checkpoints
@@ -141,7 +141,7 @@ def started(folder, optimizer, records=None, **watching):
     watchers = [Watcher(control, **watching.get(f"p{p}", {})) for p in range(3)]
     checkpointers = [
         Checkpointer(
-            RecoveryPoints(folder / str(place), 0, {}),
+            RankCheckpoints(folder / str(place), 0, {}),
             ALONE,
             control,
             (records or {}).get(place, RecordsConfig(every_seconds=None)),

@@ -29,7 +29,7 @@ def main(run_dir: str, job: str) -> None:
     if is_stuck(marks):
         sys.exit(
             f"job {job} has saved nothing new in its last {IDLE_STARTS} starts, and is not "
-            "requeued: its time is too short for a recovery point; raise time_limit or "
+            "requeued: its time is too short for a checkpoint; raise time_limit or "
             "signal_seconds_before_end, or lower records.every_seconds"
         )
     try:
@@ -62,7 +62,7 @@ def mark(paths: RunPaths) -> str:
 
 
 def _steps(point: Path) -> int:
-    """Return the steps of a recovery point, 0 if the file is none or only half of one."""
+    """Return the steps of a checkpoint, 0 if the file is none or only half of one."""
     try:
         return parsed(RecoveryFile, plain.read_json(point), str(point)).steps
     except ValueError:

@@ -29,8 +29,8 @@ class Found:
     document: Mapping[str, Any]
 
 
-class RecoveryPoints:
-    """This rank's part of the recovery points of one training.
+class RankCheckpoints:
+    """This rank's part of the checkpoints of one training.
 
     A point is there when the files of all of its ranks are. While the older folder is written over
     the other one is whole, so one is always there; the caller sees to it that no rank begins before
@@ -74,7 +74,7 @@ class RecoveryPoints:
         self.finish()
         slot, self._next = SLOTS[self._next], 1 - self._next
         self._thread = threading.Thread(
-            target=self._write, args=(slot, dict(tensors), dict(document)), name="recovery point"
+            target=self._write, args=(slot, dict(tensors), dict(document)), name="checkpoint"
         )
         self._thread.start()
 

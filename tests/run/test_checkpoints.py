@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from sms_dist.run.recovery import RecoveryPoints, forget
+from sms_dist.run.checkpoint_files import RankCheckpoints, forget
 
 IDENTITY = {"seed": 3, "mask": "abc"}
 
@@ -17,7 +17,7 @@ def tensors(value):
 
 
 def written(folder, *steps, rank=0, identity=IDENTITY):
-    points = RecoveryPoints(folder, rank, identity)
+    points = RankCheckpoints(folder, rank, identity)
     for number in steps:
         points.write(tensors(number), {"steps": number, "ranks": 1})
     points.finish()
@@ -48,12 +48,12 @@ def test_a_point_that_is_damaged_is_not_found_and_the_one_before_is(tmp_path, da
         path.with_suffix(".json").unlink()
     else:
         path.with_suffix(".json").write_text('{"identity"')
-    assert sorted(RecoveryPoints(tmp_path / "dense", 0, IDENTITY).find(0)) == [10]
+    assert sorted(RankCheckpoints(tmp_path / "dense", 0, IDENTITY).find(0)) == [10]
 
 
 def test_a_point_of_another_training_is_not_found(tmp_path):
     written(tmp_path / "dense", 10)
-    assert RecoveryPoints(tmp_path / "dense", 0, {**IDENTITY, "mask": "xyz"}).find(0) == {}
+    assert RankCheckpoints(tmp_path / "dense", 0, {**IDENTITY, "mask": "xyz"}).find(0) == {}
 
 
 def test_each_rank_has_a_file_of_its_own(tmp_path):
@@ -69,7 +69,7 @@ def test_going_on_never_writes_over_the_point_it_came_from(tmp_path):
     for steps in ([10], [10, 20], [10, 20, 30]):
         folder = tmp_path / str(len(steps))
         written(folder, *steps)
-        points = RecoveryPoints(folder, 0, IDENTITY)
+        points = RankCheckpoints(folder, 0, IDENTITY)
         points.go_on_from(points.find(0)[steps[-1]])
         points.write(tensors(99), {"steps": 99, "ranks": 1})
         points.finish()
@@ -78,7 +78,7 @@ def test_going_on_never_writes_over_the_point_it_came_from(tmp_path):
 
 def test_what_cannot_be_written_is_told_by_the_thread_that_trains(tmp_path):
     (tmp_path / "dense").write_text("a file where a folder has to be")
-    points = RecoveryPoints(tmp_path / "dense", 0, IDENTITY)
+    points = RankCheckpoints(tmp_path / "dense", 0, IDENTITY)
     points.write(tensors(1), {"steps": 1, "ranks": 1})
     with pytest.raises((OSError, ValueError), match="dense"):
         points.finish()

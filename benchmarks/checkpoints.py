@@ -1,7 +1,7 @@
-"""What recovery points cost a training: the same one without, at the default interval, and harder.
+"""What checkpoints cost a training: the same one without, at the default interval, and harder.
 
-python benchmarks/recovery_points.py --data cifar10 --path shards/cifar10 --model resnet20
-python sms_dist/start/local_ranks.py --standalone --nproc-per-node=2 benchmarks/recovery_points.py
+python benchmarks/checkpoints.py --data cifar10 --path shards/cifar10 --model resnet20
+python sms_dist/start/local_ranks.py --standalone --nproc-per-node=2 benchmarks/checkpoints.py
 
 All take turns in the same processes, several times; ratios are of the medians. A training here is
 shorter than the default interval, so what that costs is computed: the seconds that one point takes
@@ -32,8 +32,8 @@ from sms_dist.mesh import topology
 from sms_dist.mesh.collectives import from_first
 from sms_dist.models.weights import bare_state
 from sms_dist.pruning.mask import full_mask
+from sms_dist.run.checkpoint_files import RankCheckpoints
 from sms_dist.run.logbook import GroupWatcher
-from sms_dist.run.recovery import RecoveryPoints
 from sms_dist.schedules.learning_rate import History
 from sms_dist.training.checkpoints import Checkpoint, Checkpointer
 from sms_dist.training.context import Context, set_up
@@ -54,7 +54,7 @@ PER_POINT = f"every {STEPS} steps"  # has the most of them
 
 @dataclass
 class Cost:
-    """Of the recovery points of one training, on this rank; seconds."""
+    """Of the checkpoints of one training, on this rank; seconds."""
 
     training: float = 0.0  # all of it, points included
     keeping: float = 0.0  # in the thread that trains: looks, points, waiting for the last one
@@ -64,7 +64,7 @@ class Cost:
     num_bytes: int = 0  # of one
 
 
-class TimedPoints(RecoveryPoints):
+class TimedPoints(RankCheckpoints):
     """Measures what the background thread does."""
 
     def __init__(self, folder: Path, rank: int, cost: Cost) -> None:
@@ -79,7 +79,7 @@ class TimedPoints(RecoveryPoints):
 
 
 class TimedCheckpointer(Checkpointer):
-    """Measures what the thread that trains spends on recovery points, looks included."""
+    """Measures what the thread that trains spends on checkpoints, looks included."""
 
     cost: Cost
 
@@ -100,7 +100,7 @@ class TimedCheckpointer(Checkpointer):
 
 
 def trained(context: Context, start: Start, records: RecordsConfig, folder: Path) -> Cost:
-    """One training with recovery points as `records` wants them. Every rank must call."""
+    """One training with checkpoints as `records` wants them. Every rank must call."""
     cost, mesh, (candidate,) = Cost(), context.mesh, start.phase.candidates
     points = TimedPoints(folder, mesh.data.rank, cost)
     checkpointer = TimedCheckpointer(points, mesh.data, mesh.control, records, mesh.device)
@@ -129,7 +129,7 @@ def new_folder(parent: Path | None) -> str:
     """With a new name: what a killed benchmark left would be gone on from."""
     if parent is not None:
         parent.mkdir(parents=True, exist_ok=True)
-    return tempfile.mkdtemp(prefix="recovery_points_", dir=parent)
+    return tempfile.mkdtemp(prefix="checkpoints_", dir=parent)
 
 
 def print_ratios(costs: dict[str, list[Cost]]) -> None:
