@@ -21,6 +21,7 @@ from sms_dist.config import Config
 from sms_dist.config.section import AtLeast0, Count, Natural, Section
 from sms_dist.mesh.division import NUM_PARTS, deal
 from sms_dist.methods.plan import PhasePlan, pretrain_ranks, travelling
+from sms_dist.soups.rules import rule
 
 FLOAT = 4  # bytes
 GBIT = 1e9 / 8  # bytes
@@ -125,9 +126,12 @@ class Estimate:
         num_groups, num = self.plan.num_groups, len(item.phase.candidates)
         seconds = [self.training(rates, steps, self.group, item) for steps in item.steps]
         busiest = max(sum(deal(seconds, num_groups, group)) for group in range(num_groups))
-        tried = {"greedy": num - 1, "learned": self.config.soup.steps + 1}
-        tried["distilled"] = tried["learned"]
-        passes = 1 + tried.get(item.phase.rule, 0)  # over the samples, for the soups that it tries
+        chosen = rule(item.phase.rule)
+        passes = 1  # over the samples: for the soup, and for those that its rule tries
+        if chosen.is_learned:
+            passes += self.config.soup.steps + 1
+        elif chosen.needs_several:
+            passes += num - 1
         soup = rates.sample_seconds * passes * self._measured(self.num_ranks)
         values = travelling(item.phase, item.surviving, self.plan.sizes)
         if num_groups > 1:

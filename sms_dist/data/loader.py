@@ -38,7 +38,10 @@ class Step(NamedTuple):
 
 
 class Loader(ABC):
-    """One split, ready to be trained or evaluated on, wherever its samples lie."""
+    """One split, ready to be trained or evaluated on, wherever its samples lie.
+
+    Stored order is the order of the files: nothing is known of it, samples may lie by class.
+    """
 
     def __init__(self, num_samples: int, batch_size: int) -> None:
         self.num_samples, self._batch_size = num_samples, batch_size
@@ -91,17 +94,6 @@ class Loader(ABC):
     @abstractmethod
     def _batches(self, steps: Iterable[Step], augmentation: Stream | None) -> Iterator[Batch]:
         """Return this rank's share of each step; not augmented if there is no stream."""
-
-
-class Excerpt(Loader):
-    """The first samples of a split in batches of another size, to measure how fast they come."""
-
-    def __init__(self, loader: Loader, batch_size: int, num_samples: int) -> None:
-        super().__init__(min(num_samples, loader.num_samples), batch_size)
-        self._loader = loader
-
-    def _batches(self, steps: Iterable[Step], augmentation: Stream | None) -> Iterator[Batch]:
-        return self._loader._batches(steps, augmentation)
 
 
 class Pixels:

@@ -25,7 +25,7 @@ from sms_dist.training.retrain import Start
 def run(context: Context, log: Logbook) -> Summary:
     """Run the experiment, or the rest of it after earlier starts, and return its summary.
 
-    Every rank must call. Between two soups the groups do not wait for each other.
+    Every rank must call. While they retrain, groups do not wait for each other.
     """
     dense = dense_model(context, log)
     last = PhaseState(dense.state, full_mask(dense.state, context.prunable))

@@ -18,6 +18,7 @@ from sms_dist.reports.scores import OOD, SEVERITY, SPARSITY, SPEEDUP
 from sms_dist.run import journal
 from sms_dist.run.paths import RunPaths, find_runs
 from sms_dist.run.schema import DenseMetrics, Measured, OodMetrics, PhaseMetrics, Summary, parsed
+from sms_dist.soups.rules import RULES
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -57,7 +58,6 @@ METHODS = {
     "dst": Method("DST"),
     "str": Method("STR"),
 }
-RULES = ("uniform", "greedy", "best", "learned", "distilled")
 # Keys that do not make another experiment: where the work was done, what was measured in addition,
 # where weights were read from, what happens to a candidate that diverges.
 NOT_DECIDING = {
@@ -121,10 +121,10 @@ class Run:
     def place(self) -> tuple[Any, ...]:
         """The sort key of method and soup rule: the order of the tables, unknown ones last."""
         name, rule = self.config.method.name, self.rule
-        methods = list(METHODS)
+        methods, rules = list(METHODS), list(RULES)
         return (
             *(methods.index(name) if name in METHODS else len(methods), name),
-            *(RULES.index(rule) if rule in RULES else len(RULES), rule),
+            *(rules.index(rule) if rule in RULES else len(rules), rule),
         )
 
     @property
@@ -239,8 +239,11 @@ def _matters(run: Run, key: str) -> bool:
     if section == "engine":
         return rest in ("precision", "accumulation")
     if section == "soup":
-        rules = ("greedy", "best") if rest == "score" else ("learned", "distilled")
-        return run.rule in rules or (rest == "rule" and run.method.has_rule)
+        rule = RULES.get(run.rule)  # None: one of somebody's own, which may look at the scores
+        is_learned = rule is not None and rule.is_learned
+        if rest == "score":
+            return not is_learned and (rule is None or rule.needs_validation)
+        return is_learned or (rest == "rule" and run.method.has_rule)
     if section == "candidates" and rest == "count":
         return run.method.candidates != "none" and not run.config.candidates.count_per_phase
     if section == "candidates":

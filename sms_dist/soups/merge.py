@@ -1,8 +1,9 @@
-"""Merging: the weighted sum of the candidates of all groups, by an all-reduce across groups.
+"""Merging: the weighted sum of the candidates of all groups, an all-reduce with a fixed order.
 
 The way of a candidate's weights: `SurvivingVector.flatten` leaves out what the mask prunes; ranks
-of different groups exchange slices of the vectors (`CandidateShards`: a reduce-scatter in candidate
-order); each rank mixes its slice (`mix`); an all-gather brings the whole soup to every rank.
+of different groups exchange slices of the vectors (`CandidateShards`: an all-to-all along the
+candidate axis); each rank mixes its slice in candidate order (`mix`); all-gathers along the
+candidate axis and then the data axis bring the whole soup to every rank.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Mixer:
     def _whole(self) -> Tensor:
         return self._shards.whole()
 
-    def gather(self) -> None:
+    def gather_candidates(self) -> None:
         """Bring all candidates to every rank, for `products`. Every rank must call."""
         _ = self._whole
 

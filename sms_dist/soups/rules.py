@@ -48,6 +48,7 @@ class Rule:
     needs_several: bool = False  # with a single candidate there is nothing to choose
     needs_validation: bool = True
     needs_teacher: bool = False  # its objective compares with the dense model
+    is_learned: bool = False  # it descends on the objective, and does not look at the scores
     is_own: bool = False  # a function of somebody's own
 
 
@@ -107,8 +108,8 @@ RULES: dict[str, Rule] = {
     "uniform": Rule(uniform, needs_validation=False),
     "best": Rule(best),
     "greedy": Rule(greedy, needs_several=True),
-    "learned": Rule(learned, needs_several=True),
-    "distilled": Rule(learned, needs_several=True, needs_teacher=True),
+    "learned": Rule(learned, needs_several=True, is_learned=True),
+    "distilled": Rule(learned, needs_several=True, needs_teacher=True, is_learned=True),
 }
 
 

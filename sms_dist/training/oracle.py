@@ -60,7 +60,7 @@ class SoupOracle:
         kept = {name: viewed[name] == tensor for name, tensor in mixed.items()}
         model = with_batch_norm(context, viewed, context.mesh.world)
         follow_statistics_(model)
-        mixer.gather()
+        mixer.gather_candidates()
         world = context.mesh.world
         parts = context.loaders.validation.parts(parts_of(world.rank, world.size))
 

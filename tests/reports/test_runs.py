@@ -138,6 +138,8 @@ def test_the_score_that_a_rule_compares_by_matters_to_that_rule_only() -> None:
 
     assert of("soup.score=loss") == of()
     assert of("soup.rule=greedy", "soup.score=loss") != of("soup.rule=greedy")
+    assert of("soup.rule=learned", "soup.score=loss") == of("soup.rule=learned")
+    assert of("soup.rule=mine:rule", "soup.score=loss") != of("soup.rule=mine:rule")
 
 
 def test_candidates_do_not_matter_to_a_single_one() -> None:
