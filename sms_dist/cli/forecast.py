@@ -130,7 +130,7 @@ class Estimate:
         passes = 1  # over the samples: for the soup, and for those that its rule tries
         if chosen.is_learned:
             passes += self.config.soup.steps + 1
-        elif chosen.needs_several:
+        elif chosen.tries_soups:
             passes += num - 1
         soup = rates.sample_seconds * passes * self._measured(self.num_ranks)
         values = travelling(item.phase, item.surviving, self.plan.sizes)

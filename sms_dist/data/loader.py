@@ -71,8 +71,9 @@ class Loader(ABC):
     ) -> dict[int, Iterator[Batch]]:
         """Return the batches of some of the equal parts of a split: in stored order, not augmented.
 
-        The parts are to be read in their order, each to its end: all of them are read ahead. A part
-        may have no batches, and damaged samples that are allowed are left out.
+        Read the parts in their order, each to its end: all of them are read ahead. A part is the
+        batches `part_indices` gives it: one or none where a split has few batches. Damaged samples
+        that are allowed are left out.
         """
         size = batch_size or self._batch_size
         pieces = {i: list(part_indices(self.num_samples, size, i, num_parts)) for i in indices}

@@ -49,6 +49,7 @@ class Rule:
     needs_validation: bool = True
     needs_teacher: bool = False  # its objective compares with the dense model
     is_learned: bool = False  # it descends on the objective, and does not look at the scores
+    tries_soups: bool = False  # it measures a soup for each candidate but the first
     is_own: bool = False  # a function of somebody's own
 
 
@@ -104,10 +105,11 @@ def learned(scores: Sequence[float], oracle: Oracle, descent: Descent) -> Coeffi
     return chosen
 
 
+# In the order of the rows of reports.
 RULES: dict[str, Rule] = {
     "uniform": Rule(uniform, needs_validation=False),
     "best": Rule(best),
-    "greedy": Rule(greedy, needs_several=True),
+    "greedy": Rule(greedy, needs_several=True, tries_soups=True),
     "learned": Rule(learned, needs_several=True, is_learned=True),
     "distilled": Rule(learned, needs_several=True, needs_teacher=True, is_learned=True),
 }

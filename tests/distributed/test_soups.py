@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from launching import PROGRAMS, launch_forked, read_json
 
+from sms_dist.soups.rules import RULES
+
 MESHES = ["4x1", "2x2", "1x4"]
-RULES = ["uniform", "best", "greedy", "learned", "distilled"]
 
 
 @pytest.fixture(scope="module")
