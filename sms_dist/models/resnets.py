@@ -20,7 +20,8 @@ def he(model: M) -> M:
     Linear layers keep torch's initial weights, and models of libraries keep all of theirs.
     """
     for module in model.modules():
-        if isinstance(module, nn.Conv2d):
+        # Without values there is nothing to draw, and drawing them imports torch's compiler: seconds.
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

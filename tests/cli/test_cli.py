@@ -113,6 +113,12 @@ def test_help_imports_no_torch() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_plan_imports_no_compiler() -> None:
+    words = ["plan", *sets(["data.name=cifar10", "model.name=resnet18"])]
+    done = without({"torch._dynamo"}, ["plan"], words)
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_does_not_even_import_the_configuration() -> None:
     done = without({"pydantic", "rich"}, ("--help",), ("plan", "--help"))
     assert done.returncode == 0, done.stderr
