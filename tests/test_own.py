@@ -148,6 +148,16 @@ class Guesses(Blobs):
 def breaks(split):
     return {}[split]
 
+def no_pairs(split):
+    return [1, 2]
+
+def words_as_targets(split):
+    return [(torch.zeros(1, 2, 2), "cat")]
+
+class BreaksAtASample(Blobs):
+    def __getitem__(self, index):
+        raise OSError("no disk")
+
 def breaks_later(input_shape, num_classes):
     raise RuntimeError("of mine")
 
@@ -514,6 +524,9 @@ def test_a_plan_refuses_names_of_nothing_with_a_way_out(section, key, value, mes
     [
         ("data.name=os:listdir", "raised FileNotFoundError: "),
         ("data.name=theirs:breaks", r"raised KeyError: 'train' \(.*theirs.py, line \d+\); mend it"),
+        ("data.name=theirs:no_pairs", "sample 0 is a int, not a pair; return"),
+        ("data.name=theirs:words_as_targets", "has targets that are no class numbers: .*'cat'"),
+        ("data.name=theirs:BreaksAtASample", r"raised OSError: no disk \(.*theirs.py, line \d+\)"),
         ("model.name=os:listdir", "cannot be called with"),
         ("model.name=theirs:breaks_later", "raised RuntimeError: of mine"),
         ("method.name=os.path:join", "raised TypeError: "),

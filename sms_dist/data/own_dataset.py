@@ -48,7 +48,7 @@ class OwnDataset:
                 "or package.module:Class"
             )
         void = getattr(train, "void", VOID) if task == "segmentation" else None
-        shape = tuple(_input(train[0][0], self.name).shape)
+        shape = tuple(_input(_sample(train, 0, self.name)[0], self.name).shape)
         return DatasetInfo(
             self.name, len(train), len(test), shape, _classes(self.name), task=task, void=void
         )
@@ -111,8 +111,26 @@ def _classes(name: str) -> tuple[str, ...]:
         raise ValueError(f"data.name={name} has masks and no names; give it the list `classes`")
     targets = getattr(train, "targets", None)
     if targets is None:
-        targets = [train[i][1] for i in range(len(train))]
-    return tuple(map(str, range(1 + max(int(target) for target in targets))))
+        targets = [_sample(train, i, name)[1] for i in range(len(train))]
+    try:
+        largest = max(int(target) for target in targets)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"data.name={name} has targets that are no class numbers: {error}; give numbers from 0 "
+            "on, or name its `task`"
+        ) from None
+    return tuple(map(str, range(1 + largest)))
+
+
+def _sample(dataset: Any, number: int, name: str) -> tuple[Any, Any]:
+    """Return input and target of a sample; ValueError if it is no pair, or cannot be read."""
+    pair = guarded(dataset.__getitem__, name, "data.name")(number)
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise ValueError(
+            f"data.name={name}: sample {number} is a {type(pair).__name__}, not a pair; return "
+            "(input, target)"
+        )
+    return pair[0], pair[1]
 
 
 def _input(given: Any, name: str) -> Tensor:
@@ -151,7 +169,7 @@ def _gathered(dataset: Any, count: int, info: DatasetInfo, place: str) -> Split:
 
     inputs, targets = None, []
     for i in range(count):
-        given, target = dataset[i]
+        given, target = _sample(dataset, i, info.name)
         row = _input(given, info.name)
         if inputs is None:
             inputs = torch.empty((count, *row.shape), dtype=row.dtype)

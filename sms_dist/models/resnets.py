@@ -20,7 +20,7 @@ def he(model: M) -> M:
     Linear layers keep torch's initial weights, and models of libraries keep all of theirs.
     """
     for module in model.modules():
-        # Without values there is nothing to draw, and drawing them imports torch's compiler: seconds.
+        # On the meta device drawing would import torch's compiler, which takes seconds.
         if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
