@@ -124,6 +124,7 @@ def test_values_that_only_look_alike_have_folders_of_their_own() -> None:
         (["seed="], "--set seed= has an empty value; write null"),
         (["seed=0,,1"], "has an empty value"),
         (["seed=0,1,"], "has an empty value"),
+        (["seed=[0,1"], "--set seed=[0,1 is no list of YAML values; put in quotes what is not"),
         (["data.path=a[1],b"], "put in quotes what is not YAML"),
         (["seed=0", "seed=1"], "--set seed is there 2 times; write seed=v1,v2"),
     ],

@@ -186,12 +186,13 @@ def _values(setting: str) -> tuple[str, list[str]]:
         values = split(text)
     except yaml.YAMLError:
         values = []
-    if not values or text.rstrip().endswith(","):
+    if values and not text.rstrip().endswith(","):
+        return key, values
+    if all(piece.strip() for piece in text.split(",")):
         raise ValueError(
-            f"--set {setting} has an empty value; write null if none is meant, and put in quotes "
-            "what is not YAML"
+            f"--set {setting} is no list of YAML values; put in quotes what is not YAML"
         )
-    return key, values
+    raise ValueError(f"--set {setting} has an empty value; write null if none is meant")
 
 
 def _concerns_dense(setting: str) -> bool:

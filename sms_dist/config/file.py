@@ -77,6 +77,8 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
             f"{nearest(location[-1], valid)}; valid values: {', '.join(valid)}" if valid else ""
         )
         return f"{key} is not a key{way_out}"
+    if first["type"] == "missing":
+        return f"{key} is missing; give it a value"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     message = message.removeprefix("String ")
     if not key or first["type"] == "value_error":  # its own words name the value

@@ -60,7 +60,7 @@ INSIDE = {"dense", "logs", "progress", "recovery", "snapshot", "tensorboard"}  #
 def find_runs(folder: Path) -> list[Path]:
     """Return the run folders in a folder, or the folder itself, by name; ValueError without any."""
     if not folder.is_dir():
-        raise ValueError(f"{folder}: there is no such folder")
+        raise ValueError(f"{folder}: there is no such folder; name that of a run, or of several")
     runs = []
     for root, names, _ in os.walk(folder):
         names[:] = [name for name in names if not name.startswith(".")]

@@ -129,6 +129,9 @@ def test_rates_by_hand_need_no_more_than_the_time_of_a_sample(tmp_path) -> None:
     assert plan("--rates", file, "--ranks", "8").exit_code == 0
     file.write_text("{sample_seconds: 0.0004, phase_secs: 0.1}")
     assert "is not a key, did you mean phase_seconds?" in plan("--rates", file).stderr
+    file.write_text("{phase_seconds: 0.1}")
+    wanted = f"error: --rates {file}: sample_seconds is missing; give it a value\n"
+    assert plan("--rates", file).stderr == wanted
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
