@@ -213,7 +213,7 @@ class RunStatus:
         return this, this + rate * sum(self._busiest(steps, len(steps)) for steps in later)
 
     def _busiest(self, steps: Sequence[int], num_candidates: int) -> int:
-        """Return the steps of the group with most to do; candidates of a pack step together."""
+        """Return the steps of the group with most to do; candidates of a stack step together."""
         assert self.plan is not None
         size = 1
         if self.config and self.packing and self.packing.packing == "vmap":
