@@ -39,8 +39,8 @@ from sms_dist.pruning.patterns import prune
 from sms_dist.run import store
 from sms_dist.soups.diversity import gram
 from sms_dist.soups.merge import CandidateShards
+from sms_dist.soups.norms import recompute_
 from sms_dist.soups.vector import SurvivingVector
-from sms_dist.training.batch_norm import recompute_
 
 MIB = 2**20
 LAYER = 4_000_000  # weights of a layer, fewer in a smaller model
