@@ -94,7 +94,7 @@ class Pruned:
         gradient = gradient.coalesce()  # rows, of an embedding
         values = gradient.values().masked_fill(~kept[tuple(gradient.indices())], 0)
         return torch.sparse_coo_tensor(
-            gradient.indices(), values, gradient.shape, is_coalesced=True
+            gradient.indices(), values, gradient.shape, is_coalesced=True, check_invariants=False
         )
 
     def _some(self, some: Iterable[Tensor] | None) -> Iterable[Tensor]:

@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
@@ -152,6 +153,14 @@ def with_deepspeed(case: str, stage: int, order: str, dtype: torch.dtype) -> Non
     engine.destroy()
 
 
+def refused(model: nn.Module) -> None:
+    with suppress(ValueError):
+        hold(model, MASK)
+        raise AssertionError("FSDP was held")
+
+
+refused(fully_shard(net()))
+refused(FullyShardedDataParallel(net(), use_orig_params=True, device_id=torch.device("cpu")))
 by_hand("hand_before", 0)
 by_hand("hand_after", BEFORE)
 with_ddp("ddp_before", "before")
