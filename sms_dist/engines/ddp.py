@@ -14,7 +14,6 @@ from torch.nn.parallel import DistributedDataParallel
 from sms_dist.engines import compile_mode
 from sms_dist.engines.base import Inputs, Job, Loss, make_optimizer, micro_batches
 from sms_dist.engines.compiled import GRAPHS, compiled, explained
-from sms_dist.engines.masked_gradients import GradientMask, SurvivingGradients
 from sms_dist.engines.optimizers import OPTIMIZERS
 from sms_dist.engines.state import (
     check_restorable,
@@ -27,7 +26,9 @@ from sms_dist.engines.state import (
     restore_torch_scaler_,
     torch_scaler_state,
 )
+from sms_dist.engines.surviving_gradients import SurvivingGradients
 from sms_dist.mesh.collectives import together
+from sms_dist.pruning.hold import Pruned
 from sms_dist.sparse_rules.base import Rule
 
 
@@ -36,7 +37,10 @@ class DdpEngine:
 
     def __init__(self, job: Job) -> None:
         self._latent = Latent(job.model, job.rule, tuple(job.mask)) if job.rule else None
-        self._mask = GradientMask(job.model, {} if job.rule else job.mask)
+        parameters = dict(job.model.named_parameters())
+        mask = {} if job.rule else job.mask
+        self._pruned = Pruned({parameters[name]: kept for name, kept in mask.items()})
+        self._pruned.weights_()
         self._job = job
         self._compile = compile_mode(job.engine.compile, job.mesh.device.type)
         self._model = self._wrapped()
@@ -157,13 +161,13 @@ class DdpEngine:
                 broadcast_buffers=False,  # batch norm is recomputed before it is used
                 gradient_as_bucket_view=True,
             )
-        if job.engine.gradients == "surviving" and self._mask.prunes:
+        if job.engine.gradients == "surviving" and self._pruned:
             surviving = SurvivingGradients(job.model, job.mask, job.axis)
             model.register_comm_hook(None, lambda _, bucket: surviving.mean(bucket))
         return model
 
     def _apply(self, rate: float) -> None:
-        self._mask.gradients_()  # first: an overflow in what is pruned is none
+        self._pruned.gradients_()  # first: an overflow in what is pruned is none
         self._scaler.unscale_(self._optimizer)
         if self._latent:
             self._latent.gradients_()
@@ -174,7 +178,8 @@ class DdpEngine:
         self._scaler.step(self._optimizer)
         self._scaler.update()
         if self._has_own_optimizer:
-            self._mask.weights_()
+            self._pruned.weights_()
+            self._pruned.state_(self._optimizer)
         if self._latent:
             self._latent.after_step_()
 

@@ -1,4 +1,4 @@
-"""DeepSpeed with ZeRO 0 to 3 inside a candidate's group; the only file that imports deepspeed."""
+"""DeepSpeed with ZeRO 0 to 3 inside a candidate's group."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sms_dist.engines.base import Inputs, Job, Loss, make_optimizer, micro_batches
-from sms_dist.engines.masked_gradients import hold_mask
 from sms_dist.engines.state import (
     check_restorable,
     copy_,
@@ -26,6 +25,7 @@ from sms_dist.engines.state import (
     restore_optimizer_state_,
 )
 from sms_dist.mesh.collectives import together
+from sms_dist.pruning.hold import hold
 
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -89,7 +89,7 @@ class DeepSpeedEngine:
 
     def __init__(self, job: Job) -> None:
         assert job.rule is None, "checked before anything starts"
-        hold_mask(job.model, job.mask)
+        self._held = hold(job.model, job.mask)
         self._job = job
         self._names = [name for name, _ in job.model.named_parameters()]
         with _barriers_inside(job.axis.group):
@@ -157,6 +157,7 @@ class DeepSpeedEngine:
         return joined({"master": shares, "buffer": dict(self._engine.module.named_buffers())})
 
     def close(self) -> None:
+        self._held.release()
         self._engine.destroy()
         del self._engine
 
