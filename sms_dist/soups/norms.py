@@ -25,7 +25,8 @@ from sms_dist.base.randomness import stream
 from sms_dist.mesh.collectives import any_, gather, sum_over_parts, together
 from sms_dist.mesh.division import parts_of
 from sms_dist.mesh.topology import Axis, Topology
-from sms_dist.soups.states import bare, is_deepspeed
+from sms_dist.pruning.hold import bare
+from sms_dist.soups.states import is_deepspeed
 
 STILL = 1e-12  # relative change of the largest singular value at which an iteration ends
 MAX_ITERATIONS = 10_000

@@ -19,6 +19,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 
 from sms_dist.mesh.collectives import broadcast_, sum_
 from sms_dist.mesh.topology import Axis
+from sms_dist.pruning.hold import SHARDING, bare
 
 State = dict[str, Tensor]  # parameters and buffers under the bare model's names
 
@@ -99,19 +100,6 @@ def aliases(model: nn.Module) -> dict[str, str]:
     return others
 
 
-def bare(model: nn.Module) -> nn.Module:
-    """Return the module inside of DDP, DataParallel, torch.compile and a DeepSpeed engine."""
-    while True:
-        if hasattr(model, "_orig_mod"):
-            model = model._orig_mod
-        elif is_deepspeed(model) or isinstance(
-            model, (nn.parallel.DistributedDataParallel, nn.DataParallel)
-        ):
-            model = model.module
-        else:
-            return model
-
-
 def is_deepspeed(model: nn.Module) -> bool:
     return hasattr(model, "zero_optimization_stage")
 
@@ -188,7 +176,7 @@ def _whole(model: nn.Module, function: str) -> nn.Module:
     """Return the bare model; ValueError if this rank does not hold its values."""
     inner = bare(model)
     for module in (model, *inner.modules()):
-        if type(module).__name__ in ("FullyShardedDataParallel", "FSDPModule"):
+        if any(base.__name__ in SHARDING for base in type(module).__mro__):
             raise ValueError(f"{function} takes no model that FSDP shards; use DDP or DeepSpeed")
     for name, tensor in (*inner.named_parameters(), *inner.named_buffers()):
         if hasattr(tensor, "device_mesh"):
