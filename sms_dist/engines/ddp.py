@@ -39,7 +39,7 @@ class DdpEngine:
     def __init__(self, job: Job) -> None:
         self._latent = Latent(job.model, job.rule, tuple(job.mask)) if job.rule else None
         parameters = dict(job.model.named_parameters())
-        mask = {} if job.rule else job.mask
+        mask: Mapping[str, Tensor] = {} if job.rule else job.mask
         self._pruned = Pruned({parameters[name]: kept for name, kept in mask.items()})
         self._pruned.weights_()
         self._job = job
