@@ -16,26 +16,7 @@ from torch import Tensor, nn
 from sms_dist.base import safetensors_file
 from sms_dist.base.lookup import nearest
 from sms_dist.base.plain import is_file
-
-
-def bare_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return parameters and buffers as in state_dict(), detached, without aliases of tied ones.
-
-    `load_state_dict(state, strict=False)` restores all of them.
-    """
-    others = aliases(model)
-    return {n: t.detach() for n, t in model.state_dict().items() if n not in others}
-
-
-def aliases(model: nn.Module) -> dict[str, str]:
-    """Return each further name of tensors with several names, and their first name."""
-    first: dict[int, str] = {}
-    others = {}
-    tensors = (model.named_parameters, model.named_buffers)
-    for name, tensor in (pair for named in tensors for pair in named(remove_duplicate=False)):
-        if first.setdefault(id(tensor), name) != name:
-            others[name] = first[id(tensor)]
-    return others
+from sms_dist.soups.states import OPTIONAL, State, aliases, bare_state, some
 
 
 def assign_(model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -59,8 +40,6 @@ def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     return model.get_submodule(module), leaf
 
 
-State = dict[str, Tensor]
-
 SOURCE = "model.weights"  # the key that has another beside it for what is left out
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # keys of what training programs save
 PREFIXES = ("module.", "_orig_mod.", "model.")  # of models that were wrapped when they were saved
@@ -69,8 +48,6 @@ _UNREADABLE = (
     *(UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, MemoryError),
     *(TypeError, AttributeError, AssertionError, OverflowError, struct.error),
 )
-# Older files have none, and only batch norm without momentum looks at them.
-OPTIONAL = ".num_batches_tracked"
 
 
 def read(
@@ -119,8 +96,8 @@ def check_fits(
     if missing or extra:
         way_out = f"; name tensors to leave out in {except_key}" if except_key else ""
         raise ValueError(
-            f"{place} does not fit model.name={name}: it lacks {_some(missing)}, and has "
-            f"{_some(extra)} besides{way_out}"
+            f"{place} does not fit model.name={name}: it lacks {some(missing)}, and has "
+            f"{some(extra)} besides{way_out}"
         )
     different = [key for key in wanted if loaded[key].shape != wanted[key].shape]
     if different:
@@ -207,10 +184,6 @@ def _check_except(except_: Sequence[str], keys: Sequence[str]) -> None:
                 f"model.weights_except={name} is neither in the model nor in the file"
                 f"{nearest(name, keys)}"
             )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "") or "nothing"
 
 
 def _first_line(error: BaseException) -> str:

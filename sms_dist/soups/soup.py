@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from sms_dist.base.lookup import guarded
-from sms_dist.mesh.collectives import alike, broadcast_, broadcast_state_, gather_json, together
+from sms_dist.mesh.collectives import alike, broadcast_, gather_json, together
 from sms_dist.mesh.mesh import Mesh
 from sms_dist.mesh.topology import Topology, one_process
 from sms_dist.pruning.mask import digest
@@ -21,9 +21,9 @@ from sms_dist.soups.diversity import distances, excess
 from sms_dist.soups.merge import Mixer, Soup
 from sms_dist.soups.rules import Descent, Oracle, Rule, average
 from sms_dist.soups.rules import rule as rule_of
+from sms_dist.soups.states import State, real, unite_
 from sms_dist.soups.vector import SurvivingVector
 
-State: TypeAlias = dict[str, Tensor]  # parameters and buffers under the bare model's names
 Masks: TypeAlias = Mapping[str, Tensor]
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ def soup(
     it has in the states. Floating-point buffers are averaged too; recompute the statistics of
     normalisation afterwards (`recompute_norms`). Integers, such as counters, are those of the
     candidate with the largest coefficient, the first of several. The ranks of a group hold equal
-    weights; of their buffers, which may differ, those of the group's first rank count.
+    weights; their buffers, which may differ, are united as in `weights`.
 
     Args:
         states: the candidates that my group holds, by index, each held by one group; empty if it
@@ -148,7 +148,7 @@ class _Pan:
         self.mesh = mesh
         self.owners, self._kinds = _agreed(states, mask, mesh)
         self._own = {i: self._prepared(states[i]) for i in sorted(states)}
-        like = {name: _real(kind.empty("meta")) for name, kind in self._kinds.items()}
+        like = {name: real(kind.empty("meta")) for name, kind in self._kinds.items()}
         kept = {name: some.to(mesh.device) for name, some in (mask or {}).items()}
         wide = {
             name: some[..., None].expand(like[name].shape)
@@ -179,12 +179,12 @@ class _Pan:
         return distances(self._mixers[0].gram())
 
     def _prepared(self, state: State) -> State:
-        """Return a state on the mesh's device, with the buffers of the group's first rank: under
-        DistributedDataParallel each rank has statistics of its own. Every rank of a group calls."""
+        """Return a state on the mesh's device, with buffers that the ranks of the group share: under
+        DistributedDataParallel each has statistics of its own. Every rank of a group must call."""
         own = {name: state[name].detach().to(self.mesh.device) for name in self._kinds}
         buffers = {name: own[name].clone() for name, kind in self._kinds.items() if kind.is_buffer}
-        broadcast_state_(buffers, self.mesh.data)
-        return {name: _real(tensor) for name, tensor in (own | buffers).items()}
+        unite_([*buffers.values()], self.mesh.data)
+        return {name: real(tensor) for name, tensor in (own | buffers).items()}
 
     def _of(self, index: int, name: str) -> Tensor:
         """Return one candidate's tensor on all ranks, which must call."""
@@ -386,10 +386,6 @@ def _one_process(states: Mapping[int, State]) -> Topology:
     tensors = [t for state in each if isinstance(state, Mapping) for t in state.values()]
     device = next((t.device for t in tensors if isinstance(t, Tensor)), torch.device("cpu"))
     return one_process(device if device.type == "cuda" else torch.device("cpu"))
-
-
-def _real(tensor: Tensor) -> Tensor:
-    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 def _name(function: object) -> str:

@@ -16,10 +16,12 @@ from sms_dist.engines.base import Job
 from sms_dist.engines.optimizers import optimizer_settings
 from sms_dist.mesh.collectives import broadcast_state_
 from sms_dist.mesh.topology import Axis, first_ranks
-from sms_dist.models.weights import bare_state, check_fits, read_safetensors
+from sms_dist.models.weights import check_fits, read_safetensors
+from sms_dist.pruning.mask import Mask
 from sms_dist.run.paths import HISTORY, KEPT, WEIGHTS
 from sms_dist.run.schema import Epoch
 from sms_dist.schedules.learning_rate import History, pretraining_rates
+from sms_dist.soups.states import bare_state
 from sms_dist.training.checkpoints import Checkpointer
 from sms_dist.training.context import Context, State, full_precision
 from sms_dist.training.loop import Training, Watcher, train, training_loss
@@ -54,7 +56,7 @@ def pretrain(
     epochs: list[Epoch] = []
     if axis is not None and recipe.dense_epochs:
         optimizer, size = optimizer_settings(pretrain), config.data.batch_size
-        engine = make_engine(Job(model, {}, axis, mesh, config.engine, optimizer, size))
+        engine = make_engine(Job(model, Mask({}), axis, mesh, config.engine, optimizer, size))
         follower = KeptEpoch(recipe.kept_epoch, engine.weights)
         training = Training(
             engine=engine,
