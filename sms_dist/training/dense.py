@@ -9,15 +9,15 @@ from typing import Any
 
 from torch import Tensor
 
-from sms_dist.base import plain
-from sms_dist.base.plain import is_file
+from sms_dist.base import plain, safetensors_file
 from sms_dist.engines import make_engine
 from sms_dist.engines.base import Job
 from sms_dist.engines.optimizers import optimizer_settings
 from sms_dist.mesh.collectives import broadcast_state_
 from sms_dist.mesh.topology import Axis, first_ranks
-from sms_dist.models.weights import bare_state, check_fits, read_safetensors
-from sms_dist.run.paths import HISTORY, KEPT, WEIGHTS
+from sms_dist.models import weights
+from sms_dist.models.weights import bare_state, check_fits
+from sms_dist.run.paths import HISTORY, KEPT
 from sms_dist.run.schema import Epoch
 from sms_dist.schedules.learning_rate import History, pretraining_rates
 from sms_dist.training.checkpoints import Checkpointer
@@ -109,25 +109,19 @@ def _copy(state: State) -> State:
 
 def load_dense(context: Context) -> Dense:
     """Return the weights that `pretrain.from` names; ValueError if they do not fit the model."""
-    source = context.config.pretrain.from_
-    assert source is not None
-    file = _weights_file(source)
-    loaded = read_safetensors(file, f"pretrain.from={file}", str(context.mesh.device))
-    state = bare_state(context.new_model())
-    check_fits(f"pretrain.from={file}", loaded, state, context.config.model.name)
-    history = _history(context, file.parent / HISTORY)
-    return Dense(full_precision(state | loaded), history, [], _kept(context, file.parent))
-
-
-def _weights_file(source: str) -> Path:
-    path = Path(source)
-    for candidate in (path, path / WEIGHTS, path / "dense" / WEIGHTS):
-        if is_file(candidate):
-            return candidate
-    raise ValueError(
-        f"pretrain.from={source}: there are no dense weights; give a run folder, its dense/ folder "
-        "or a .safetensors file"
+    config = context.config
+    assert config.pretrain.from_ is not None
+    model = context.new_model()
+    given = weights.read(
+        config.pretrain.from_,
+        model,
+        name=config.model.name,
+        except_=config.model.weights_except,
+        source=weights.FINISHED,
     )
+    folder = given.file.parent
+    state = context.on_device(full_precision(bare_state(model) | given.state))
+    return Dense(state, _history(context, folder / HISTORY), [], _kept(context, folder))
 
 
 def _kept(context: Context, folder: Path) -> State | None:
@@ -144,9 +138,9 @@ def _kept(context: Context, folder: Path) -> State | None:
             f"{wanted}"
         )
     place = f"pretrain.from={folder / KEPT}"
-    kept = read_safetensors(folder / KEPT, place, str(context.mesh.device))
+    kept, _ = safetensors_file.read(folder / KEPT, place)
     check_fits(place, kept, bare_state(context.new_model()), context.config.model.name)
-    return full_precision(kept)
+    return context.on_device(full_precision(kept))
 
 
 def _history(context: Context, file: Path) -> History | None:
