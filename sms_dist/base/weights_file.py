@@ -22,6 +22,7 @@ from sms_dist.base.plain import is_file
 
 State = dict[str, Tensor]
 
+MASK = "mask.safetensors"  # beside weights: which of them are pruned
 INDEX = ".index.json"  # says in which file each tensor is
 MAX_INDEX = 1 << 24  # bytes
 # What is looked for in a folder, in this order: of a run, of a phase, of Hugging Face.

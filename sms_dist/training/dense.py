@@ -15,8 +15,9 @@ from sms_dist.engines.base import Job
 from sms_dist.engines.optimizers import optimizer_settings
 from sms_dist.mesh.collectives import broadcast_state_
 from sms_dist.mesh.topology import Axis, first_ranks
-from sms_dist.models import weights
+from sms_dist.models.sparse_start import finished
 from sms_dist.models.weights import bare_state, check_fits
+from sms_dist.pruning.mask import Mask
 from sms_dist.run.paths import HISTORY, KEPT
 from sms_dist.run.schema import Epoch
 from sms_dist.schedules.learning_rate import History, pretraining_rates
@@ -35,6 +36,8 @@ class Dense:
     history: History | None  # None: the rates are not recorded
     epochs: list[Epoch]
     kept: State | None = None  # after the epoch that the recipe keeps
+    mask: Mask | None = None  # what is pruned already, and stays so
+    notes: tuple[str, ...] = ()  # for people
 
 
 def pretrain(
@@ -109,19 +112,16 @@ def _copy(state: State) -> State:
 
 def load_dense(context: Context) -> Dense:
     """Return the weights that `pretrain.from` names; ValueError if they do not fit the model."""
-    config = context.config
-    assert config.pretrain.from_ is not None
     model = context.new_model()
-    given = weights.read(
-        config.pretrain.from_,
-        model,
-        name=config.model.name,
-        except_=config.model.weights_except,
-        source=weights.FINISHED,
+    given = finished(context.config, model)
+    return Dense(
+        state=context.on_device(full_precision(bare_state(model) | given.state)),
+        history=_history(context, given.folder / HISTORY),
+        epochs=[],
+        kept=_kept(context, given.folder),
+        mask=None if given.mask is None else Mask(context.on_device({**given.mask})),
+        notes=given.notes,
     )
-    folder = given.file.parent
-    state = context.on_device(full_precision(bare_state(model) | given.state))
-    return Dense(state, _history(context, folder / HISTORY), [], _kept(context, folder))
 
 
 def _kept(context: Context, folder: Path) -> State | None:
