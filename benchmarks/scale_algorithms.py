@@ -34,7 +34,7 @@ from sms_dist.base.randomness import Stream
 from sms_dist.data.loader import Batch, Loader, Step
 from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.pruning.allocation import ALLOCATIONS
-from sms_dist.pruning.mask import Mask, apply_, digest, full_mask, sparsity
+from sms_dist.pruning.mask import Mask, apply_, full_mask
 from sms_dist.pruning.patterns import prune
 from sms_dist.run import store
 from sms_dist.soups.diversity import gram
@@ -109,8 +109,8 @@ def costs(folder: Path, num: int) -> list[Cost]:
 
     found = [cost("threshold", num, pruned, num)]
     mask = pruned()
-    found.append(cost("digest of a mask", num, lambda: digest(mask)))
-    found.append(cost("sparsity", num, lambda: sparsity(mask)))
+    found.append(cost("digest of a mask", num, lambda: mask.digest))
+    found.append(cost("sparsity", num, lambda: mask.sparsity))
     found += soup_costs(weights, mask, num)
     found.append(batch_norm_cost(weights, num))
     found += store_costs(folder / "stored", weights, mask, num)

@@ -23,7 +23,7 @@ from benchmarks.heap import give_back
 from benchmarks.rows import Row, Target, report
 from benchmarks.turns import in_turn, peak_memory
 from sms_dist.pruning.allocation import ALLOCATIONS, num_kept
-from sms_dist.pruning.mask import Mask, full_mask, num_weights
+from sms_dist.pruning.mask import Mask, full_mask
 from sms_dist.pruning.patterns import prune
 
 SPARSITY = 0.9
@@ -33,7 +33,7 @@ MIB = 2**20
 
 def pruned(weights: dict[str, Tensor], mask: Mask, sparsity: float = SPARSITY) -> Mask:
     """As a phase does it."""
-    return prune(weights, mask, num_kept(num_weights(mask), sparsity), ALLOCATIONS["global"])
+    return prune(weights, mask, num_kept(mask.num_weights, sparsity), ALLOCATIONS["global"])
 
 
 def against_reading(weights: dict[str, Tensor], turns: int) -> list[Row]:
@@ -71,7 +71,7 @@ def memory(weights: dict[str, Tensor], turns: int) -> Row:
         give_back()
         with peak_memory() as peak:
             mask = pruned(weights, whole)
-        extra.append(peak() - num_weights(mask) / MIB)
+        extra.append(peak() - mask.num_weights / MIB)
         del mask
     note = "peak of the process above its start, less the bool mask that is the result"
     return Row(NAME, "extra peak memory", "", "MiB", extra, Target(at_most=64), note)

@@ -28,6 +28,7 @@ from sms_dist.engines.state import (
     torch_scaler_state,
 )
 from sms_dist.mesh.collectives import together
+from sms_dist.pruning.mask import Mask
 from sms_dist.sparse_rules.base import Rule
 
 
@@ -36,7 +37,7 @@ class DdpEngine:
 
     def __init__(self, job: Job) -> None:
         self._latent = Latent(job.model, job.rule, tuple(job.mask)) if job.rule else None
-        self._mask = GradientMask(job.model, {} if job.rule else job.mask)
+        self._mask = GradientMask(job.model, Mask({}) if job.rule else job.mask)
         self._job = job
         self._compile = compile_mode(job.engine.compile, job.mesh.device.type)
         self._model = self._wrapped()

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor
-
 from sms_dist.experiment.divergence import (
     Attempts,
     attempts_with,
@@ -27,7 +25,7 @@ from sms_dist.experiment.divergence import (
 from sms_dist.mesh.collectives import from_first, gather_json
 from sms_dist.mesh.division import deal
 from sms_dist.methods.phases import Candidate, Phase
-from sms_dist.pruning.mask import digest, sparsity
+from sms_dist.pruning.mask import Mask
 from sms_dist.run import store
 from sms_dist.run.checkpoint_files import forget
 from sms_dist.run.logbook import GroupWatcher, Logbook
@@ -43,7 +41,7 @@ from sms_dist.training.evaluation import measured
 from sms_dist.training.retrain import Retrained, Start, StartOf, retrain
 
 Result = tuple[Retrained, CandidateMetrics]
-DIVERGED = Retrained({}, {}, [], is_finite=False)
+DIVERGED = Retrained({}, Mask({}), [], is_finite=False)
 
 
 @dataclass(frozen=True)
@@ -189,7 +187,7 @@ class _Group:
 
         if self.phase.has_own_masks:
             read = tensors(MASK)
-            mask = {name: read[name] for name in self.context.prunable}
+            mask = Mask({name: read[name] for name in self.context.prunable})
         else:
             start = self.start_of(candidate)
             assert start is not None
@@ -212,7 +210,7 @@ class _Group:
             state, metrics = measured(context, result.state, context.mesh.data, self.log.set_stage)
             result = replace(result, state=state)
             if self.phase.has_own_masks:
-                metrics = {"sparsity": sparsity(result.mask), **metrics}
+                metrics = {"sparsity": result.mask.sparsity, **metrics}
         watcher.close(metrics)
         record = CandidateMetrics(
             index=i,
@@ -243,7 +241,7 @@ class _Group:
 
     def _checkpointer(self, start: Start, candidate: Candidate, **identity: Any) -> Checkpointer:
         name = _checkpoints_of(self.phase.index, candidate.index)
-        identity |= {"seed": candidate.seed, "mask": digest(start.held)}
+        identity |= {"seed": candidate.seed, "mask": start.held.digest}
         identity |= {"start": state_digest(start.state)}
         return checkpointer(self.context, self.log.paths, name, self.context.mesh.data, **identity)
 
@@ -270,11 +268,11 @@ class _Group:
             watchers[candidate.index].stands_for = num
 
 
-def _files(phase: Phase, result: Retrained) -> dict[str, dict[str, Tensor]]:
+def _files(phase: Phase, result: Retrained) -> dict[str, State | Mask]:
     """Return the tensors to store: none if it diverged; a mask if it has one of its own."""
     if not result.is_finite:
         return {}
-    files = {WEIGHTS: result.state}
+    files: dict[str, State | Mask] = {WEIGHTS: result.state}
     if phase.has_own_masks:
         files[MASK] = result.mask
     if result.latent is not None:

@@ -17,15 +17,7 @@ from sms_dist.mesh.collectives import agree, any_, from_first
 from sms_dist.methods.phases import Phase
 from sms_dist.models.speedup import theoretical_speedup
 from sms_dist.models.weights import bare_state
-from sms_dist.pruning.mask import (
-    Mask,
-    apply_,
-    digest,
-    full_mask,
-    num_surviving,
-    num_weights,
-    sparsity,
-)
+from sms_dist.pruning.mask import Mask, apply_, full_mask
 from sms_dist.run import store
 from sms_dist.run.journal import CandidateEvent, SoupEvent, WarningEvent
 from sms_dist.run.logbook import Logbook
@@ -54,10 +46,8 @@ def stored_soup(
     folder = log.paths.soup(phase.index)
     record = store.load_record(folder, METRICS, PhaseMetrics)
     tensors = context.on_device(store.load_tensors(folder, MASK))
-    stored = {name: tensors[name] for name in context.prunable}
-    if digest(stored) != record.mask_sha256 or (
-        not phase.has_own_masks and digest(stored) != digest(mask)
-    ):
+    stored = Mask({name: tensors[name] for name in context.prunable})
+    if stored.digest != record.mask_sha256 or (not phase.has_own_masks and stored != mask):
         raise ValueError(f"{folder} has another mask than its dense weights lead to; remove it")
     file = LATENT if phase.keeps_latent else WEIGHTS
     return PhaseState(context.on_device(store.load_tensors(folder, file)), stored), record
@@ -83,7 +73,7 @@ def soup(
             f"phase {phase.index}: every candidate diverged; lower retrain.learning_rate or "
             "set pretrain.clip_norm"
         )
-    facts = {"configuration": fingerprint(context.config), "mask": digest(start.mask)}
+    facts = {"configuration": fingerprint(context.config), "mask": start.mask.digest}
     agree(facts, mesh.world, mesh.device)
 
     union = _union(context, phase, candidates) if phase.has_own_masks else start.mask
@@ -96,7 +86,7 @@ def soup(
     scores = candidates.test_scores(score).values()
     record = PhaseMetrics(
         phase=phase.index,
-        sparsity=sparsity(mask),
+        sparsity=mask.sparsity,
         score=score,
         soup=ModelMetrics(metrics=dict(metrics)),
         candidates=tuple(each.brief() for each in candidates.records.values()),
@@ -161,7 +151,7 @@ def pair_soups(
 def _union(context: Context, phase: Phase, candidates: Candidates) -> Mask:
     """Return the mask of what any candidate of any group keeps. Every rank must call."""
     own = [candidate.mask for candidate in candidates.own.values()]
-    facts = {f"mask {i} of my group": digest(mask) for i, mask in enumerate(own)}
+    facts = {f"mask {i} of my group": mask.digest for i, mask in enumerate(own)}
     agree(facts, context.mesh.data, context.mesh.device)
     state = bare_state(context.new_model())
     if phase.keeps_latent:
@@ -171,7 +161,7 @@ def _union(context: Context, phase: Phase, candidates: Candidates) -> Mask:
         name: torch.stack([mask[name] for mask in own]).any(0) if own else none
         for name, none in nothing.items()
     }
-    return any_(of_my_group, context.mesh.candidate)
+    return Mask(any_(of_my_group, context.mesh.candidate))
 
 
 def _pruned_again(context: Context, phase: Phase, state: State, union: Mask) -> tuple[State, Mask]:
@@ -187,15 +177,15 @@ def _pruned_again(context: Context, phase: Phase, state: State, union: Mask) -> 
 def _facts(context: Context, merged: Soup, mask: Mask) -> dict[str, Any]:
     """Return the fields of `PhaseMetrics` that follow from the soup and its mask."""
     num_parameters = sum(merged.state[name].numel() for name in context.parameters)
-    removed = num_weights(mask) - num_surviving(mask)
+    removed = mask.num_weights - mask.num_kept
     return {
-        "surviving_weights": num_surviving(mask),
+        "surviving_weights": mask.num_kept,
         "global_sparsity": removed / num_parameters,  # over all parameters, not the prunable only
-        "layer_sparsities": {name: sparsity({name: kept}) for name, kept in mask.items()},
+        "layer_sparsities": {name: Mask({name: kept}).sparsity for name, kept in mask.items()},
         "theoretical_speedup": theoretical_speedup(context.macs, mask),
         "coefficients": {str(i): value for i, value in merged.coefficients.items()},
         "distances": merged.distances,
-        "mask_sha256": digest(mask),
+        "mask_sha256": mask.digest,
     }
 
 

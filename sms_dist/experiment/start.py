@@ -61,7 +61,7 @@ def own_start(
     folder = before if (before / MASK).is_file() else log.paths.soup(phase.index - 1)
     state = context.on_device(store.load_tensors(before, WEIGHTS))
     mask = context.on_device(store.load_tensors(folder, MASK))
-    own = PhaseState(state, {name: mask[name] for name in context.prunable})
+    own = PhaseState(state, Mask({name: mask[name] for name in context.prunable}))
     return _pruned(context, phase, state, own, dense)
 
 

@@ -14,18 +14,20 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPARENT = (nn.Identity, nn.modules.dropout._DropoutNd)  # channels pass, zeros stay zero
 
 
-def keep_filters(tensors: Tensors, mask: Mask, sparsity: float) -> Mask:
+def keep_filters(tensors: Tensors, mask: Tensors, sparsity: float) -> Mask:
     """Return a tighter mask: every convolution loses round(sparsity * filters) filters in all.
 
     Those of smallest L2 norm among the living go; of equal ones the lower index stays. Linear
     layers stay as they are.
     """
-    return {
-        name: _tightened(tensors[name], alive, sparsity)
-        if is_convolution(alive.shape)
-        else alive.clone()
-        for name, alive in mask.items()
-    }
+    return Mask(
+        {
+            name: _tightened(tensors[name], alive, sparsity)
+            if is_convolution(alive.shape)
+            else alive.clone()
+            for name, alive in mask.items()
+        }
+    )
 
 
 def living_filters(alive: Tensor) -> Tensor:
@@ -42,7 +44,7 @@ def _tightened(weight: Tensor, alive: Tensor, sparsity: float) -> Tensor:
     return alive & stays.view(-1, *[1] * (alive.ndim - 1))
 
 
-def companions(model: nn.Module, mask: Mask) -> Mask:
+def companions(model: nn.Module, mask: Tensors) -> Mask:
     """Return the mask, and with it biases and batch norm channels of filters without any weight.
 
     Held at zero they make the channel exactly zero. Only a batch norm that gets the output of one
@@ -52,8 +54,8 @@ def companions(model: nn.Module, mask: Mask) -> Mask:
         name: living_filters(alive) for name, alive in mask.items() if is_convolution(alive.shape)
     }
     if all(bool(filters.all()) for filters in living.values()):
-        return dict(mask)
-    more: Mask = {}
+        return Mask(mask)
+    held = dict(mask)
     for node in traced(model, "pruning.pattern=filters").graph.nodes:
         filters = living.get(f"{node.target}.weight")
         if filters is None or not isinstance(module_of(node), CONVOLUTIONS):
@@ -63,8 +65,8 @@ def companions(model: nn.Module, mask: Mask) -> Mask:
             if each is not None and module is not None:
                 for key, value in module.named_parameters(recurse=False):
                     if value.ndim == 1:  # a value per filter, and not in the mask already
-                        more[f"{each.target}.{key}"] = filters.clone()
-    return mask | more
+                        held[f"{each.target}.{key}"] = filters.clone()
+    return Mask(held)
 
 
 def _norm_after(node: fx.Node) -> fx.Node | None:

@@ -3,16 +3,122 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sms_dist.base import safetensors_file
+from sms_dist.base.files import replacing
 from sms_dist.pruning.feasible import without
 
-Mask = dict[str, Tensor]  # parameter name -> bool tensor, in the order of the model's parameters
 Tensors = Mapping[str, Tensor]
+
+
+class Mask(Mapping[str, Tensor]):
+    """The weights that stay: name of a parameter -> bool tensor, True where the weight is kept.
+
+    It is frozen: a tighter mask is another one. Masks are equal if names, shapes and bits are.
+    """
+
+    def __init__(self, kept: Tensors) -> None:
+        """Take bool tensors by the names of the model's parameters; ValueError for other types."""
+        for name, tensor in kept.items():
+            if tensor.dtype is not torch.bool:
+                raise ValueError(f"{name} of a mask is of {tensor.dtype}; it must be torch.bool")
+        self._kept = dict(kept)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._kept[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mask) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return f"Mask({len(self)} tensors, {self.num_kept:,} of {self.num_weights:,} weights)"
+
+    @property
+    def num_weights(self) -> int:
+        """Return the number of weights that the mask decides on."""
+        return sum(kept.numel() for kept in self.values())
+
+    @property
+    def num_kept(self) -> int:
+        """Return the number of weights that the mask keeps."""
+        return sum(count(kept) for kept in self.values())
+
+    @property
+    def sparsity(self) -> float:
+        """Return the fraction of the prunable weights that the mask removes; 0 if it is empty."""
+        return 1 - self.num_kept / max(self.num_weights, 1)
+
+    @property
+    def digest(self) -> str:
+        """Return a SHA-256 of names, shapes and bits, in the order of names as files have it."""
+        hasher = hashlib.sha256()
+        for name, kept in sorted(self.items()):
+            hasher.update(f"{name}{tuple(kept.shape)}".encode())
+            hasher.update(kept.cpu().reshape(-1).numpy().data)
+        return hasher.hexdigest()
+
+    def apply_(self, model: nn.Module) -> None:
+        """Set the pruned weights of a module to +0.0; ValueError where names or shapes differ."""
+        parameters = dict(model.named_parameters())
+        for name, kept in self.items():
+            shape = tuple(parameters[name].shape) if name in parameters else "not there"
+            if shape != kept.shape:
+                raise ValueError(
+                    f"{name} of the mask is {tuple(kept.shape)}, and {shape} in the model"
+                )
+        apply_(parameters, self)
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file of bool tensors, which appears whole; ValueError or OSError."""
+        with replacing(Path(path)) as new:
+            safetensors_file.write(new, self)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Mask:
+        """Return the mask in a file that `save` or a run wrote, on the CPU, in the order of names.
+
+        ValueError where it is no such file; OSError.
+        """
+        tensors, _ = safetensors_file.read(Path(path))
+        try:
+            return cls(tensors)
+        except ValueError as error:
+            raise ValueError(f"{path} holds no mask: {error}") from None
+
+    @classmethod
+    def from_zeros(cls, model: nn.Module) -> Mask:
+        """Return the mask that keeps every prunable weight of a module that is not exactly zero."""
+        return cls({name: model.get_parameter(name) != 0 for name in prunable_names(model)})
+
+    @classmethod
+    def from_torch(cls, model: nn.Module) -> Mask:
+        """Return the mask of a module whose layers `torch.nn.utils.prune` has pruned.
+
+        Prunable weights without a mask of theirs are kept. ValueError if none has one.
+        """
+        names, buffers = prunable_names(model), dict(model.named_buffers())
+        if not any(pruned_already(name) in buffers for name in names):
+            raise ValueError(
+                "no prunable weight has a mask of torch.nn.utils.prune; Mask.from_zeros reads "
+                "what is exactly zero"
+            )
+        return full_mask({**dict(model.named_parameters()), **buffers}, names)
+
 
 _PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
@@ -41,21 +147,31 @@ def prunable_shapes(model: nn.Module, embeddings: bool = False) -> dict[str, tup
     return {name: tuple(model.get_parameter(name).shape) for name in names}
 
 
+def pruned_already(name: str) -> str:
+    """Return what `torch.nn.utils.prune` calls the mask of a parameter that it has renamed."""
+    return f"{name.removesuffix('_orig')}_mask" if name.endswith("_orig") else ""
+
+
 def full_mask(tensors: Tensors, names: Iterable[str]) -> Mask:
-    """Return the mask that keeps everything."""
-    return {name: torch.ones_like(tensors[name], dtype=torch.bool) for name in names}
+    """Return the mask that keeps everything, but for what `torch.nn.utils.prune` has pruned.
+
+    `tensors` are a module's, with the buffers if such masks are to count.
+    """
+    return Mask(
+        {
+            name: tensors[pruned_already(name)] != 0
+            if pruned_already(name) in tensors
+            else torch.ones_like(tensors[name], dtype=torch.bool)
+            for name in names
+        }
+    )
 
 
-def apply_(tensors: Tensors, mask: Mask) -> None:
+def apply_(tensors: Tensors, mask: Tensors) -> None:
     """Set the pruned weights to +0.0."""
     with torch.no_grad():
         for name, kept in mask.items():
             tensors[name].masked_fill_(~kept, 0.0)
-
-
-def num_weights(mask: Mask) -> int:
-    """Return the number of weights that the mask decides on."""
-    return sum(kept.numel() for kept in mask.values())
 
 
 def count(kept: Tensor) -> int:
@@ -63,22 +179,3 @@ def count(kept: Tensor) -> int:
     if kept.device.type == "cpu":  # numpy counts bytes at once: 1 ms for 25 million, torch 7
         return int(np.count_nonzero(kept.numpy()))
     return int(torch.count_nonzero(kept))
-
-
-def num_surviving(mask: Mask) -> int:
-    """Return the number of weights that the mask keeps."""
-    return sum(count(kept) for kept in mask.values())
-
-
-def sparsity(mask: Mask) -> float:
-    """Return the fraction of the prunable weights that the mask removes."""
-    return 1 - num_surviving(mask) / num_weights(mask)
-
-
-def digest(mask: Mask) -> str:
-    """Return a SHA-256 of names, shapes and bits."""
-    hasher = hashlib.sha256()
-    for name, kept in mask.items():
-        hasher.update(f"{name}{tuple(kept.shape)}".encode())
-        hasher.update(kept.cpu().reshape(-1).numpy().data)
-    return hasher.hexdigest()

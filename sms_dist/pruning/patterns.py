@@ -11,7 +11,7 @@ from sms_dist.base.lookup import lookup_open
 from sms_dist.pruning.allocation import ALLOCATIONS, Allocation, num_kept
 from sms_dist.pruning.feasible import DEFAULT_ALLOCATION, DEFAULT_SCORE, UNSTRUCTURED, n_of_m
 from sms_dist.pruning.filters import keep_filters
-from sms_dist.pruning.mask import Mask, Tensors, num_weights
+from sms_dist.pruning.mask import Mask, Tensors
 from sms_dist.pruning.selection import keep_largest
 from sms_dist.pruning.threshold import Layer, magnitude_keys
 
@@ -30,7 +30,7 @@ SCORES: Mapping[str, Score] = {DEFAULT_SCORE: magnitude}
 
 def tighten(
     tensors: Tensors,
-    mask: Mask,
+    mask: Tensors,
     sparsity: float,
     pattern: str = UNSTRUCTURED,
     allocation: str = DEFAULT_ALLOCATION,
@@ -43,26 +43,27 @@ def tighten(
     from it. ValueError for an unknown name.
     """
     numbers = n_of_m(pattern)
-    tensors = _scored(tensors, mask, score)
+    mask, tensors = Mask(mask), _scored(tensors, mask, score)
     if pattern == UNSTRUCTURED:
         allocate = lookup_open(ALLOCATIONS, allocation, "pruning.allocation")
-        return prune(tensors, mask, num_kept(num_weights(mask), sparsity), allocate)
+        return prune(tensors, mask, num_kept(mask.num_weights, sparsity), allocate)
     if numbers is None:
         return keep_filters(tensors, mask, sparsity)
     return keep_of_groups(tensors, mask, sparsity, numbers[1])
 
 
-def prune(tensors: Tensors, mask: Mask, num_kept: int, allocate: Allocation) -> Mask:
+def prune(tensors: Tensors, mask: Tensors, num_kept: int, allocate: Allocation) -> Mask:
     """Return a tighter mask that keeps exactly `num_kept` of the prunable weights.
 
     Ties go to the lower (parameter, index), so every rank with the same bits makes the same mask.
     ValueError when fewer are left, or none would be, or the allocation does not add up.
     """
+    mask = Mask(mask)
     layers = {name: Layer(tensors[name], kept) for name, kept in mask.items()}
     num_alive = sum(layer.num_alive for layer in layers.values())
     if not 0 < num_kept <= num_alive:
         raise ValueError(
-            f"pruning.goal_sparsity leaves {num_kept} of {num_weights(mask)} weights, of which "
+            f"pruning.goal_sparsity leaves {num_kept} of {mask.num_weights} weights, of which "
             f"{num_alive} are there; choose it so that at least one weight stays"
         )
     rankings = allocate(layers, num_kept)
@@ -73,23 +74,24 @@ def prune(tensors: Tensors, mask: Mask, num_kept: int, allocate: Allocation) -> 
             f"pruning.allocation keeps {total} weights in {len(names)} layers, and {num_kept} have "
             f"to stay in {len(layers)}; return rankings that name every layer once and add up"
         )
-    tighter: Mask = {}
+    tighter: dict[str, Tensor] = {}
     for ranking in rankings:
         kept = keep_largest([layers[name] for name in ranking.names], ranking.num_kept)
         tighter |= zip(ranking.names, kept, strict=True)
-    return {name: tighter[name] for name in mask}
+    return Mask({name: tighter[name] for name in mask})
 
 
-def keep_of_groups(tensors: Tensors, mask: Mask, sparsity: float, size: int) -> Mask:
+def keep_of_groups(tensors: Tensors, mask: Tensors, sparsity: float, size: int) -> Mask:
     """Return a tighter N:M mask: every `size` consecutive inputs keep the same number at most.
 
     Of each group round(sparsity * size) are gone at least; ties go to the lower index. The number
     of inputs of every layer is a multiple of `size`.
     """
     kept = num_kept(size, sparsity)
-    return {
+    groups = {
         name: _largest_of_groups(tensors[name], alive, kept, size) for name, alive in mask.items()
     }
+    return Mask(groups)
 
 
 def _largest_of_groups(weight: Tensor, alive: Tensor, num: int, size: int) -> Tensor:
@@ -101,7 +103,7 @@ def _largest_of_groups(weight: Tensor, alive: Tensor, num: int, size: int) -> Te
     return alive & stays.flatten(-2).movedim(-1, _INPUTS)
 
 
-def _scored(tensors: Tensors, mask: Mask, name: str) -> Tensors:
+def _scored(tensors: Tensors, mask: Tensors, name: str) -> Tensors:
     """Return the numbers that a score gives the weights; ValueError where they cannot be ranked."""
     score = lookup_open(SCORES, name, "pruning.score")
     if score is magnitude:

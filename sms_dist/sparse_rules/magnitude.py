@@ -18,11 +18,11 @@ from sms_dist.sparse_rules.base import Finished, Rule, Setup, Tensors
 def largest(tensors: Tensors, num_kept: int) -> Mask:
     """Return the mask of the `num_kept` largest magnitudes; ties by (tensor, index)."""
     kept = keep_largest([Layer(tensor) for tensor in tensors.values()], num_kept)
-    return dict(zip(tensors, kept, strict=True))
+    return Mask(dict(zip(tensors, kept, strict=True)))
 
 
 @torch.no_grad()
-def masked(tensors: Tensors, mask: Mask) -> dict[str, Tensor]:
+def masked(tensors: Tensors, mask: Tensors) -> dict[str, Tensor]:
     """Return new tensors with +0.0 outside the mask."""
     return {name: tensor.masked_fill(~mask[name], 0.0) for name, tensor in tensors.items()}
 

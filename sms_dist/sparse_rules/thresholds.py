@@ -75,10 +75,8 @@ class Dst(Rule):
 
     @torch.no_grad()
     def _mask(self, weights: Tensors) -> Mask:
-        return {
-            name: weight.abs() > _per_neuron(self.thresholds[name], weight)
-            for name, weight in weights.items()
-        }
+        kept = {n: w.abs() > _per_neuron(self.thresholds[n], w) for n, w in weights.items()}
+        return Mask(kept)
 
 
 def surrogate(above: Tensor) -> Tensor:
@@ -146,7 +144,4 @@ class SoftThreshold(Rule):
 
     @torch.no_grad()
     def _mask(self, weights: Tensors) -> Mask:
-        return {
-            name: weight.abs() > torch.sigmoid(self.logits[name])
-            for name, weight in weights.items()
-        }
+        return Mask({n: w.abs() > torch.sigmoid(self.logits[n]) for n, w in weights.items()})

@@ -57,7 +57,7 @@ def pretrain(
     epochs: list[Epoch] = []
     if axis is not None and recipe.dense_epochs:
         optimizer, size = optimizer_settings(pretrain), config.data.batch_size
-        engine = make_engine(Job(model, {}, axis, mesh, config.engine, optimizer, size))
+        engine = make_engine(Job(model, Mask({}), axis, mesh, config.engine, optimizer, size))
         follower = KeptEpoch(recipe.kept_epoch, engine.weights)
         training = Training(
             engine=engine,

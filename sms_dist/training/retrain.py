@@ -17,7 +17,7 @@ from sms_dist.mesh.collectives import sum_
 from sms_dist.methods.phases import Candidate, Phase
 from sms_dist.models.weights import bare_state
 from sms_dist.pruning.allocation import num_kept
-from sms_dist.pruning.mask import Mask, num_weights
+from sms_dist.pruning.mask import Mask
 from sms_dist.run.schema import Epoch
 from sms_dist.schedules.learning_rate import History, Retraining, continued, retraining_rates
 from sms_dist.soups.vector import SurvivingVector
@@ -138,7 +138,7 @@ class CandidateTraining:
         if phase.has_fixed_mask:
             return None
         weights = {name: p.detach() for name, p in model.named_parameters() if name in mask}
-        kept = None if phase.sparsity is None else num_kept(num_weights(mask), phase.sparsity)
+        kept = None if phase.sparsity is None else num_kept(mask.num_weights, phase.sparsity)
         setup = Setup(kept, len(self._rates), self._context.loaders.train.num_steps)
         return make_rule(phase.training.rule, phase.training.options, weights, setup)
 

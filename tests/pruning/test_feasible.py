@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sms_dist.pruning.feasible import check_pruning, n_of_m, needs_shapes, num_expected
-from sms_dist.pruning.mask import full_mask, num_surviving
+from sms_dist.pruning.mask import full_mask
 from sms_dist.pruning.patterns import tighten
 from sms_dist.schedules.sparsity import geometric
 
@@ -126,7 +126,7 @@ def test_the_expected_number_is_the_one_that_survives(pattern):
     mask = full_mask(weights, weights)
     for sparsity in geometric(0.5, 3):
         mask = tighten(weights, mask, sparsity, pattern)
-        assert num_surviving(mask) == num_expected(shapes, sparsity, pattern)
+        assert mask.num_kept == num_expected(shapes, sparsity, pattern)
 
 
 def test_neither_the_checks_nor_the_table_of_allocations_import_torch():

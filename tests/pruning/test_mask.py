@@ -1,26 +1,19 @@
 """Masks: what is prunable, what applying one does, and its figures."""
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
-from sms_dist.pruning.mask import (
-    apply_,
-    digest,
-    full_mask,
-    num_surviving,
-    num_weights,
-    prunable_names,
-    prunable_shapes,
-    sparsity,
-)
+from sms_dist.pruning.mask import Mask, apply_, full_mask, prunable_names, prunable_shapes
 
 
-def small_mask():
-    return {
+def small_mask(**others):
+    kept = {
         "a": torch.tensor([[True, False], [True, True]]),
         "b": torch.tensor([False, False, True, False, False, False]),
     }
+    return Mask(kept | others)
 
 
 def test_convolutions_and_linear_layers_are_prunable_and_nothing_else():
@@ -63,12 +56,12 @@ def test_a_full_mask_keeps_everything():
     model = nn.Linear(3, 2)
     mask = full_mask(model.state_dict(), prunable_names(model))
     assert list(mask) == ["weight"]
-    assert (num_surviving(mask), num_weights(mask), sparsity(mask)) == (6, 6, 0.0)
+    assert (mask.num_kept, mask.num_weights, mask.sparsity) == (6, 6, 0.0)
 
 
 def test_sparsity_is_the_fraction_removed_over_all_tensors():
-    assert (num_surviving(small_mask()), num_weights(small_mask())) == (4, 10)
-    assert sparsity(small_mask()) == 0.6
+    assert (small_mask().num_kept, small_mask().num_weights) == (4, 10)
+    assert small_mask().sparsity == 0.6
 
 
 def test_applying_a_mask_leaves_plus_zero_whatever_stood_there():
@@ -84,14 +77,48 @@ def test_applying_a_mask_leaves_plus_zero_whatever_stood_there():
 
 def test_a_digest_knows_every_bit_name_and_shape():
     mask = small_mask()
-    flipped = mask | {"b": ~mask["b"]}
-    renamed = {"a": mask["a"], "c": mask["b"]}
-    reshaped = mask | {"a": mask["a"].view(4, 1)}
-    assert digest(mask) == digest(small_mask())
-    assert len({digest(m) for m in (mask, flipped, renamed, reshaped)}) == 4
+    flipped = small_mask(b=~mask["b"])
+    renamed = Mask({"a": mask["a"], "c": mask["b"]})
+    reshaped = small_mask(a=mask["a"].view(4, 1))
+    assert mask == small_mask()
+    assert hash(mask) == hash(small_mask())
+    assert len({m.digest for m in (mask, flipped, renamed, reshaped)}) == 4
+    assert mask != flipped
 
 
-def test_a_digest_does_not_depend_on_the_memory_layout():
+def test_a_digest_depends_neither_on_the_memory_layout_nor_on_the_order_of_names():
     mask = small_mask()
-    transposed = mask | {"a": mask["a"].t().contiguous().t()}
-    assert digest(transposed) == digest(mask)
+    transposed = small_mask(a=mask["a"].t().contiguous().t())
+    assert transposed.digest == mask.digest == Mask({n: mask[n] for n in "ba"}).digest
+
+
+def test_a_mask_is_frozen_and_holds_bool_tensors_only():
+    with pytest.raises(TypeError):
+        small_mask()["a"] = torch.ones(2, 2) > 0
+    with pytest.raises(ValueError, match=r"c of a mask is of torch.float32; it must be torch.bool"):
+        small_mask(c=torch.ones(2))
+
+
+def test_a_saved_mask_is_read_again_and_other_files_are_refused(tmp_path):
+    small_mask().save(tmp_path / "mask.safetensors")
+    assert Mask.load(str(tmp_path / "mask.safetensors")) == small_mask()
+    assert [each.name for each in tmp_path.iterdir()] == ["mask.safetensors"]
+    safetensors.torch.save_file({"w": torch.ones(2)}, tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match=r"weights.safetensors holds no mask: w .* torch.float32"):
+        Mask.load(tmp_path / "weights.safetensors")
+
+
+def test_a_mask_is_applied_to_the_model_that_it_fits():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    Mask({"0.weight": torch.eye(2) > 0}).apply_(model)
+    assert Mask.from_zeros(model)["0.weight"].tolist() == [[True, False], [False, True]]
+    assert Mask.from_zeros(model).num_kept == 4
+    for name, problem in {"1.weight": r"\(1, 2\) in the model", "2.weight": "not there"}.items():
+        with pytest.raises(ValueError, match=f"{name} of the mask is .*{problem}"):
+            Mask({name: torch.eye(2) > 0}).apply_(model)
+
+
+def test_masks_of_torchs_pruning_are_taken_over():
+    model = nn.Sequential(nn.Linear(4, 2), nn.Linear(2, 2))
+    with pytest.raises(ValueError, match=r"no prunable weight has a mask of torch.nn.utils.prune"):
+        Mask.from_torch(model)

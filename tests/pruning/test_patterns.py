@@ -12,12 +12,10 @@ from sms_dist.models.speedup import macs, on_meta, theoretical_speedup
 from sms_dist.pruning.allocation import ALLOCATIONS, global_, num_kept
 from sms_dist.pruning.filters import keep_filters
 from sms_dist.pruning.mask import (
+    Mask,
     apply_,
     full_mask,
-    num_surviving,
-    num_weights,
     prunable_names,
-    sparsity,
 )
 from sms_dist.pruning.patterns import keep_of_groups, prune, tighten
 from sms_dist.schedules.sparsity import geometric
@@ -68,25 +66,25 @@ def test_unknown_names_are_refused(keys):
 def test_uniform_plus_on_resnet50_at_80_percent(resnet50, operations):
     _, weights, full = resnet50
     mask = tighten(weights, full, 0.8, allocation="uniform_plus")
-    assert num_surviving(mask) == num_weights(full) - round(0.8 * 25_502_912)
+    assert mask.num_kept == full.num_weights - round(0.8 * 25_502_912)
     assert mask["conv1.weight"].all()
     assert int(mask["fc.weight"].sum()) == mask["fc.weight"].numel() // 5
     middle = {n: k for n, k in mask.items() if n not in ("conv1.weight", "fc.weight")}
-    assert sparsity(middle) == pytest.approx(0.800321, abs=5e-7)
+    assert Mask(middle).sparsity == pytest.approx(0.800321, abs=5e-7)
     assert theoretical_speedup(operations, mask) == pytest.approx(4.489, abs=5e-4)
 
 
 def test_erk_on_resnet50_at_80_percent(resnet50, operations):
     _, weights, full = resnet50
     mask = tighten(weights, full, 0.8, allocation="erk")
-    assert num_surviving(mask) == num_weights(full) - round(0.8 * 25_502_912)
+    assert mask.num_kept == full.num_weights - round(0.8 * 25_502_912)
     assert theoretical_speedup(operations, mask) == pytest.approx(2.417, abs=5e-4)
 
 
 def test_lamp_on_resnet50_keeps_the_count_and_a_weight_in_every_layer(resnet50):
     _, weights, full = resnet50
     mask = tighten(weights, full, 0.99, allocation="lamp")
-    assert num_surviving(mask) == num_weights(full) - round(0.99 * 25_502_912)
+    assert mask.num_kept == full.num_weights - round(0.99 * 25_502_912)
     assert all(kept.any() for kept in mask.values())
 
 
@@ -112,8 +110,8 @@ def test_every_phase_keeps_exactly_its_count_and_masks_only_tighten(allocate, se
     if allocate is ALLOCATIONS["uniform_plus"]:
         goal *= 0.66  # the convolution and a fifth of the last layer are 34 % of the weights
     for phase, target in enumerate(geometric(goal, phases)):
-        tighter = prune(weights, mask, num_kept(num_weights(mask), target), allocate)
-        assert num_surviving(tighter) == num_kept(num_weights(mask), target)
+        tighter = prune(weights, mask, num_kept(mask.num_weights, target), allocate)
+        assert tighter.num_kept == num_kept(mask.num_weights, target)
         assert all(not (tighter[name] & ~mask[name]).any() for name in mask)
         # Retraining moves all surviving weights, and another candidate's pruned ones are large.
         mask, weights = tighter, random_weights(seed + phase + 1)
@@ -136,7 +134,7 @@ def test_weights_and_mask_are_left_as_they_are_and_the_answer_repeats(allocate):
     weights = random_weights(3)
     mask = full_mask(weights, weights)
     first, again = (prune(weights, mask, 200, allocate) for _ in range(2))
-    assert num_surviving(mask) == num_weights(mask)
+    assert mask.num_kept == mask.num_weights
     assert all(torch.equal(weights[name], random_weights(3)[name]) for name in weights)
     assert all(torch.equal(first[name], again[name]) for name in first)
 
@@ -145,8 +143,8 @@ def test_weights_and_mask_are_left_as_they_are_and_the_answer_repeats(allocate):
 def test_surviving_zeros_are_not_mistaken_for_pruned_weights(allocate):
     weights = {name: torch.zeros(shape) for name, shape in THREE_LAYERS.items()}
     mask = prune(weights, full_mask(weights, weights), 200, allocate)
-    assert num_surviving(mask) == 200
-    assert num_surviving(prune(weights, mask, 199, allocate)) == 199
+    assert mask.num_kept == 200
+    assert prune(weights, mask, 199, allocate).num_kept == 199
 
 
 def test_keeping_all_that_is_there_changes_nothing():
@@ -164,14 +162,14 @@ def test_uniform_after_an_extreme_global_cut_still_keeps_the_count():
     mask = prune(weights, full_mask(weights, weights), 210, global_)
     assert int(mask["fc1.weight"].sum()) < 30  # fewer than its share
     tighter = prune(weights, mask, 205, ALLOCATIONS["uniform"])
-    assert num_surviving(tighter) == 205
+    assert tighter.num_kept == 205
     assert all(not (tighter[name] & ~mask[name]).any() for name in mask)
 
 
 @pytest.mark.parametrize("count", [0, -1, 429])
 def test_an_impossible_count_is_refused(count):
     weights = random_weights(1)
-    assert num_weights(full_mask(weights, weights)) == 428
+    assert full_mask(weights, weights).num_weights == 428
     with pytest.raises(ValueError, match=rf"leaves {count} of 428 weights, of which 428"):
         prune(weights, full_mask(weights, weights), count, global_)
 
