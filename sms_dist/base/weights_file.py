@@ -74,10 +74,15 @@ def load(path: str | Path) -> State:
     return tensors
 
 
-def read(source: str | Path, place: str) -> WeightsFile:
-    """Return what a file or folder of weights holds, on the CPU; `place` begins ValueErrors."""
+def read(source: str | Path, place: str, is_parted: bool = False) -> WeightsFile:
+    """Return what a file or folder of weights holds, on the CPU; `place` begins ValueErrors.
+
+    `is_parted` leaves weights and their masks of torch.nn.utils.prune apart.
+    """
     path = find(source, place)
-    tensors, masks = _unmasked(_tensors(path, place), place)
+    tensors, masks = _tensors(path, place), dict[str, Tensor]()
+    if not is_parted:
+        tensors, masks = _unmasked(tensors, place)
     tensors.pop(AVERAGED, None)
     if quantised := [name for name, tensor in tensors.items() if tensor.is_quantized]:
         raise ValueError(
@@ -163,8 +168,8 @@ def _indexed(path: Path, place: str) -> State:
 def _state_dict(content: Any, depth: int = 0) -> State:
     """Return the named tensors in a state dict, or in the one that is wrapped in others.
 
-    Numbers and texts beside tensors are left out: they are no weights. Where several state dicts lie
-    beside each other, their keys begin the names.
+    Numbers and texts beside tensors are left out: they are no weights. Where several state dicts
+    lie beside each other, their keys begin the names.
     """
     if not isinstance(content, Mapping) or depth > MOST_NESTED:
         return {}

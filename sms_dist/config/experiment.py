@@ -146,8 +146,8 @@ class PretrainConfig(Section):
     """The section `pretrain`: dense training, or where finished dense weights are."""
 
     from_: Annotated[str | None, Field(alias="from")] = None
-    """finished weights to prune: a run folder (its dense weights), a folder of a phase (its soup) or
-    of Hugging Face, a safetensors or state-dict file"""
+    """finished weights to prune: a run folder (its dense weights), the folder of a phase (its soup)
+    or of Hugging Face, a safetensors or state-dict file"""
     mask: str | None = None
     """what of `from` is pruned already and stays so: a mask file, `zeros` (what is exactly zero),
     `none` (all weights train again); null: mask.safetensors beside the weights, or none where there

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 
+from sms_dist.experiment.begin import stored_mask
 from sms_dist.mesh.collectives import from_first, gather_json, together
 from sms_dist.pruning.mask import Mask
 from sms_dist.run import store
 from sms_dist.run.checkpoint_files import forget
-from sms_dist.run.journal import DamagedSamplesEvent, DenseEvent, WarningEvent
+from sms_dist.run.journal import DamagedSamplesEvent, DenseEvent
 from sms_dist.run.logbook import GroupWatcher, Logbook
 from sms_dist.run.paths import HISTORY, KEPT, MASK, METRICS, WEIGHTS
 from sms_dist.run.schema import DenseMetrics
@@ -76,8 +76,6 @@ def _made(context: Context, log: Logbook) -> DenseModel:
     else:
         watcher = None
         dense = together(lambda: load_dense(context), mesh.world, mesh.device)
-        for note in dense.notes:
-            log.event(WarningEvent(message=note))
     if not all(bool(torch.isfinite(t).all()) for t in dense.state.values()):
         raise ValueError(
             "the dense weights are not finite: pretraining diverged; lower pretrain.learning_rate "
@@ -109,13 +107,6 @@ def _stored(context: Context, log: Logbook) -> DenseModel:
     if mask is not None:
         mask = Mask(context.on_device({name: mask[name] for name in context.prunable}))
     return DenseModel(state, history, record, kept, mask)
-
-
-def stored_mask(folder: Path) -> Mask | None:
-    """Return the mask that stored weights began with; None if they were dense."""
-    if store.load_record(folder, METRICS, DenseMetrics).sparsity is None:
-        return None
-    return Mask(store.load_tensors(folder, MASK))
 
 
 def log_damaged(context: Context, log: Logbook, place: str) -> None:

@@ -153,7 +153,9 @@ def _from_sparse(config: Config, phases: tuple[Phase, ...], start: float) -> tup
         if phase.sparsity is not None and phase.sparsity < start:
             what = f"pruning.goal_sparsity={goal}"
             if phase.sparsity != goal:
-                what = f"method.name={config.method.name}: {phase.sparsity:.6g} of phase {phase.index}"
+                what = (
+                    f"method.name={config.method.name}: {phase.sparsity:.6g} of phase {phase.index}"
+                )
             raise ValueError(
                 f"{what} is below {begin}; raise it, or set pretrain.mask=none to begin dense"
             )

@@ -31,7 +31,18 @@ class Finished:
     state: State
     mask: Mask | None  # None: they are dense
     folder: Path  # what else is known of them lies there
-    notes: tuple[str, ...]  # for people: what has been done to the weights
+    notes: tuple[str, ...]  # for people: what has been done to the values
+    origin: str = ""  # of the mask
+
+    @property
+    def text(self) -> str:
+        """Return in words how sparse the weights are."""
+        assert self.mask is not None
+        kept, num = self.mask.num_kept, self.mask.num_weights
+        return (
+            f"{100 * self.mask.sparsity:.2f} % sparse, {kept:,} of {num:,} weights left, by "
+            f"{self.origin}"
+        )
 
 
 def finished(config: Config, model: nn.Module) -> Finished:
@@ -49,13 +60,10 @@ def finished(config: Config, model: nn.Module) -> Finished:
         except_=config.model.weights_except,
         source=weights.FINISHED,
     )
-    prunable = {n: given.state[n] for n in prunable_names(model, pruning.keep_dense, pruning.embeddings)}
+    prunable = {
+        n: given.state[n] for n in prunable_names(model, pruning.keep_dense, pruning.embeddings)
+    }
     state, beside = given.state, _beside(given.file)
-    notes = (
-        (f"{place}: {given.num_rounded:,} float64 values are rounded to fp32",)
-        if given.num_rounded
-        else ()
-    )
     if pretrain.mask == NONE:
         mask, origin = None, ""
     elif pretrain.mask == ZEROS:
@@ -64,7 +72,7 @@ def finished(config: Config, model: nn.Module) -> Finished:
         origin = f"pretrain.mask={pretrain.mask}"
         mask = _whole(_read_mask(pretrain.mask, model, origin), prunable, origin)
     elif beside is not None or given.masks:
-        origin = f"{place}: its masks" if beside is None else f"{beside}, beside {place},"
+        origin = "its masks of torch.nn.utils.prune" if beside is None else f"{beside}"
         masks = given.masks if beside is None else _read_mask(str(beside), model, origin)
         mask = _whole(masks, prunable, origin)
         _check_zero(prunable, mask, origin, beside)
@@ -72,9 +80,9 @@ def finished(config: Config, model: nn.Module) -> Finished:
         mask, origin = None, ""
         _check_dense(prunable, place)
     if mask is None or all(bool(kept.all()) for kept in mask.values()):
-        return Finished(state, None, given.file.parent, notes)
+        return Finished(state, None, given.file.parent, given.notes)
     state = state | {name: prunable[name].masked_fill(~kept, 0.0) for name, kept in mask.items()}
-    return Finished(state, Mask(mask), given.file.parent, notes)
+    return Finished(state, Mask(mask), given.file.parent, given.notes, origin)
 
 
 def start_sparsity(mask: Mask, pruning: PruningConfig) -> float:
@@ -138,7 +146,9 @@ def _read_mask(path: str, model: nn.Module, place: str) -> State:
         wanted = shapes.get(names[name])
         if wanted != kept.shape:
             problem = "is not in the model" if wanted is None else f"is {tuple(wanted)} there"
-            raise ValueError(f"{place} holds a mask of {name}, {tuple(kept.shape)}, which {problem}")
+            raise ValueError(
+                f"{place} holds a mask of {name}, {tuple(kept.shape)}, which {problem}"
+            )
     return {names[name]: kept for name, kept in found.items()}
 
 
@@ -153,7 +163,9 @@ def _whole(masks: Mapping[str, Tensor], prunable: Mapping[str, Tensor], place: s
                 f"{place} prunes {name}, which this run does not prune; set pruning.embeddings or "
                 "pruning.keep_dense as they were, or choose with pretrain.mask"
             )
-    kept_all = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in prunable.items()}
+    kept_all = {
+        name: torch.ones_like(weight, dtype=torch.bool) for name, weight in prunable.items()
+    }
     return {name: masks.get(name, kept) for name, kept in kept_all.items()}
 
 

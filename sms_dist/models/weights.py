@@ -67,7 +67,7 @@ class Given(NamedTuple):
     state: State
     masks: State  # bool, of weights that torch.nn.utils.prune masks
     file: Path
-    num_rounded: int  # values that fp32 cannot hold exactly
+    notes: tuple[str, ...]  # for people: what has been done to the values
 
 
 def read(
@@ -89,7 +89,8 @@ def read(
     """
     place = f"{source}={path}"
     wanted, others = bare_state(model), aliases(model)
-    file = weights_file.read(path, place)
+    is_parted = any(key.endswith("_orig") for key in wanted)  # by torch.nn.utils.prune, too
+    file = weights_file.read(path, place, is_parted)
     found = [key for key in file.tensors if not is_below(key, except_)]
     names, short = fitted(found, [*wanted, *others], place)
     _check_except(except_, [*wanted, *file.tensors, *short.values()])
@@ -112,7 +113,8 @@ def read(
     for key, tensor in loaded.items():
         num_rounded += _num_rounded(tensor, f"{place}: {of_file.get(key, key)}", wanted[key])
     masks = {names[key]: mask for key, mask in file.masks.items() if key in names}
-    return Given(loaded, masks, file.path, num_rounded)
+    notes = (f"{place}: {num_rounded:,} float64 values are rounded to fp32",)
+    return Given(loaded, masks, file.path, notes if num_rounded else ())
 
 
 def _num_rounded(tensor: Tensor, place: str, like: Tensor) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sms_dist.base import plain, safetensors_file
+from sms_dist.base import plain, safetensors_file, weights_file
 from sms_dist.engines import make_engine
 from sms_dist.engines.base import Job
 from sms_dist.engines.optimizers import optimizer_settings
@@ -37,7 +37,6 @@ class Dense:
     epochs: list[Epoch]
     kept: State | None = None  # after the epoch that the recipe keeps
     mask: Mask | None = None  # what is pruned already, and stays so
-    notes: tuple[str, ...] = ()  # for people
 
 
 def pretrain(
@@ -110,6 +109,18 @@ def _copy(state: State) -> State:
     return {name: tensor.detach().clone() for name, tensor in state.items()}
 
 
+def given_history(context: Context) -> History | None:
+    """Return how the weights that `pretrain.from` names were trained.
+
+    ValueError if their history is damaged, or they lack the weights that the recipe rewinds to.
+    """
+    source = context.config.pretrain.from_
+    assert source is not None
+    folder = weights_file.find(source, f"pretrain.from={source}").parent
+    _kept(context, folder)
+    return _history(context, folder / HISTORY)
+
+
 def load_dense(context: Context) -> Dense:
     """Return the weights that `pretrain.from` names; ValueError if they do not fit the model."""
     model = context.new_model()
@@ -120,7 +131,6 @@ def load_dense(context: Context) -> Dense:
         epochs=[],
         kept=_kept(context, given.folder),
         mask=None if given.mask is None else Mask(context.on_device({**given.mask})),
-        notes=given.notes,
     )
 
 

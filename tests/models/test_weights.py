@@ -62,7 +62,9 @@ def test_a_file_gives_the_initial_weights(name, theirs, tmp_path):
         lambda state: {"my_net": state, "epoch": 3},
         lambda state: {f"net.backbone.{name}": tensor for name, tensor in state.items()},
         lambda state: {f"student.{name}": tensor for name, tensor in state.items()},
-        lambda state: {name.replace("layer1.", "layer1._orig_mod."): t for name, t in state.items()},
+        lambda state: {
+            name.replace("layer1.", "layer1._orig_mod."): t for name, t in state.items()
+        },
         lambda state: {name.replace("layer1.", "layer1.module."): t for name, t in state.items()},
         lambda state: torch.optim.swa_utils.AveragedModel(resnet20(seed=9)).state_dict(),
         lambda state: {name: t.double() for name, t in state.items()},
@@ -133,10 +135,16 @@ def test_two_copies_of_a_model_are_told_apart_by_what_is_left_out(theirs, tmp_pa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.index_fill(0, torch.tensor([1]), torch.nan), "has 27 of 108 values that are N"),
+        (
+            lambda t: t.index_fill(0, torch.tensor([1]), torch.nan),
+            "has 27 of 108 values that are N",
+        ),
         (lambda t: t.index_fill(0, torch.tensor([0, 1]), -torch.inf), "has 54 of 108 values"),
         (lambda t: t.double() + 1e300, "has 108 of 108 values that are NaN or infinite"),
-        (lambda t: (t * 9).to(torch.int8), "is of torch.int8, and the model computes with torch.fl"),
+        (
+            lambda t: (t * 9).to(torch.int8),
+            "is of torch.int8, and the model computes with torch.fl",
+        ),
         (lambda t: t != 0, "is of torch.bool"),
         (lambda t: t.to(torch.complex64), "is of torch.complex64"),
     ],
