@@ -10,7 +10,9 @@ from typing import Any, get_type_hints
 from pydantic import ValidationError, create_model
 
 from sms_dist.base.lookup import guarded, lookup_open, nearest
+from sms_dist.base.plain import shown
 from sms_dist.config import Config
+from sms_dist.config.file import problem
 from sms_dist.config.section import Section
 from sms_dist.methods.after_training import (
     SwampKeys,
@@ -85,7 +87,7 @@ def _wrong_key(name: str, keys: type[Section], error: ValidationError) -> ValueE
             f"method.{key} is not a key of method.name={name}{nearest(key, valid)}; "
             f"valid values: {', '.join(valid)}"
         )
-    return ValueError(f"method.{key}={first['input']!r} {first['msg'].removeprefix('Input ')}")
+    return ValueError(f"method.{key}={shown(first['input'])} {problem(first)}")
 
 
 METHODS: dict[str, Method] = {
