@@ -19,10 +19,8 @@ from sms_dist.run.schema import DenseMetrics
 from sms_dist.schedules.learning_rate import History
 from sms_dist.training.checkpoints import checkpointer
 from sms_dist.training.context import Context, State
-from sms_dist.training.dense import load_dense, pretrain
+from sms_dist.training.dense import DENSE, load_dense, pretrain
 from sms_dist.training.evaluation import measured
-
-DENSE = "dense"  # the folder of its checkpoints
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Finished:
 
     state: State
     mask: Mask | None  # None: they are dense
-    folder: Path  # what else is known of them lies there
+    file: Path
     notes: tuple[str, ...]  # for people: what has been done to the values
     origin: str = ""  # of the mask
 
@@ -80,9 +80,9 @@ def finished(config: Config, model: nn.Module) -> Finished:
         mask, origin = None, ""
         _check_dense(prunable, place)
     if mask is None or all(bool(kept.all()) for kept in mask.values()):
-        return Finished(state, None, given.file.parent, given.notes)
+        return Finished(state, None, given.file, given.notes)
     state = state | {name: prunable[name].masked_fill(~kept, 0.0) for name, kept in mask.items()}
-    return Finished(state, Mask(mask), given.file.parent, given.notes, origin)
+    return Finished(state, Mask(mask), given.file, given.notes, origin)
 
 
 def start_sparsity(mask: Mask, pruning: PruningConfig) -> float:

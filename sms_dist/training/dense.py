@@ -25,6 +25,7 @@ from sms_dist.training.checkpoints import Checkpointer
 from sms_dist.training.context import Context, State, full_precision
 from sms_dist.training.loop import Training, Watcher, train, training_loss
 
+DENSE = "dense"  # the folder of what was trained before the first phase
 MAX_HISTORY = 1 << 25  # bytes: a rate for each of millions of steps
 
 
@@ -116,20 +117,27 @@ def given_history(context: Context) -> History | None:
     """
     source = context.config.pretrain.from_
     assert source is not None
-    folder = weights_file.find(source, f"pretrain.from={source}").parent
+    folder = _pretraining(weights_file.find(source, f"pretrain.from={source}"))
     _kept(context, folder)
     return _history(context, folder / HISTORY)
+
+
+def _pretraining(file: Path) -> Path:
+    """Return the folder of the history of weights: beside them, or in dense/ of their run."""
+    phase = file.parents[1]
+    return phase.parent / DENSE if phase.name.startswith("phase_") else file.parent
 
 
 def load_dense(context: Context) -> Dense:
     """Return the weights that `pretrain.from` names; ValueError if they do not fit the model."""
     model = context.new_model()
     given = finished(context.config, model)
+    folder = _pretraining(given.file)
     return Dense(
         state=context.on_device(full_precision(bare_state(model) | given.state)),
-        history=_history(context, given.folder / HISTORY),
+        history=_history(context, folder / HISTORY),
         epochs=[],
-        kept=_kept(context, given.folder),
+        kept=_kept(context, folder),
         mask=None if given.mask is None else Mask(context.on_device({**given.mask})),
     )
 
