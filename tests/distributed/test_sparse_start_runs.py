@@ -138,7 +138,7 @@ def test_what_cannot_begin_is_refused_by_run_and_plan(given, folder, change, wor
         message = f"{name} has 1 of {state[name].numel()} values that are NaN or infinite"
     safetensors.torch.save_file(state, place / "weights.safetensors")
     words = [f"pretrain.from={place}", *words]
-    with pytest.raises(ValueError, match="^p") as caught:
+    with pytest.raises(ValueError, match=r"^p") as caught:
         planned(load_config(None, ["data.name=digits", "model.options.width=8", *words]))
     assert message in str(caught.value)
     with Runs(folder / "logs") as forked:

@@ -225,6 +225,6 @@ def test_a_goal_below_the_start_is_refused():
 
 def test_a_rule_that_moves_its_mask_is_refused_from_a_sparse_start():
     keys = {"from_scratch": False}
-    with pytest.raises(ValueError, match="method.name=lc moves its mask while it trains, and the"):
+    with pytest.raises(ValueError, match=r"method.name=lc moves its mask while it trains, and the"):
         sparse_start(0.9, method="lc", keys=keys)
     assert [p.sparsity for p in sparse_start(0.0, method="lc", keys=keys)] == [0.95]

@@ -181,10 +181,10 @@ def test_filters_begin_at_the_fraction_of_filters_that_are_gone():
     assert start_sparsity(mask(conv), filters) == 0.25
     with pytest.raises(ValueError, match=r"leaves a part of fc.weight; set pruning.pattern=unstr"):
         start_sparsity(mask(conv, torch.eye(10, 16) > 0), filters)
-    with pytest.raises(ValueError, match="only 6 filters of conv.weight"):
+    with pytest.raises(ValueError, match=r"only 6 filters of conv.weight"):
         start_sparsity(mask(conv), PruningConfig(pattern="filters", goal_sparsity=0.125))
     conv[3, 0] = False
-    with pytest.raises(ValueError, match="leaves single weights of conv.weight"):
+    with pytest.raises(ValueError, match=r"leaves single weights of conv.weight"):
         start_sparsity(mask(conv), filters)
 
 
@@ -194,5 +194,5 @@ def test_groups_must_have_what_the_pattern_keeps():
     conv[:, 0], fc[:, 1::4], fc[:, 2::4] = False, False, False
     assert start_sparsity(mask(conv, fc), pattern) == (72 + 80) / 448
     conv[3, 1:3, 0, 0] = False
-    with pytest.raises(ValueError, match="leaves 1 of some groups of conv.weight"):
+    with pytest.raises(ValueError, match=r"leaves 1 of some groups of conv.weight"):
         start_sparsity(mask(conv, fc), pattern)
