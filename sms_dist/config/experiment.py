@@ -146,7 +146,12 @@ class PretrainConfig(Section):
     """The section `pretrain`: dense training, or where finished dense weights are."""
 
     from_: Annotated[str | None, Field(alias="from")] = None
-    """finished dense weights to prune: a run folder, its dense/ folder or a .safetensors file"""
+    """finished weights to prune: a run folder (its dense weights), the folder of a phase (its soup)
+    or of Hugging Face, a safetensors or state-dict file"""
+    mask: str | None = None
+    """what of `from` is pruned already and stays so: a mask file, `zeros` (what is exactly zero),
+    `none` (all weights train again); null: mask.safetensors beside the weights, or none where there
+    are no zeros to speak of"""
     history: Literal["recorded", "config"] = "recorded"
     """config: where `from` has no history.json, this section says how its weights were
     pretrained"""
@@ -342,6 +347,11 @@ class Config(Section):
                 f"engine.ranks_per_candidate={engine.ranks_per_candidate} x "
                 f"engine.accumulation={engine.accumulation}; "
                 f"try {-(-batch // pieces) * pieces}"
+            )
+        if self.pretrain.mask is not None and self.pretrain.from_ is None:
+            raise ValueError(
+                f"pretrain.mask={self.pretrain.mask} says what of pretrain.from is pruned, and "
+                "pretrain.from is not given; give it, or leave the mask out"
             )
         self._check_candidates()
         return self

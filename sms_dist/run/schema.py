@@ -123,6 +123,7 @@ class DenseMetrics(Measured):
     """dense/metrics.json; without epochs and times also `dense` in summary.json."""
 
     metrics: Metrics
+    sparsity: float | None = None  # of weights that were sparse when they were given
     epochs_trained: int | None = None
     epochs_total: int | None = None
     epochs: Listed[Epoch] | None = None

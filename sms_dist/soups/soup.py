@@ -179,8 +179,8 @@ class _Pan:
         return distances(self._mixers[0].gram())
 
     def _prepared(self, state: State) -> State:
-        """Return a state on the mesh's device, with buffers that the ranks of the group share: under
-        DistributedDataParallel each has statistics of its own. Every rank of a group must call."""
+        """Return a state on the mesh's device, with the same buffers on all ranks of a group: under
+        DistributedDataParallel each has statistics of its own. Every rank of it must call."""
         own = {name: state[name].detach().to(self.mesh.device) for name in self._kinds}
         buffers = {name: own[name].clone() for name, kind in self._kinds.items() if kind.is_buffer}
         unite_([*buffers.values()], self.mesh.data)

@@ -1,0 +1,64 @@
+"""The sparsity at which a run begins to prune: that of the weights it is given, 0 of dense ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sms_dist import models
+from sms_dist.config import Config
+from sms_dist.data.dataset import DatasetInfo
+from sms_dist.models import weights
+from sms_dist.models.sparse_start import NONE, ZEROS, finished, start_sparsity
+from sms_dist.pruning.mask import Mask
+from sms_dist.run import store
+from sms_dist.run.paths import MASK, METRICS
+from sms_dist.run.schema import DenseMetrics
+
+
+def begin(
+    config: Config, info: DatasetInfo, stored: Path | None = None
+) -> tuple[float, tuple[str, ...]]:
+    """Return the sparsity at which a run begins to prune, and what to know of the weights it is
+    given.
+
+    `stored` is the run's own folder of dense weights, which count where they are there. ValueError
+    for files that do not fit the model, or of which it is unclear what is pruned.
+    """
+    if stored is not None and store.is_complete(stored):
+        mask = stored_mask(stored)
+        return (0.0 if mask is None else start_sparsity(mask, config.pruning)), ()
+    source, wanted = config.pretrain.from_, config.model
+    if source is None and wanted.weights is None:
+        return 0.0, ()
+    model = models.build_on_meta(
+        wanted, info.input_shape, info.num_classes, data_name=info.name, task=info.task
+    )
+    if source is None:
+        assert wanted.weights is not None
+        given = weights.read(wanted.weights, model, except_=wanted.weights_except, name=wanted.name)
+        return 0.0, given.notes
+    given = finished(config, model)
+    if given.mask is None:
+        return 0.0, given.notes
+    start = start_sparsity(given.mask, config.pruning)
+    return start, (*given.notes, f"pretrain.from={source} begins {given.text}")
+
+
+def stored_mask(folder: Path) -> Mask | None:
+    """Return the mask that stored weights began with; None if they were dense."""
+    if store.load_record(folder, METRICS, DenseMetrics).sparsity is None:
+        return None
+    return Mask(store.load_tensors(folder, MASK))
+
+
+def planned_begin(config: Config, info: DatasetInfo) -> tuple[float, tuple[str, ...]]:
+    """Return what `begin` returns, and 0 with a note where files are not there yet."""
+    files = {
+        weights.FINISHED: config.pretrain.from_,
+        "pretrain.mask": config.pretrain.mask,
+        weights.SOURCE: config.model.weights,
+    }
+    for key, path in files.items():
+        if path not in (None, ZEROS, NONE) and not Path(path).expanduser().exists():
+            return 0.0, (f"{key}={path} is not there yet: planned for dense weights",)
+    return begin(config, info)
