@@ -16,7 +16,7 @@ from sms_dist.base.lookup import guarded
 from sms_dist.mesh.collectives import alike, broadcast_, gather_json, together
 from sms_dist.mesh.mesh import Mesh
 from sms_dist.mesh.topology import Topology, one_process
-from sms_dist.pruning.mask import digest
+from sms_dist.pruning.mask import Mask
 from sms_dist.soups.diversity import distances, excess
 from sms_dist.soups.merge import Mixer, Soup
 from sms_dist.soups.rules import Descent, Oracle, Rule, average
@@ -316,7 +316,7 @@ def _agreed(
 
     ValueError on all ranks where they do not fit together. Every rank must call.
     """
-    pruned = None if mask is None else digest(dict(sorted(mask.items())))
+    pruned = None if mask is None else Mask(mask).digest
     own = [[i, _digest(states[i]) if mesh.data.size > 1 else ""] for i in sorted(states)]
     everyone = gather_json([mesh.group, pruned, own], mesh.world, mesh.device)
     if any(masks != everyone[0][1] for _, masks, _ in everyone):
