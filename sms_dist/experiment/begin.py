@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from sms_dist import models
+from sms_dist.base import weights_file
 from sms_dist.config import Config
 from sms_dist.data.dataset import DatasetInfo
 from sms_dist.models import weights
-from sms_dist.models.sparse_start import NONE, ZEROS, finished, start_sparsity
-from sms_dist.pruning.mask import Mask
+from sms_dist.models.sparse_start import MOST_ZEROS, finished, start_sparsity, zeros
+from sms_dist.pruning.mask import Mask, prunable_names
 from sms_dist.run import store
 from sms_dist.run.paths import MASK, METRICS
 from sms_dist.run.schema import DenseMetrics
@@ -36,7 +37,11 @@ def begin(
     if source is None:
         assert wanted.weights is not None
         given = weights.read(wanted.weights, model, except_=wanted.weights_except, name=wanted.name)
-        return 0.0, given.notes
+        names = prunable_names(model, config.pruning.keep_dense, config.pruning.embeddings)
+        share = zeros([given.state[name] for name in names if name in given.state])
+        note = f"model.weights={wanted.weights}: {share:.2%} of its prunable weights are zero, and "
+        note += "are trained; pretrain.from keeps them zero"
+        return 0.0, (*given.notes, *([note] if share > MOST_ZEROS else []))
     given = finished(config, model)
     if given.mask is None:
         return 0.0, given.notes
@@ -53,12 +58,10 @@ def stored_mask(folder: Path) -> Mask | None:
 
 def planned_begin(config: Config, info: DatasetInfo) -> tuple[float, tuple[str, ...]]:
     """Return what `begin` returns, and 0 with a note where files are not there yet."""
-    files = {
-        weights.FINISHED: config.pretrain.from_,
-        "pretrain.mask": config.pretrain.mask,
-        weights.SOURCE: config.model.weights,
-    }
-    for key, path in files.items():
-        if path not in (None, ZEROS, NONE) and not Path(path).expanduser().exists():
+    for key, path in (
+        (weights.FINISHED, config.pretrain.from_),
+        (weights.SOURCE, config.model.weights),
+    ):
+        if path is not None and not weights_file.is_there(path):
             return 0.0, (f"{key}={path} is not there yet: planned for dense weights",)
     return begin(config, info)

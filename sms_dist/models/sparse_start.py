@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,10 +182,15 @@ def _check_zero(
 
 
 def _check_dense(prunable: Mapping[str, Tensor], place: str) -> None:
-    num = sum(weight.numel() for weight in prunable.values())
-    zeros = sum(weight.numel() - count(weight != 0) for weight in prunable.values())
-    if zeros > MOST_ZEROS * num:
+    share = zeros(prunable.values())
+    if share > MOST_ZEROS:
         raise ValueError(
-            f"{place}: {100 * zeros / num:.2f} % of its prunable weights are exactly zero; set "
-            "pretrain.mask=zeros to keep these pruned, or pretrain.mask=none to train them again"
+            f"{place}: {share:.2%} of its prunable weights are exactly zero; set pretrain.mask="
+            "zeros to keep these pruned, or pretrain.mask=none to train them again"
         )
+
+
+def zeros(tensors: Collection[Tensor]) -> float:
+    """Return the fraction of values that are exactly zero."""
+    num = sum(tensor.numel() for tensor in tensors)
+    return 1 - sum(count(tensor != 0) for tensor in tensors) / max(num, 1)

@@ -91,20 +91,21 @@ def read(
     wanted, others = bare_state(model), aliases(model)
     is_parted = any(key.endswith("_orig") for key in wanted)  # by torch.nn.utils.prune, too
     file = weights_file.read(path, place, is_parted)
-    found = [key for key in file.tensors if not is_below(key, except_)]
+    whole, left_out = {*wanted} if source == FINISHED else set(), (*except_, *ignored)
+    found = [key for key in file.tensors if key in whole or not is_below(key, except_)]
     names, short = fitted(found, [*wanted, *others], place)
-    _check_except(except_, [*wanted, *file.tensors, *short.values()])
-    left_out = (*except_, *ignored)
+    if not whole:
+        _check_except(except_, [*wanted, *file.tensors, *short.values()])
     names = {
         key: new
         for key, new in names.items()
-        if not is_below(new, left_out) and not is_below(short[key], left_out)
+        if new in whole or not (is_below(new, left_out) or is_below(short[key], left_out))
     }
     loaded = _first_names({new: file.tensors[key] for key, new in names.items()}, others, place)
     wanted = {
         key: tensor
         for key, tensor in wanted.items()
-        if (source == FINISHED or not is_below(key, except_))
+        if (key in whole or not is_below(key, except_))
         and (key in loaded or not key.endswith(OPTIONAL))
     }
     check_fits(place, loaded, wanted, name, source)

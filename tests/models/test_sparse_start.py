@@ -75,7 +75,7 @@ def test_a_mask_beside_the_weights_is_kept(given, sparse):
 
 
 def test_zeros_without_a_word_are_refused_with_both_ways_out(given, sparse):
-    with pytest.raises(ValueError, match=r"60.04 % of its prunable weights are exactly zero") as e:
+    with pytest.raises(ValueError, match=r"60.04% of its prunable weights are exactly zero") as e:
         given(sparse)
     assert str(e.value).endswith(
         "set pretrain.mask=zeros to keep these pruned, or pretrain.mask=none to train them again"
@@ -152,6 +152,30 @@ def test_the_candidate_of_a_phase_has_the_mask_of_its_soup(sparse, tmp_path):
         safetensors.torch.save_file(tensors, tmp_path / f"{name}.safetensors")
     config = Config.model_validate({"pretrain": {"from": str(tmp_path / "candidate_0")}})
     assert is_same({**finished(config, Net()).mask}, zeros(sparse))
+
+
+def test_finished_weights_are_whole_and_what_the_model_lacks_can_be_left_out(net, tmp_path):
+    state, extra = bare_state(net), {"head.weight": torch.ones(2, 2)}
+    safetensors.torch.save_file(state | extra, tmp_path / "w.safetensors")
+
+    def read(*left_out):
+        keys = {"from": str(tmp_path / "w.safetensors")}
+        model = {"weights_except": left_out}
+        return finished(Config.model_validate({"pretrain": keys, "model": model}), Net()).state
+
+    with pytest.raises(
+        ValueError, match=r"has head.weight besides; name tensors to leave out in mod"
+    ):
+        read()
+    for left_out in (["head"], ["head.weight", "fc", "a layer of the file that it began with"]):
+        assert is_same(read(*left_out), state)
+    safetensors.torch.save_file(
+        state | {"fc.weight": torch.ones(9, 16)}, tmp_path / "w.safetensors"
+    )
+    with pytest.raises(
+        ValueError, match=r"fc.weight has the shape \(9, 16\), .* wants \(10, 16\)$"
+    ):
+        read("fc")
 
 
 def test_values_that_fp32_rounds_are_told(given, net):

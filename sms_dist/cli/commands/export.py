@@ -62,7 +62,8 @@ def _read(run: Path, phase: int | None) -> tuple[Description, dict[str, Tensor]]
     info = data.info(config.data)
     score = make_task(info, config.data).score
     if folder == paths.dense:
-        sparsity, test_score = 0.0, store.load_record(folder, METRICS, DenseMetrics).test(score)
+        dense = store.load_record(folder, METRICS, DenseMetrics)
+        sparsity, test_score = dense.sparsity or 0.0, dense.test(score)
     else:
         record = store.load_record(folder, METRICS, PhaseMetrics)
         sparsity, test_score = record.sparsity, record.soup.test(score)
