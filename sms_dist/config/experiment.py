@@ -348,11 +348,6 @@ class Config(Section):
                 f"engine.accumulation={engine.accumulation}; "
                 f"try {-(-batch // pieces) * pieces}"
             )
-        if self.pretrain.mask is not None and self.pretrain.from_ is None:
-            raise ValueError(
-                f"pretrain.mask={self.pretrain.mask} says what of pretrain.from is pruned, and "
-                "pretrain.from is not given; give it, or leave the mask out"
-            )
         self._check_candidates()
         return self
 
