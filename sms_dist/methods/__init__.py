@@ -148,10 +148,10 @@ def _from_sparse(config: Config, phases: tuple[Phase, ...], start: float) -> tup
     for phase in phases:
         wanted = goal if is_even else phase.sparsity
         if wanted is not None and wanted < start:
-            own = f"phase {phase.index} of {config.method.name}: "
+            what = f"phase {phase.index} of {config.method.name}: {wanted:.6g}"
             raise ValueError(
-                f"{'pruning.goal_sparsity=' if is_even else own}{wanted:.6g} is below {begin}; raise it, or set pretrain.mask=none to begin "
-                "dense"
+                f"{f'pruning.goal_sparsity={goal}' if is_even else what} is below {begin}; raise "
+                "it, or set pretrain.mask=none to begin dense"
             )
     if goal is None or not is_even:
         return phases
