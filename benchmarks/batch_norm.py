@@ -29,7 +29,7 @@ from sms_dist.data.resident import Resident
 from sms_dist.mesh import topology
 from sms_dist.mesh.collectives import sum_
 from sms_dist.mesh.topology import Axis, Topology
-from sms_dist.training.batch_norm import recompute_
+from sms_dist.soups.norms import recompute_
 
 CARD = data.image_source(DataConfig(name="cifar10"), "name").card
 ALONE = Axis(None, 0, 1)

@@ -30,11 +30,11 @@ from sms_dist.experiment.dense import DenseModel
 from sms_dist.experiment.start import PhaseState, common_start
 from sms_dist.mesh import topology
 from sms_dist.mesh.collectives import from_first
-from sms_dist.models.weights import bare_state
 from sms_dist.pruning.mask import full_mask
 from sms_dist.run.checkpoint_files import RankCheckpoints
 from sms_dist.run.logbook import GroupWatcher
 from sms_dist.schedules.learning_rate import History
+from sms_dist.soups.states import bare_state
 from sms_dist.training.checkpoints import Checkpoint, Checkpointer
 from sms_dist.training.context import Context, set_up
 from sms_dist.training.retrain import Start, retrain

@@ -33,9 +33,9 @@ from sms_dist.config import ModelConfig, RecordsConfig
 from sms_dist.config.file import load
 from sms_dist.mesh import topology
 from sms_dist.mesh.collectives import gather_json, sum_
-from sms_dist.models.weights import bare_state
 from sms_dist.run.checkpoint_files import RankCheckpoints
 from sms_dist.run.logbook import GroupWatcher
+from sms_dist.soups.states import bare_state
 from sms_dist.training.checkpoints import Checkpointer, state_digest
 from sms_dist.training.context import Context, State
 from sms_dist.training.retrain import Start, retrain

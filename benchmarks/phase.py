@@ -36,7 +36,7 @@ from benchmarks.turns import ENVIRONMENT
 from sms_dist import data, models
 from sms_dist.config import DataConfig, ModelConfig
 from sms_dist.data.prepare.writer import labelled, write
-from sms_dist.models.weights import bare_state
+from sms_dist.soups.states import bare_state
 
 NUM = 3  # candidates
 CORES = 2

@@ -20,8 +20,8 @@ from masked import Setting, by_hand, by_us, engine_of
 from rows import Row, Target, report
 from turns import in_turn, on_ranks
 
-from sms_dist.engines.masked_gradients import GradientMask
 from sms_dist.mesh import topology
+from sms_dist.pruning.hold import Pruned
 
 UPKEEPS = 20  # that are timed together
 
@@ -33,7 +33,8 @@ def worker(model: str, batch: int, sparsity: float, steps: int, turns: int) -> N
     setting = Setting(model, batch, sparsity, steps, mesh)
     _check(Setting(model, batch, sparsity, 1, mesh))
     trained, bare = by_hand(setting)
-    upkeep = GradientMask(trained, setting.new()[1])
+    mask = setting.new()[1]
+    upkeep = Pruned({trained.get_parameter(name): kept for name, kept in mask.items()})
 
     def keep() -> None:
         for _ in range(UPKEEPS):

@@ -17,11 +17,12 @@ from sms_dist.data.loader import Batch
 from sms_dist.data.sheet import Tile, colored, drawn, scaled
 from sms_dist.mesh import topology
 from sms_dist.mesh.division import NUM_PARTS
-from sms_dist.models.weights import bare_state, check_fits
+from sms_dist.models.weights import check_fits
 from sms_dist.reports import scores
 from sms_dist.run import store
 from sms_dist.run.paths import DENSE, METRICS, WEIGHTS, RunPaths, check_run, finished
 from sms_dist.run.schema import DenseMetrics, PhaseMetrics
+from sms_dist.soups.states import bare_state
 from sms_dist.tasks import segmentation
 from sms_dist.tasks.base import main_output
 from sms_dist.tasks.translation import Translation

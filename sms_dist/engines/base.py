@@ -50,7 +50,8 @@ class Trainable(Protocol):
     """
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the whole fp32 parameters, by the bare model's names, on every rank."""
+        """Return copies of the whole fp32 parameters and of the persistent buffers, by the bare
+        model's names: the same on every rank."""
 
     @property
     def is_sharded(self) -> bool:

@@ -14,7 +14,6 @@ from torch.nn.parallel import DistributedDataParallel
 from sms_dist.engines import compile_mode
 from sms_dist.engines.base import Inputs, Job, Loss, make_optimizer, micro_batches
 from sms_dist.engines.compiled import GRAPHS, compiled, explained
-from sms_dist.engines.masked_gradients import GradientMask, SurvivingGradients
 from sms_dist.engines.optimizers import OPTIMIZERS
 from sms_dist.engines.state import (
     check_restorable,
@@ -27,8 +26,10 @@ from sms_dist.engines.state import (
     restore_torch_scaler_,
     torch_scaler_state,
 )
+from sms_dist.engines.surviving_gradients import SurvivingGradients
 from sms_dist.mesh.collectives import together
-from sms_dist.pruning.mask import Mask
+from sms_dist.pruning.hold import Pruned
+from sms_dist.soups.states import SharedBuffers, weights
 from sms_dist.sparse_rules.base import Rule
 
 
@@ -37,10 +38,14 @@ class DdpEngine:
 
     def __init__(self, job: Job) -> None:
         self._latent = Latent(job.model, job.rule, tuple(job.mask)) if job.rule else None
-        self._mask = GradientMask(job.model, Mask({}) if job.rule else job.mask)
+        parameters = dict(job.model.named_parameters())
+        mask: Mapping[str, Tensor] = {} if job.rule else job.mask
+        self._pruned = Pruned({parameters[name]: kept for name, kept in mask.items()})
+        self._pruned.weights_()
         self._job = job
         self._compile = compile_mode(job.engine.compile, job.mesh.device.type)
         self._model = self._wrapped()
+        self._buffers = SharedBuffers(job.model, job.axis)
         self._optimizer = make_optimizer(job)
         self._has_own_optimizer = job.optimizer.name not in OPTIMIZERS
         # A CUDA graph overwrites the gradients of the step before: micro-batches are added up in
@@ -62,6 +67,7 @@ class DdpEngine:
             with self._latent.viewed() if self._latent else nullcontext():
                 self._backward(inputs, targets, weight, loss)
         self._apply(rate)
+        self._buffers.average_()
         self._num_steps += 1
 
     def _backward(self, inputs: Inputs, targets: Tensor, weight: float, loss: Loss) -> None:
@@ -81,11 +87,11 @@ class DdpEngine:
         return self._model(*inputs)
 
     def weights(self) -> dict[str, Tensor]:
-        return {name: p.detach().clone() for name, p in self._job.model.named_parameters()}
+        return weights(self._model)
 
     @property
     def is_sharded(self) -> bool:
-        return False  # the statistics of batch norm do differ, but no step depends on them
+        return False  # only statistics of norm layers differ, and no step depends on them
 
     def state(self) -> dict[str, Tensor]:
         rule, optimizer = self._job.rule, self._optimizer
@@ -132,14 +138,14 @@ class DdpEngine:
         self._missed_first_backward = False
         if not isinstance(self._model, DistributedDataParallel):
             return
-        device, buffers = self._job.mesh.device, dict(self._job.model.named_buffers())
-        before = {name: buffer.clone() for name, buffer in buffers.items()}
+        device, model = self._job.mesh.device, self._job.model
+        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
         *_, (piece, _, _) = micro_batches(inputs, targets, self._job.engine.accumulation)
         with torch.random.fork_rng([device] if device.type == "cuda" else []), self._autocast():
             outputs = self._outputs(piece)
         tensors = outputs if isinstance(outputs, tuple) else (outputs,)
         torch.autograd.backward(tensors, [torch.zeros_like(tensor) for tensor in tensors])
-        copy_(buffers, before)
+        copy_(dict(model.named_buffers()), before)  # a forward pass may have put others there
 
     def _wrapped(self) -> nn.Module:
         job = self._job
@@ -155,16 +161,16 @@ class DdpEngine:
             model = DistributedDataParallel(
                 bare,
                 process_group=job.axis.group,
-                broadcast_buffers=False,  # batch norm is recomputed before it is used
+                broadcast_buffers=False,  # norms are recomputed; the others have a mean
                 gradient_as_bucket_view=True,
             )
-        if job.engine.gradients == "surviving" and self._mask.prunes:
+        if job.engine.gradients == "surviving" and self._pruned:
             surviving = SurvivingGradients(job.model, job.mask, job.axis)
             model.register_comm_hook(None, lambda _, bucket: surviving.mean(bucket))
         return model
 
     def _apply(self, rate: float) -> None:
-        self._mask.gradients_()  # first: an overflow in what is pruned is none
+        self._pruned.gradients_()  # first: an overflow in what is pruned is none
         self._scaler.unscale_(self._optimizer)
         if self._latent:
             self._latent.gradients_()
@@ -175,7 +181,8 @@ class DdpEngine:
         self._scaler.step(self._optimizer)
         self._scaler.update()
         if self._has_own_optimizer:
-            self._mask.weights_()
+            self._pruned.weights_()
+            self._pruned.state_(self._optimizer)
         if self._latent:
             self._latent.after_step_()
 

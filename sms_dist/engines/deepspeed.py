@@ -1,4 +1,4 @@
-"""DeepSpeed with ZeRO 0 to 3 inside a candidate's group; the only file that imports deepspeed."""
+"""DeepSpeed with ZeRO 0 to 3 inside a candidate's group."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sms_dist.engines.base import Inputs, Job, Loss, make_optimizer, micro_batches
-from sms_dist.engines.masked_gradients import hold_mask
 from sms_dist.engines.state import (
     check_restorable,
     copy_,
@@ -26,6 +25,9 @@ from sms_dist.engines.state import (
     restore_optimizer_state_,
 )
 from sms_dist.mesh.collectives import together
+from sms_dist.mesh.topology import GroupUnit
+from sms_dist.pruning.hold import hold
+from sms_dist.soups.states import SharedBuffers, weights
 
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -33,7 +35,7 @@ if not torch.cuda.is_available():
 import deepspeed
 from deepspeed.ops import __compatible_ops__
 from deepspeed.runtime.zero import partition_parameters, partitioned_param_coordinator, stage3
-from deepspeed.utils import logger, safe_get_full_fp32_param
+from deepspeed.utils import logger
 
 logger.setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", "`torch.distributed", FutureWarning)  # its own, of old names
@@ -53,51 +55,20 @@ SHARDS = (
 )
 
 
-class GroupUnit:
-    """DeepSpeed's model-parallel unit: data parallel over the group, model parallel over this rank.
-
-    Without the latter, clipping would take the gradient's norm over the whole world, silently.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self._axis, self._alone = job.axis, job.mesh.alone
-
-    def get_data_parallel_group(self) -> dist.ProcessGroup | None:
-        return self._axis.group
-
-    def get_data_parallel_rank(self) -> int:
-        return self._axis.rank
-
-    def get_data_parallel_world_size(self) -> int:
-        return self._axis.size
-
-    def get_data_parallel_group_ranks(self) -> list[int]:
-        return dist.get_process_group_ranks(self._axis.group)
-
-    def get_model_parallel_group(self) -> dist.ProcessGroup | None:
-        return self._alone
-
-    def get_model_parallel_rank(self) -> int:
-        return 0
-
-    def get_model_parallel_world_size(self) -> int:
-        return 1
-
-
 class DeepSpeedEngine:
     """Take a candidate's steps with DeepSpeed, its state spread over the group from ZeRO-1 on."""
 
     def __init__(self, job: Job) -> None:
         assert job.rule is None, "checked before anything starts"
-        hold_mask(job.model, job.mask)
+        self._held = hold(job.model, job.mask)
         self._job = job
-        self._names = [name for name, _ in job.model.named_parameters()]
+        self._buffers = SharedBuffers(job.model, job.axis)
         with _barriers_inside(job.axis.group):
             self._engine, *_ = deepspeed.initialize(
                 model=job.model,
                 optimizer=make_optimizer(job),
                 config=deepspeed_config(job),
-                mpu=GroupUnit(job),
+                mpu=GroupUnit(job.axis, job.mesh.alone),
                 dist_init_required=False,
             )
         forget_first_step_(self._engine.optimizer)
@@ -112,16 +83,10 @@ class DeepSpeedEngine:
             value = loss(self._engine(*self._as_computed(piece)), wanted) * scale
             self._engine.backward(value, scale_wrt_gas=False)
             self._engine.step()
+        self._buffers.average_()
 
     def weights(self) -> dict[str, Tensor]:
-        parameters = self._engine.module.parameters()
-        if self._job.engine.zero_stage == 0:
-            masters = self._masters_of_stage_0()
-            full = [masters.get(parameter, parameter) for parameter in parameters]
-        else:
-            full = [safe_get_full_fp32_param(parameter) for parameter in parameters]
-        named = zip(self._names, full, strict=True)
-        return {name: tensor.detach().float().clone() for name, tensor in named}
+        return weights(self._engine)
 
     @property
     def is_sharded(self) -> bool:
@@ -157,6 +122,7 @@ class DeepSpeedEngine:
         return joined({"master": shares, "buffer": dict(self._engine.module.named_buffers())})
 
     def close(self) -> None:
+        self._held.release()
         self._engine.destroy()
         del self._engine
 
@@ -164,13 +130,6 @@ class DeepSpeedEngine:
         """Return numbers in the precision of the forward pass; tokens stay integers."""
         dtype = self._job.dtype
         return tuple(t.to(dtype) if t.is_floating_point() else t for t in inputs)
-
-    def _masters_of_stage_0(self) -> dict[Tensor, Tensor]:
-        """Return the fp32 master of each low-precision parameter; in fp32 there are none."""
-        optimizer = self._engine.optimizer
-        low, high = getattr(optimizer, "fp16_groups", []), getattr(optimizer, "fp32_groups", [])
-        pairs = [zip(*groups, strict=True) for groups in zip(low, high, strict=True)]
-        return {parameter: master for group in pairs for parameter, master in group}
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from sms_dist.experiment.start import PhaseState, held_with, pruned
 from sms_dist.mesh.collectives import agree, any_, from_first
 from sms_dist.methods.phases import Phase
 from sms_dist.models.speedup import theoretical_speedup
-from sms_dist.models.weights import bare_state
 from sms_dist.pruning.mask import Mask, apply_, full_mask
 from sms_dist.run import store
 from sms_dist.run.journal import CandidateEvent, SoupEvent, WarningEvent
@@ -27,6 +26,7 @@ from sms_dist.soups.alarm import warnings
 from sms_dist.soups.diversity import loss_barrier, mask_overlap
 from sms_dist.soups.merge import Mixer, Soup, merge
 from sms_dist.soups.rules import Descent, average, rule
+from sms_dist.soups.states import bare_state
 from sms_dist.training.context import Context, State
 from sms_dist.training.evaluation import ensemble, measured
 from sms_dist.training.oracle import SoupOracle

@@ -15,8 +15,9 @@ from sms_dist.base.plain import read
 from sms_dist.config import ModelConfig
 from sms_dist.config.section import Section
 from sms_dist.export.shrink import resize_
-from sms_dist.models.weights import assign_, bare_state
+from sms_dist.models.weights import assign_
 from sms_dist.run.paths import WEIGHTS
+from sms_dist.soups.states import bare_state
 
 DESCRIPTION = "model.json"
 MAX_BYTES = 1 << 24

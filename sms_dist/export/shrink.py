@@ -16,8 +16,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from sms_dist.base.randomness import stream
-from sms_dist.models.weights import bare_state
 from sms_dist.pruning.filters import module_of, traced
+from sms_dist.soups.states import bare_state
 
 _SAMPLES = 4
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

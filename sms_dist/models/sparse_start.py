@@ -14,11 +14,11 @@ from sms_dist.base.plain import is_file
 from sms_dist.base.weights_file import MASK, State, as_mask, fitted
 from sms_dist.config import Config, PruningConfig
 from sms_dist.models import weights
-from sms_dist.models.weights import bare_state
 from sms_dist.pruning.allocation import is_convolution, num_kept
 from sms_dist.pruning.feasible import FILTERS, n_of_m
 from sms_dist.pruning.filters import living_filters
 from sms_dist.pruning.mask import Mask, count, prunable_names
+from sms_dist.soups.states import bare_state
 
 MOST_ZEROS = 0.01  # of the prunable weights, which training leaves by chance
 ZEROS, NONE = "zeros", "none"  # values of pretrain.mask besides a file

@@ -12,26 +12,7 @@ from torch import Tensor, nn
 from sms_dist.base import weights_file
 from sms_dist.base.lookup import nearest
 from sms_dist.base.weights_file import State, fitted
-
-
-def bare_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return parameters and buffers as in state_dict(), detached, without aliases of tied ones.
-
-    `load_state_dict(state, strict=False)` restores all of them.
-    """
-    others = aliases(model)
-    return {n: t.detach() for n, t in model.state_dict().items() if n not in others}
-
-
-def aliases(model: nn.Module) -> dict[str, str]:
-    """Return each further name of tensors with several names, and their first name."""
-    first: dict[int, str] = {}
-    others = {}
-    tensors = (model.named_parameters, model.named_buffers)
-    for name, tensor in (pair for named in tensors for pair in named(remove_duplicate=False)):
-        if first.setdefault(id(tensor), name) != name:
-            others[name] = first[id(tensor)]
-    return others
+from sms_dist.soups.states import OPTIONAL, aliases, bare_state, some
 
 
 def assign_(model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -57,8 +38,6 @@ def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 SOURCE, EXCEPT = "model.weights", "model.weights_except"
 FINISHED = "pretrain.from"
-# Older files have none, and only batch norm without momentum looks at them.
-OPTIONAL = ".num_batches_tracked"
 
 
 class Given(NamedTuple):
@@ -152,8 +131,8 @@ def check_fits(
         may_leave_out = source == SOURCE or (source == FINISHED and not missing)
         way_out = f"; name tensors to leave out in {EXCEPT}" if may_leave_out else ""
         raise ValueError(
-            f"{place} does not fit model.name={name}: it lacks {_some(missing)}, and has "
-            f"{_some(extra)} besides{way_out}"
+            f"{place} does not fit model.name={name}: it lacks {some(missing)}, and has "
+            f"{some(extra)} besides{way_out}"
         )
     different = [key for key in wanted if loaded[key].shape != wanted[key].shape]
     if different:
@@ -190,7 +169,3 @@ def _check_except(except_: Sequence[str], keys: Sequence[str]) -> None:
                 f"model.weights_except={name} is neither in the model nor in the file"
                 f"{nearest(name, keys)}"
             )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "") or "nothing"

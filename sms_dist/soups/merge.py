@@ -75,7 +75,7 @@ class Mixer:
         self.mesh, self.num, self._vector = mesh, len(owners), vector
         ranks = mesh.world.size
         flat = {i: vector.flatten(state, ranks) for i, state in own.items() if i in owners}
-        self._shards = CandidateShards(flat, owners, vector.num_values, mesh)
+        self._shards = CandidateShards(flat, owners, vector.num_values, mesh, vector.dtype)
 
     def mixed(self, coefficients: Sequence[float]) -> dict[str, Tensor]:
         """Return the parameters of a soup, in new tensors. Every rank must call."""
@@ -111,15 +111,21 @@ class CandidateShards:
     """
 
     def __init__(
-        self, own: Mapping[int, Tensor], owners: Mapping[int, int], num_values: int, mesh: Topology
+        self,
+        own: Mapping[int, Tensor],
+        owners: Mapping[int, int],
+        num_values: int,
+        mesh: Topology,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         """Exchange slices along the candidate axis. Every rank must call.
 
         `own` are the vectors of the candidates that my group holds, by index; they are not copied
         if their length, of which `num_values` count, is a multiple of the ranks. `owners` is the
-        group of each candidate, in candidate order, the same on all ranks.
+        group of each candidate, in candidate order, the same on all ranks; so is `dtype`, that of
+        the vectors.
         """
-        self.num_values, self._mesh = num_values, mesh
+        self.num_values, self._mesh, self._dtype = num_values, mesh, dtype
         slices = mesh.num_groups * mesh.data.size
         self._length = -(-num_values // slices)
         by_group: list[list[int]] = [[] for _ in range(mesh.num_groups)]
@@ -163,7 +169,8 @@ class CandidateShards:
     def _stacked(self, columns: list[Tensor]) -> Tensor:
         """Return [groups, candidates, length] of each candidate's column."""
         if not columns:  # what a group that holds no candidate sends
-            return torch.empty(self._mesh.num_groups, 0, self._length, device=self._mesh.device)
+            shape = self._mesh.num_groups, 0, self._length
+            return torch.empty(shape, dtype=self._dtype, device=self._mesh.device)
         return torch.stack(columns, 1) if len(columns) > 1 else columns[0][:, None]
 
 

@@ -35,6 +35,7 @@ class SurvivingVector:
         sizes = {name: tensor.numel() for name, tensor in self._like.items()}
         self._sizes = sizes | {name: len(places) for name, places in self._places.items()}
         self.num_values = sum(self._sizes.values())
+        self.dtype = reduce(torch.promote_types, {each.dtype for each in self._like.values()})
 
     def flatten(self, tensors: Tensors, multiple: int = 1) -> Tensor:
         """Return the tensors one after the other, without the weights that the mask prunes.

@@ -16,6 +16,7 @@ from torch import Tensor
 from sms_dist.data.loader import Batch
 from sms_dist.engines.base import Job
 from sms_dist.engines.state import check_fit, copy_, joined, number
+from sms_dist.soups.states import bare_state
 from sms_dist.stacks.rows import ROW_OPTIMIZERS, CountedLoss, RowNetwork
 
 Drawn = tuple[Batch, float]  # a candidate's batch for a step, and its learning rate
@@ -42,6 +43,7 @@ class StackEngine:
         self._weights = torch.stack(weights).masked_fill_(self._pruned, 0.0)
         buffers = [dict(job.model.named_buffers()) for job in filled]
         self._buffers = {n: torch.stack([each[n] for each in buffers]) for n in buffers[0]}
+        self._stored = bare_state(given[0].model).keys()
         optimizers = [job.optimizer for job in filled]
         self._optimizer = ROW_OPTIMIZERS[optimizers[0].name](optimizers, self._weights)
 
@@ -74,8 +76,10 @@ class StackEngine:
         return {name: tensor[row] for name, tensor in self._stacked().items()}
 
     def weights_of(self, place: int) -> dict[str, Tensor]:
-        """Return the parameters of a place, as views."""
-        return self._network.named(self._weights[self._rows.index(place)])
+        """Return the parameters and persistent buffers of a place, as views."""
+        row = self._rows.index(place)
+        buffers = {n: tensor[row] for n, tensor in self._buffers.items() if n in self._stored}
+        return self._network.named(self._weights[row]) | buffers
 
     def _step(self, drawn: Mapping[int, Drawn], loss: CountedLoss) -> Tensor:
         """Take a step of all rows; a place that has drawn nothing gets the batch of another."""
@@ -91,7 +95,10 @@ class StackEngine:
         num = self._config.accumulation
         pieces = zip(*(t.tensor_split(num, dim=1) for t in (*inputs, targets)), strict=True)
         for *piece, wanted in pieces:
-            losses, more = self._network.losses(self._weights, self._buffers, piece, wanted, loss)
+            losses, more, new = self._network.losses(
+                self._weights, self._buffers, piece, wanted, loss
+            )
+            self._buffers |= new
             (losses * scale).sum().backward()  # type: ignore[no-untyped-call]
             counts = more if counts.ndim == 0 else counts + more
         self._apply([rate for _, rate in filled])

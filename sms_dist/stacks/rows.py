@@ -53,10 +53,11 @@ class RowNetwork:
         inputs: Sequence[Tensor],
         targets: Tensor,
         loss: CountedLoss,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the loss of every row on its batch, [R], and what else is counted, [R, ...].
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Return the loss of every row on its batch, [R], what else is counted, [R, ...], and the
+        buffers that are replaced by other tensors.
 
-        The first dim of all arguments is the row. The buffers, as of batch norm, are changed.
+        The first dim of all arguments is the row. The other buffers, as of batch norm, are changed.
         """
 
         def one(
@@ -64,10 +65,12 @@ class RowNetwork:
             own: Mapping[str, Tensor],
             inputs: tuple[Tensor, ...],
             targets: Tensor,
-        ) -> tuple[Tensor, Tensor]:
+        ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+            tensors = {**row, **own}  # where it is assigned to, a buffer is another afterwards
             with self._precision():
-                outputs = functional_call(self._model, (row, dict(own)), inputs)
-                return loss(outputs, targets)
+                outputs = functional_call(self._model, tensors, inputs)
+                new = {n: tensors[n].detach() for n in own if tensors[n] is not own[n]}
+                return (*loss(outputs, targets), new)
 
         pieces = torch.split(rows, self._sizes, dim=1)
         stacked = {

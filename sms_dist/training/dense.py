@@ -16,11 +16,12 @@ from sms_dist.engines.optimizers import optimizer_settings
 from sms_dist.mesh.collectives import broadcast_state_
 from sms_dist.mesh.topology import Axis, first_ranks
 from sms_dist.models.sparse_start import finished
-from sms_dist.models.weights import bare_state, check_fits
+from sms_dist.models.weights import check_fits
 from sms_dist.pruning.mask import Mask
 from sms_dist.run.paths import HISTORY, KEPT
 from sms_dist.run.schema import Epoch
 from sms_dist.schedules.learning_rate import History, pretraining_rates
+from sms_dist.soups.states import bare_state
 from sms_dist.training.checkpoints import Checkpointer
 from sms_dist.training.context import Context, State, full_precision
 from sms_dist.training.loop import Training, Watcher, train, training_loss

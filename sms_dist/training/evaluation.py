@@ -12,11 +12,11 @@ from sms_dist.data.loader import Loader
 from sms_dist.mesh.collectives import sum_, sum_over_parts
 from sms_dist.mesh.division import NUM_PARTS, parts_of
 from sms_dist.mesh.topology import Axis
-from sms_dist.models.weights import bare_state
 from sms_dist.soups.merge import CandidateShards
+from sms_dist.soups.norms import recompute_
 from sms_dist.soups.rules import average
+from sms_dist.soups.states import bare_state
 from sms_dist.tasks.base import Metrics, Task
-from sms_dist.training.batch_norm import recompute_
 from sms_dist.training.context import Context, State
 
 # The log of 0, of a class that no candidate believes in, is no number for a report.

@@ -11,8 +11,8 @@ from sms_dist.data.loader import Batch
 from sms_dist.mesh.collectives import sum_over_parts
 from sms_dist.mesh.division import parts_of
 from sms_dist.soups.merge import Mixer
+from sms_dist.soups.norms import follow_statistics_
 from sms_dist.tasks.base import Metrics
-from sms_dist.training.batch_norm import follow_statistics_
 from sms_dist.training.context import Context, State
 from sms_dist.training.evaluation import measured, validated, with_batch_norm
 

@@ -15,11 +15,11 @@ from sms_dist.engines.optimizers import optimizer_settings
 from sms_dist.engines.state import check_fit, copy_, joined, number, part
 from sms_dist.mesh.collectives import sum_
 from sms_dist.methods.phases import Candidate, Phase
-from sms_dist.models.weights import bare_state
 from sms_dist.pruning.allocation import num_kept
 from sms_dist.pruning.mask import Mask
 from sms_dist.run.schema import Epoch
 from sms_dist.schedules.learning_rate import History, Retraining, continued, retraining_rates
+from sms_dist.soups.states import bare_state
 from sms_dist.soups.vector import SurvivingVector
 from sms_dist.sparse_rules import make_rule
 from sms_dist.sparse_rules.base import Rule, Setup

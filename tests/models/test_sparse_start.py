@@ -8,8 +8,8 @@ from torch.nn.utils import prune
 
 from sms_dist.config import Config, PruningConfig
 from sms_dist.models.sparse_start import finished, start_sparsity
-from sms_dist.models.weights import bare_state
 from sms_dist.pruning.mask import Mask
+from sms_dist.soups.states import bare_state
 
 
 class Net(nn.Module):

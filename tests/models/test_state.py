@@ -8,7 +8,8 @@ from torch import nn
 
 from sms_dist.config import ModelConfig
 from sms_dist.models import build, build_on_meta
-from sms_dist.models.weights import aliases, assign_, bare_state
+from sms_dist.models.weights import assign_
+from sms_dist.soups.states import aliases, bare_state
 
 SIZES = {"d_model": 8, "d_ff": 16, "d_kv": 4, "num_heads": 2, "num_layers": 1}
 NEEDS_TEXT = pytest.mark.skipif(find_spec("transformers") is None, reason="no transformers")

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from sms_dist.config import ModelConfig
 from sms_dist.models import build, build_on_meta
 from sms_dist.models.hugging_face import library
-from sms_dist.models.weights import bare_state
+from sms_dist.soups.states import bare_state
 
 pytest.importorskip("transformers")
 transformers = library("transformers", "text", "t5")

@@ -7,7 +7,7 @@ from torch import nn
 
 from sms_dist.config import ModelConfig
 from sms_dist.models import build, weights
-from sms_dist.models.weights import bare_state
+from sms_dist.soups.states import bare_state
 
 CIFAR = (3, 32, 32)
 

@@ -11,7 +11,7 @@ from sms_dist.data.dataset import Split
 from sms_dist.data.loader import Pixels
 from sms_dist.data.resident import Resident
 from sms_dist.mesh.topology import Axis
-from sms_dist.training.batch_norm import recompute_
+from sms_dist.soups.norms import recompute_
 
 ALONE, CPU = Axis(None, 0, 1), torch.device("cpu")
 NUM_SAMPLES = 203

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sms_dist.training.batch_norm import follow_statistics_
+from sms_dist.soups.norms import follow_statistics_
 
 
 def models(dims, affine=True, seed=0):

@@ -27,8 +27,8 @@ from sms_dist.mesh.collectives import (
 from sms_dist.mesh.topology import Axis, first_ranks
 from sms_dist.soups.diversity import gram
 from sms_dist.soups.merge import CandidateShards, mix
+from sms_dist.soups.norms import recompute_
 from sms_dist.tasks import make_task
-from sms_dist.training.batch_norm import recompute_
 from sms_dist.training.evaluation import evaluate
 
 mesh = topology.start(ranks_per_candidate=int(sys.argv[1]), device="cpu")

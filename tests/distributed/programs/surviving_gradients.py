@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sms_dist.engines.masked_gradients import GradientMask, SurvivingGradients
+from sms_dist.engines.surviving_gradients import SurvivingGradients
 from sms_dist.mesh import topology
 from sms_dist.mesh.topology import Axis, first_ranks
+from sms_dist.pruning.hold import Pruned
 
 WAYS = ("dense", "surviving", "apart")
 NUM_STEPS = 3  # after the first one DDP makes its buckets anew
@@ -57,13 +58,14 @@ def train(way: str, axis: Axis, folder: Path) -> None:
     if way == "surviving":
         surviving = SurvivingGradients(model, mask, axis)
         wrapped.register_comm_hook(None, lambda _, bucket: surviving.mean(bucket))
-    held = GradientMask(model, mask)
+    pruned = Pruned({model.get_parameter(name): kept for name, kept in mask.items()})
+    pruned.weights_()
     for step in range(NUM_STEPS):
         torch.manual_seed(100 * step + axis.rank)
         wrapped.zero_grad(set_to_none=True)
         with wrapped.no_sync() if way == "apart" else nullcontext():
             wrapped(torch.randn(4, 3, 8, 8)).square().sum().backward()
-        held.gradients_()
+        pruned.gradients_()
         gradients = {n: p.grad.contiguous() for n, p in model.named_parameters()}
         place = folder / str(axis.size) / way / str(step) / f"rank_{axis.rank}"
         place.mkdir(parents=True)

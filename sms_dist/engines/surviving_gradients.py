@@ -1,9 +1,8 @@
-"""Gradients under a mask: pruned weights get none, and only surviving ones travel between ranks."""
+"""Gradients under a mask: only those of surviving weights travel between ranks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -12,66 +11,7 @@ from torch.distributed import GradBucket
 from torch.futures import Future
 
 from sms_dist.mesh.topology import Axis
-from sms_dist.pruning.mask import Mask, apply_
-
-INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes, as wide as a gradient
-
-
-class GradientMask:
-    """Zeroes the pruned weights, and on demand their gradients, of all tensors in one operation.
-
-    It multiplies integers: the bits of a gradient times one or zero. What is pruned becomes +0.0
-    whatever it was; floats would keep NaN, infinity times zero, and the sign of zero. It needs as
-    many bytes for a prunable weight as its gradient has.
-    """
-
-    def __init__(self, model: nn.Module, mask: Mask) -> None:
-        parameters = dict(model.named_parameters())
-        apply_({name: p.detach() for name, p in parameters.items()}, mask)
-        pruned = {parameters[name]: kept for name, kept in mask.items() if not kept.all()}
-        self._parameters = list(pruned)
-        self._kept = [_as_integers(kept, parameter) for parameter, kept in pruned.items()]
-
-    @property
-    def prunes(self) -> bool:
-        """Return True if any weight is pruned."""
-        return bool(self._parameters)
-
-    def weights_(self) -> None:
-        """Zero the pruned weights: some optimizers move weights that have no gradient."""
-        if self._parameters:
-            pairs = zip(self._parameters, self._kept, strict=True)
-            torch._foreach_mul_([p.detach().view(k.dtype) for p, k in pairs], self._kept)
-
-    def gradients_(self) -> None:
-        """Zero the gradients of the pruned weights."""
-        pairs = zip(self._parameters, self._kept, strict=True)
-        present = [(p.grad.view(kept.dtype), kept) for p, kept in pairs if p.grad is not None]
-        if present:
-            gradients, kept = zip(*present, strict=True)
-            torch._foreach_mul_(gradients, kept)
-
-
-def hold_mask(model: nn.Module, mask: Mask) -> None:
-    """Zero the pruned weights and let no gradient reach them, by hooks.
-
-    This is for engines that reduce gradients while they arrive. Call it before they wrap the model.
-    """
-    parameters = dict(model.named_parameters())
-    apply_({name: p.detach() for name, p in parameters.items()}, mask)
-    for name, kept in mask.items():
-        hook = partial(_without, ~kept)
-        parameters[name].register_hook(hook)  # type: ignore[no-untyped-call]
-
-
-def _without(pruned: Tensor, gradient: Tensor) -> Tensor:
-    return gradient.masked_fill(pruned, 0)
-
-
-def _as_integers(kept: Tensor, parameter: Tensor) -> Tensor:
-    """Return the mask as integers, laid out in memory as the parameter and its gradient are."""
-    dtype = INTEGERS[parameter.element_size()]
-    return torch.empty_like(parameter, dtype=dtype, requires_grad=False).copy_(kept)
+from sms_dist.pruning.mask import Mask
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,219 @@
+"""States: the parameters and buffers of a model by name, out of a model and into it.
+
+Parameters are equal on the ranks that train a model together, buffers are not: each rank updates
+its own by its share of a batch. A state has the mean of floating-point ones, and other ones, such
+as counts, of the first rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNorm
+
+from sms_dist.mesh.collectives import broadcast_, sum_
+from sms_dist.mesh.topology import Axis
+from sms_dist.pruning.hold import SHARDING, bare
+
+State = dict[str, Tensor]  # parameters and buffers under the bare model's names
+
+# Older files have none, and only batch norm without momentum looks at them.
+OPTIONAL = ".num_batches_tracked"
+
+
+def weights(model: nn.Module) -> State:
+    """Return copies of a model's parameters and persistent buffers, under the bare model's names.
+
+    `model` is a module, its DDP or compiled wrapper, or a DeepSpeed engine, whose fp32 masters are
+    returned. Tied tensors have their first name only. The ranks that a wrapper or an engine trains
+    with call together, and get equal states. Raises ValueError where FSDP shards the model, or on
+    the meta device.
+    """
+    inner = _whole(model, "weights")
+    state = bare_state(inner)
+    names = [name for name, _ in inner.named_parameters()]
+    if is_deepspeed(model):
+        masters = _masters_of_stage_0(model.optimizer)
+        parameters = inner.parameters()
+        state |= {n: _full(p, masters) for n, p in zip(names, parameters, strict=True)}
+        state = {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
+    state = {name: tensor.clone() for name, tensor in state.items()}
+    if (axis := _axis(model)) is not None:
+        unite_([state[name] for name in state.keys() - set(names)], axis)
+    # The type says what is no parameter where the model is not at hand.
+    return {n: tensor if n in names else nn.Buffer(tensor) for n, tensor in state.items()}
+
+
+def load_(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Copy a state into a model: a module, or its DDP or compiled wrapper.
+
+    Raises ValueError where names or shapes differ, or tied tensors do, and for a DeepSpeed engine,
+    which keeps masters of its own.
+    """
+    if is_deepspeed(model):
+        raise ValueError(
+            "load_ cannot change a DeepSpeed engine; load_ the bare model, and initialize a new one"
+        )
+    inner = _whole(model, "load_")
+    wanted, given = bare_state(inner), dict(state)
+    for alias, name in aliases(inner).items():
+        if alias in given and not torch.equal(given.setdefault(name, given[alias]), given[alias]):
+            raise ValueError(f"load_: {alias} differs from {name}, with which the model ties it")
+        given.pop(alias, None)
+    missing = [n for n in wanted if n not in given and not n.endswith(OPTIONAL)]
+    extra = [n for n in given if n not in wanted]
+    if missing or extra:
+        raise ValueError(
+            f"load_: the state lacks {some(missing)} of the model, and has {some(extra)} besides"
+        )
+    for name, tensor in given.items():
+        if tensor.shape != wanted[name].shape:
+            raise ValueError(
+                f"load_: {name} is {list(tensor.shape)} in the state, and the model has "
+                f"{list(wanted[name].shape)}"
+            )
+    inner.load_state_dict(given, strict=False)
+
+
+def bare_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return parameters and buffers as in state_dict(), detached, without aliases of tied ones.
+
+    `load_state_dict(state, strict=False)` restores all of them.
+    """
+    others = aliases(model)
+    return {n: t.detach() for n, t in model.state_dict().items() if n not in others}
+
+
+def aliases(model: nn.Module) -> dict[str, str]:
+    """Return each further name of tensors with several names, and their first name."""
+    first: dict[int, str] = {}
+    others = {}
+    tensors = (model.named_parameters, model.named_buffers)
+    for name, tensor in (pair for named in tensors for pair in named(remove_duplicate=False)):
+        if first.setdefault(id(tensor), name) != name:
+            others[name] = first[id(tensor)]
+    return others
+
+
+def is_deepspeed(model: nn.Module) -> bool:
+    return hasattr(model, "zero_optimization_stage")
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first names, and how many there are besides."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "") or "nothing"
+
+
+class SharedBuffers:
+    """Floating-point buffers that are the same on all ranks of a group after each step.
+
+    They are the mean of what the ranks made of them. Statistics of norm layers are not among them:
+    no step depends on them. Vectors of spectral norms are equal anyway.
+    """
+
+    def __init__(self, model: nn.Module, axis: Axis) -> None:
+        self._axis = axis
+        self._places = [
+            (module, name)
+            for module in (model.modules() if axis.size > 1 else ())
+            for name, buffer in module.named_buffers(recurse=False)
+            if _is_averaged(buffer) and not _follows_weights(module, name)
+        ]
+
+    def average_(self) -> None:
+        """Every rank of the axis must call, after the step."""
+        if self._places:
+            unite_([module.get_buffer(name) for module, name in self._places], self._axis)
+
+
+@torch.no_grad()
+def unite_(tensors: Sequence[Tensor], axis: Axis) -> None:
+    """Make buffers equal on all ranks of the axis: the mean, or if not floating-point the first's.
+
+    Every rank of the axis must call.
+    """
+    if axis.size == 1:
+        return
+    for are_averaged in (True, False):
+        chosen = [tensor for tensor in tensors if _is_averaged(tensor) == are_averaged]
+        if not chosen:
+            continue
+        if are_averaged:  # in float64, where the mean of equal values is that value
+            parts = [real(tensor).double().flatten() for tensor in chosen]
+            flat = sum_(torch.cat(parts), axis) / axis.size
+        else:
+            parts = [tensor.reshape(-1).contiguous().view(torch.uint8) for tensor in chosen]
+            flat = broadcast_(torch.cat(parts), axis)
+        pieces = torch.split(flat, [part.numel() for part in parts])
+        for tensor, piece in zip(chosen, pieces, strict=True):
+            if are_averaged:
+                real(tensor).copy_(piece.view_as(real(tensor)))
+            else:
+                tensor.copy_(piece.clone().view(tensor.dtype).view(tensor.shape))
+
+
+def real(tensor: Tensor) -> Tensor:
+    """Return a complex tensor as pairs of real numbers, any other as it is."""
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
+def _is_averaged(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _follows_weights(module: nn.Module, name: str) -> bool:
+    hooks = module._forward_pre_hooks.values()
+    vectors = [h.name + end for h in hooks if isinstance(h, SpectralNorm) for end in ("_u", "_v")]
+    return isinstance(module, (_NormBase, _SpectralNorm)) or name in vectors
+
+
+def _whole(model: nn.Module, function: str) -> nn.Module:
+    """Return the bare model; ValueError if this rank does not hold its values."""
+    inner = bare(model)
+    for module in (model, *inner.modules()):
+        if any(base.__name__ in SHARDING for base in type(module).__mro__):
+            raise ValueError(f"{function} takes no model that FSDP shards; use DDP or DeepSpeed")
+    for name, tensor in (*inner.named_parameters(), *inner.named_buffers()):
+        if hasattr(tensor, "device_mesh"):
+            raise ValueError(f"{function}: {name} is a DTensor; use DDP or DeepSpeed")
+        if tensor.is_meta:
+            raise ValueError(f"{function}: {name} is on the meta device; give it memory first")
+    return inner
+
+
+def _axis(model: nn.Module) -> Axis | None:
+    """Return the ranks that a wrapper or an engine trains with."""
+    group: Any = None
+    while group is None and hasattr(model, "_orig_mod"):
+        model = model._orig_mod
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        group = model.process_group
+    elif is_deepspeed(model):
+        group = model.data_parallel_group
+    return Axis(group, dist.get_rank(group), dist.get_world_size(group)) if group else None
+
+
+def _full(parameter: Tensor, masters: Mapping[Tensor, Tensor]) -> Tensor:
+    """Return a whole parameter of a DeepSpeed engine in fp32. Every rank of its group must call."""
+    if hasattr(parameter, "ds_id") or hasattr(parameter, "_hp_mapping"):
+        from deepspeed.utils import safe_get_full_fp32_param
+        from deepspeed.zero import GatheredParameters
+
+        if (master := safe_get_full_fp32_param(parameter)) is not None:
+            return master.detach()
+        with GatheredParameters([parameter]):  # it is frozen
+            return parameter.detach().clone()
+    return masters.get(parameter, parameter).detach()
+
+
+def _masters_of_stage_0(optimizer: Any) -> dict[Tensor, Tensor]:
+    """Return the fp32 master of each low-precision parameter; in fp32 there are none."""
+    low, high = getattr(optimizer, "fp16_groups", []), getattr(optimizer, "fp32_groups", [])
+    pairs = [zip(*groups, strict=True) for groups in zip(low, high, strict=True)]
+    return {parameter: master for group in pairs for parameter, master in group}
