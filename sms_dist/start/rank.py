@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from sms_dist.base.plain import printable
+from sms_dist.base.plain import path, printable
 from sms_dist.base.process import BAD_INPUT, DONE, FAILED, STOPPED
 from sms_dist.start import ON_REQUEST
 
@@ -59,9 +59,9 @@ def report_exceptions(control: Control) -> None:
 
 
 @click.command(epilog="Without --config the embedded first experiment runs: a test of a cluster.")
-@click.option("--config", "config_file", type=Path, help="YAML file; only what differs.")
+@click.option("--config", "config_file", type=path, help="YAML file; only what differs.")
 @click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help="Override a key.")
-@click.option("--run-dir", type=Path, help="Run folder (default: records.root/name).")
+@click.option("--run-dir", type=path, help="Run folder (default: records.root/name).")
 @click.option("--local_rank", "--local-rank", type=int, hidden=True)  # the deepspeed launcher's
 def main(
     config_file: Path | None,

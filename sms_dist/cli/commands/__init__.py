@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from sms_dist.base.lookup import search_beside
+from sms_dist.base.plain import path
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 MOST = 1 << 20
@@ -20,7 +21,7 @@ def config_options(command: Command) -> Command:
     config = click.option(
         "--config",
         "config_file",
-        type=Path,
+        type=path,
         callback=_with_own_code,
         help="YAML file (default: the embedded experiment).",
     )
@@ -32,7 +33,7 @@ def config_options(command: Command) -> Command:
 
 def run_dir_option(command: Command) -> Command:
     """Add --run-dir, as `run_dir`."""
-    option = click.option("--run-dir", type=Path, help="Run folder (default: records.root/name).")
+    option = click.option("--run-dir", type=path, help="Run folder (default: records.root/name).")
     return option(command)
 
 

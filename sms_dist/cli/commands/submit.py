@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from sms_dist.base.plain import path
 from sms_dist.cli.commands import config_options, run_dir_option
 
 
@@ -15,7 +16,7 @@ from sms_dist.cli.commands import config_options, run_dir_option
 )
 @config_options
 @run_dir_option
-@click.option("--cluster", type=Path, required=True, help="YAML file; see slurm/README.md.")
+@click.option("--cluster", type=path, required=True, help="YAML file; see slurm/README.md.")
 @click.option("--after", multiple=True, metavar="JOB", help="Start when this job has succeeded.")
 @click.option(
     "--chain",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from sms_dist.base.plain import path
 from sms_dist.base.process import DONE, FAILED, STOPPED
 from sms_dist.cli.commands import config_options
 
@@ -17,7 +18,7 @@ from sms_dist.cli.commands import config_options
     "--set method.name=sms,imp,imp_m_times --set seed=0,1,2 --share-dense"
 )
 @config_options
-@click.option("--to", type=Path, help="Folder of the run folders (default: records.root/name).")
+@click.option("--to", type=path, help="Folder of the run folders (default: records.root/name).")
 @click.option(
     "--nproc",
     type=click.IntRange(min=1),
@@ -40,7 +41,7 @@ from sms_dist.cli.commands import config_options
 @click.option("--dry-run", is_flag=True, help="Print the grid and the commands (or job scripts).")
 @click.option("--submit", "is_submitting", is_flag=True, help="As Slurm job arrays.")
 @click.option(
-    "--cluster", "cluster_file", type=Path, help="With --submit: YAML file; see slurm/README.md."
+    "--cluster", "cluster_file", type=path, help="With --submit: YAML file; see slurm/README.md."
 )
 @click.option(
     "--at-most",
