@@ -14,6 +14,7 @@ from sms_dist.base.plain import path
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 MOST = 1 << 20
+ACCEPT = "--accept-changes"
 
 
 def config_options(command: Command) -> Command:
@@ -34,6 +35,18 @@ def config_options(command: Command) -> Command:
 def run_dir_option(command: Command) -> Command:
     """Add --run-dir, as `run_dir`."""
     option = click.option("--run-dir", type=path, help="Run folder (default: records.root/name).")
+    return option(command)
+
+
+def accept_option(command: Command) -> Command:
+    """Add --accept-changes, as `options`: none, or the option itself for the launcher."""
+    option = click.option(
+        ACCEPT,
+        "options",
+        is_flag=True,
+        callback=lambda context, parameter, is_given: (ACCEPT,) if is_given else (),
+        help="Go on although own code, weights or data have changed since the run began.",
+    )
     return option(command)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from sms_dist.base.plain import path
 from sms_dist.base.process import DONE, FAILED, STOPPED
-from sms_dist.cli.commands import config_options
+from sms_dist.cli.commands import accept_option, config_options
 
 
 @click.command(
@@ -18,6 +19,7 @@ from sms_dist.cli.commands import config_options
     "--set method.name=sms,imp,imp_m_times --set seed=0,1,2 --share-dense"
 )
 @config_options
+@accept_option
 @click.option("--to", type=path, help="Folder of the run folders (default: records.root/name).")
 @click.option(
     "--nproc",
@@ -58,6 +60,7 @@ from sms_dist.cli.commands import config_options
 def sweep(
     config_file: Path | None,
     settings: tuple[str, ...],
+    options: tuple[str, ...],
     to: Path | None,
     nproc: int | None,
     num_jobs: int,
@@ -91,6 +94,7 @@ def sweep(
     cluster = None if cluster_file is None else load_cluster(cluster_file)
     ranks = cluster.num_ranks if cluster else nproc
     runs = grid.sweep_runs(config_file, settings, to=to, num_ranks=ranks, is_sharing=is_sharing)
+    runs = [replace(run, options=options) for run in runs]
     if cluster:
         for line in runs_of.submit_all(runs, cluster, at_most, is_fresh, dry_run):
             click.echo(line)
