@@ -93,7 +93,7 @@ def read(source: str | Path, place: str, is_parted: bool = False) -> WeightsFile
 
 def find(source: str | Path, place: str) -> Path:
     """Return the file of weights that a path names; ValueError where there is none."""
-    path = Path(source).expanduser()
+    path = plain.path(str(source))
     if (file := _first(path)) is not None:
         return file
     problem = "is no file or folder of weights"
@@ -107,7 +107,7 @@ def find(source: str | Path, place: str) -> Path:
 
 def is_there(source: str | Path) -> bool:
     """Return whether a path names weights, which a run may still have to make."""
-    return _first(Path(source).expanduser()) is not None
+    return _first(plain.path(str(source))) is not None
 
 
 def _first(path: Path) -> Path | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sms_dist.base import weights_file
+from sms_dist.base import plain, weights_file
 from sms_dist.base.plain import is_file
 from sms_dist.base.weights_file import MASK, State, as_mask, fitted
 from sms_dist.config import Config, PruningConfig
@@ -133,7 +133,7 @@ def _beside(file: Path) -> Path | None:
 
 def _read_mask(path: str, model: nn.Module, place: str) -> State:
     """Return the bool tensors of a file of masks, by the names of the model's tensors."""
-    folder = Path(path).expanduser()
+    folder = plain.path(path)
     inside = [each for each in (folder / MASK, folder / "soup" / MASK) if is_file(each)]
     file = weights_file.read(inside[0] if inside else path, place)
     found = file.masks or {
