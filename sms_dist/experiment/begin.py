@@ -8,9 +8,10 @@ from sms_dist import models
 from sms_dist.base import weights_file
 from sms_dist.config import Config
 from sms_dist.data.dataset import DatasetInfo
+from sms_dist.experiment.sizes import layers
 from sms_dist.models import weights
 from sms_dist.models.sparse_start import MOST_ZEROS, finished, start_sparsity, zeros
-from sms_dist.pruning.mask import Mask, prunable_names
+from sms_dist.pruning.mask import Mask
 from sms_dist.run import store
 from sms_dist.run.paths import MASK, METRICS
 from sms_dist.run.schema import DenseMetrics
@@ -25,27 +26,27 @@ def begin(
     `stored` is the run's own folder of dense weights, which count where they are there. ValueError
     for files that do not fit the model, or of which it is unclear what is pruned.
     """
-    if stored is not None and store.is_complete(stored):
-        mask = stored_mask(stored)
-        return (0.0 if mask is None else start_sparsity(mask, config.pruning)), ()
     source, wanted = config.pretrain.from_, config.model
     if source is None and wanted.weights is None:
         return 0.0, ()
+    pruned = [weight for weight in layers(config, info) if weight.is_pruned]
+    if stored is not None and store.is_complete(stored):
+        mask = stored_mask(stored)
+        return (0.0 if mask is None else start_sparsity(mask, pruned, config.pruning)), ()
     model = models.build_on_meta(
         wanted, info.input_shape, info.num_classes, data_name=info.name, task=info.task
     )
     if source is None:
         assert wanted.weights is not None
-        given = weights.read(wanted.weights, model, except_=wanted.weights_except, name=wanted.name)
-        names = prunable_names(model, config.pruning.keep_dense, config.pruning.embeddings)
-        share = zeros([given.state[name] for name in names if name in given.state])
+        read = weights.read(wanted.weights, model, except_=wanted.weights_except, name=wanted.name)
+        share = zeros([read.state[w.name] for w in pruned if w.name in read.state])
         note = f"model.weights={wanted.weights}: {share:.2%} of its prunable weights are zero, and "
         note += "are trained; pretrain.from keeps them zero"
-        return 0.0, (*given.notes, *([note] if share > MOST_ZEROS else []))
-    given = finished(config, model)
+        return 0.0, (*read.notes, *([note] if share > MOST_ZEROS else []))
+    given = finished(config, model, pruned)
     if given.mask is None:
         return 0.0, given.notes
-    start = start_sparsity(given.mask, config.pruning)
+    start = start_sparsity(given.mask, pruned, config.pruning)
     return start, (*given.notes, f"pretrain.from={source} begins {given.text}")
 
 

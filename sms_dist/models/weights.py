@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sms_dist.base import weights_file
 from sms_dist.base.lookup import nearest
 from sms_dist.base.weights_file import State, fitted
+from sms_dist.pruning.mask import pruned_already
 from sms_dist.soups.states import OPTIONAL, aliases, bare_state, some
 
 
@@ -93,6 +94,7 @@ def read(
     for key, tensor in loaded.items():
         num_rounded += _num_rounded(tensor, f"{place}: {of_file.get(key, key)}", wanted[key])
     masks = {names[key]: mask for key, mask in file.masks.items() if key in names}
+    masks |= {n: loaded[m] != 0 for n in loaded if (m := pruned_already(n)) in loaded}
     notes = (f"{place}: {num_rounded:,} float64 values are rounded to fp32",)
     return Given(loaded, masks, file.path, notes if num_rounded else ())
 
