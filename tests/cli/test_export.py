@@ -9,8 +9,9 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from sms_dist.base.lookup import search_beside
 from sms_dist.cli.main import cli
-from sms_dist.config import Config
+from sms_dist.config import Config, ModelConfig
 from sms_dist.config import file as config_file
 from sms_dist.export.folder import load
 from sms_dist.models import build
@@ -135,3 +136,45 @@ def test_damaged_weights_are_refused(run: Path, tmp_path: Path) -> None:
     result = call(paths.root, "--to", tmp_path / "new")
     assert result.exit_code == 2
     assert "differs from its checksum" in result.stderr
+
+
+CHOOSY = """
+from torch import nn
+
+class Choosy(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x if x.sum() > 0 else -x)
+
+def choosy(input_shape, num_classes):
+    return Choosy(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(400, num_classes))
+
+def sigmoid(input_shape, num_classes):
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(400, num_classes))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("choosy", "Choosy decides on them by the values"),
+        ("sigmoid", "goes where channels are not"),
+    ],
+)
+def test_what_cannot_be_shrunk_stays_dense_and_is_named(
+    name: str, reason: str, tmp_path: Path
+) -> None:
+    (tmp_path / "choosy_nets.py").write_text(CHOOSY)
+    search_beside(tmp_path / "x.yaml")
+    paths, config = (
+        RunPaths(tmp_path / "run"),
+        Config(model=ModelConfig(name=f"choosy_nets:{name}")),
+    )
+    state = build(config.model, SHAPE, 10, seed=0, data_name="x").state_dict()
+    state["0.weight"][:2] = state["0.bias"][:2] = 0
+    store.save(paths.dense, {WEIGHTS: state}, {METRICS: {"test_accuracy": 0.9}})
+    paths.config.write_text(config_file.dump(config))
+    result = call(paths.root, "--to", tmp_path / "new", "--shrink")
+    assert result.exit_code == 0, result.output
+    assert f"{reason} " in next(s for s in result.output.splitlines() if s.startswith("unchanged"))
+    assert "dense       rows of zeros stay in 0.weight" in result.output
+    assert torch.equal(load(tmp_path / "new").state_dict()["0.weight"], state["0.weight"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sms_dist.base.plain import path
+from sms_dist.base.plain import path, printable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,18 +32,22 @@ def export(run: Path, phase: int | None, target: Path, is_shrunk: bool) -> None:
     weights.safetensors and model.json; sms_dist.export.folder.load builds the model from them. With
     --shrink, filters that pruning has emptied are gone, and with them the next layer's inputs.
     """
-    from sms_dist.export.folder import built, check_empty, write
+    from sms_dist.export.folder import built, check_empty, unfilled, write
 
     check_empty(target)
     description, state = _read(run, phase)
+    built(description, state)  # it does fit
+    original = unfilled(description)
+    original.load_state_dict(state, strict=False)
     if is_shrunk:
-        description, state = _shrunk(description, state)
-    else:
-        built(description, state)  # it does fit
+        description, state, original = _shrunk(description, state, original)
     try:
-        write(target, description, state)
+        missed = write(target, description, state, original)
     except OSError as error:
         raise ValueError(f"--to {target}: {error.strerror}") from None
+    if missed:
+        missed = printable(missed, 200)
+        click.echo(f"outputs     not compared: the model takes no made-up batch ({missed})")
     click.echo(f"wrote       {target}: {_summary(description)}")
 
 
@@ -70,7 +74,7 @@ def _read(run: Path, phase: int | None) -> tuple[Description, dict[str, Tensor]]
         record = store.load_record(folder, METRICS, PhaseMetrics)
         sparsity, test_score = record.sparsity, record.soup.test(score)
     description = Description(
-        model=config.model,
+        model=config.model.model_copy(update={"weights": None, "weights_except": ()}),
         data=info.name,
         input_shape=info.input_shape,
         classes=list(info.classes),
@@ -79,32 +83,47 @@ def _read(run: Path, phase: int | None) -> tuple[Description, dict[str, Tensor]]
         score=score,
         test_score=test_score,
         is_shrunk=False,
+        seed=config.seed,
     )
     return description, store.load_tensors(folder, WEIGHTS)
 
 
 def _shrunk(
-    description: Description, state: dict[str, Tensor]
-) -> tuple[Description, dict[str, Tensor]]:
-    """Return the model without dead channels, after checking that it computes the same."""
-    from sms_dist.export.folder import built
+    description: Description, state: dict[str, Tensor], original: nn.Module
+) -> tuple[Description, dict[str, Tensor], nn.Module]:
+    """Return the model without dead channels, or as it was, and say what stays and why."""
+    from sms_dist.export.folder import NOT_OURS, built
     from sms_dist.export.shrink import largest_difference, shrunk_state
 
-    model = built(description, state)
-    smaller = shrunk_state(model, description.input_shape)
-    if all(smaller[name].shape == tensor.shape for name, tensor in state.items()):
-        click.echo(
-            "unchanged   no channel is zero throughout; to empty whole filters, prune with "
+    shape, smaller, reason = description.input_shape, state, ""
+    try:
+        smaller = shrunk_state(original, shape)
+        other = built(description, smaller)
+        difference = largest_difference(original, other, shape)
+        if not difference <= LARGEST_DIFFERENCE:
+            reason = f"the smaller model would differ by {difference:.1g}"
+    except NOT_OURS as error:
+        reason = printable(f"{type(error).__name__}: {error}", 200)
+    if reason or all(smaller[name].shape == tensor.shape for name, tensor in state.items()):
+        smaller = state
+    matrices = {n: t.flatten(1) for n, t in smaller.items() if t.ndim > 1 and n.endswith("weight")}
+    empty = [name for name, rows in matrices.items() if (rows == 0).all(1).any()]
+    if smaller is state:
+        reason = reason or (
+            "what is zero goes where channels are not followed, or does not stay zero"
+            if empty
+            else "no channel is zero throughout; to empty whole filters, prune with "
             "pruning.pattern=filters"
         )
-        return description, state
-    other = built(description, smaller)
-    difference = largest_difference(model, other, description.input_shape)
-    assert difference <= LARGEST_DIFFERENCE, f"the smaller model differs by {difference}"
-    for line in _comparison(model, other, description.input_shape):
+        click.echo(f"unchanged   {reason}")
+    if empty:
+        click.echo(f"dense       rows of zeros stay in {printable(', '.join(empty), 200)}")
+    if smaller is state:
+        return description, state, original
+    for line in _comparison(original, other, shape):
         click.echo(line)
     click.echo(f"outputs     differ by {difference:.1e} at most, in double precision")
-    return description.model_copy(update={"is_shrunk": True}), smaller
+    return description.model_copy(update={"is_shrunk": True}), smaller, other
 
 
 def _comparison(model: nn.Module, other: nn.Module, input_shape: tuple[int, ...]) -> list[str]:
