@@ -321,8 +321,10 @@ def _masters(optimizer: Any, kept: Mapping[Tensor, Tensor]) -> dict[Tensor, Tens
             "DeepSpeed's fused optimizer has one flat master for all weights; hold the model "
             "before deepspeed.initialize"
         )
-    low, high = getattr(optimizer, "fp16_groups", []), getattr(optimizer, "fp32_groups", [])
-    pairs = [pair for groups in zip(low, high, strict=True) for pair in zip(*groups, strict=True)]
+    if not hasattr(optimizer, "fp32_groups"):
+        return {}
+    groups = zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True)
+    pairs = [pair for group in groups for pair in zip(*group, strict=True)]
     return {parameter: master for parameter, master in pairs if parameter in kept}
 
 
@@ -376,12 +378,12 @@ def _whole(parameter: Tensor) -> Tensor:
     A frozen parameter has none.
     """
     if hasattr(parameter, "ds_id") or hasattr(parameter, "_hp_mapping"):
+        from deepspeed import zero
         from deepspeed.utils import safe_get_full_fp32_param
-        from deepspeed.zero import GatheredParameters
 
         master: Tensor | None = safe_get_full_fp32_param(parameter)
         if master is not None:
             return master
-        with GatheredParameters([parameter]):
+        with zero.GatheredParameters([parameter]):
             return parameter.detach().clone()
     return parameter.detach()
