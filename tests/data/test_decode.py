@@ -83,7 +83,7 @@ def test_a_subgroup_is_an_attribute_and_a_class(kind):
     ("card", "fields", "message"),
     [
         (card(), {"cls": b"1"}, "has no image"),
-        (card(), {"png": png(IMAGE)}, "has no .cls"),
+        (card(), {"png": png(IMAGE)}, r"has no class \(\.cls\)"),
         (card(), {"png": png(IMAGE), "cls": b"4"}, "class '4', not one of 0 to 3"),
         (card(), {"png": png(IMAGE), "cls": b"1.0"}, "class '1.0'"),
         (card(), {"png": png(IMAGE), "cls": "\u0663".encode()}, "class"),
@@ -96,7 +96,7 @@ def test_a_subgroup_is_an_attribute_and_a_class(kind):
         (masks(), {"png": png(IMAGE), "seg.png": png(MASK[1:])}, "mask of 30x19 pixels, not 30x20"),
         (masks(), {"png": png(IMAGE), "seg.png": png(IMAGE)}, "mask of mode RGB"),
         (masks(), {"png": png(IMAGE), "seg.png": b"x"}, "mask that cannot be decoded"),
-        (attributes(), {"png": png(IMAGE)}, "has no .json"),
+        (attributes(), {"png": png(IMAGE)}, r"has no class \(\.json\)"),
         (attributes(), {"png": png(IMAGE), "json": b"{"}, ".json file that cannot be read"),
         (attributes(), {"png": png(IMAGE), "json": b"[" * 99999}, ".json file that cannot be read"),
         (attributes(), {"png": png(IMAGE), "json": b"[1]"}, "has no Blond"),

@@ -15,7 +15,7 @@ FILES = {
     "a/one.cls": b"3",
     "two.seg.png": b"",
     "two.JPG": b"x" * 700,
-    "." * 120 + "/" + "k" * 120 + ".cls": b"long name",
+    "d" * 120 + "/" + "k" * 120 + ".cls": b"long name",
     "grüße.cls": b"4",
 }
 
