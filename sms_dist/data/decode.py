@@ -1,6 +1,7 @@
 """Decodes the bytes of a sample to its image and target in one size, as its card says.
 
-Pillow's bilinear filter averages over all pixels that it shrinks into one; masks take the nearest.
+Images and masks are turned as their EXIF orientation says. Pillow's bilinear filter averages over
+all pixels that it shrinks into one; masks take the nearest.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import io
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,24 @@ Box: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom
 FORMATS = ("PNG", "JPEG")  # Pillow's others include programs that draw (PostScript)
 MAX_DIGITS = 9  # of a class
 LARGER = 8 / 7  # the shorter side before the centre is cut out: 256 for 224
+PNG = b"\x89PNG"
+MAGIC = {b"\xff\xd8\xff": "jpg", PNG: "png"}  # extensions of the formats that are decoded
+PNG_DEPTH = 24  # where a PNG says how many bits a channel has; behind it, which channels
+# Formats that people have, by their first bytes: they are named where they are refused.
+OTHER_FORMATS = {
+    **{b"II*\0": "TIFF", b"MM\0*": "TIFF", b"GIF8": "GIF", b"BM": "BMP", b"RIFF": "WebP"},
+    **{b"\x93NUMPY": "NumPy", b"\0\0\0\x0cjP": "JPEG 2000", b"SIMPLE  =": "FITS"},
+}
+ORIENTATION = 0x0112  # the EXIF tag; what to do with an image that has the value
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _UNDECODABLE = (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error)
 
 
@@ -51,10 +70,10 @@ def decode(card: Card, fields: Mapping[str, bytes], place: str) -> Decoded:
     image = _image(card, fields, place)
     if card.task == "segmentation":
         return Decoded(image, _mask(card, fields, image.shape[1:], place))
-    label = _number(card.target, fields, card.num_classes, place)
+    label = _number(card, card.target, fields, card.num_classes, place)
     if card.subgroup is None:
         return Decoded(image, label)
-    attribute = _number(card.subgroup, fields, len(card.subgroup_names), place)
+    attribute = _number(card, card.subgroup, fields, len(card.subgroup_names), place)
     return Decoded(image, label, attribute * card.num_classes + label)
 
 
@@ -126,73 +145,155 @@ def _centre(shape: Sequence[int], size: tuple[int, int]) -> Box:
 
 def _image(card: Card, fields: Mapping[str, bytes], place: str) -> Array:
     """Return C x h x w pixels."""
-    data = next((fields[extension] for extension in card.images if extension in fields), None)
+    data = image_bytes(card, fields)
     if data is None:
-        raise ValueError(f"{place} has no image ({', '.join(card.images)}); {AGAIN}")
+        raise _lacking(card, fields, card.images, f"{place} has no image")
     wanted = card.size if card.fit == "exact" else None
-    pixels = _pixels(data, "L" if card.channels == 1 else "RGB", wanted, f"{place} has an image")
-    return pixels[None] if card.channels == 1 else pixels.transpose(2, 0, 1)
+    return pixels(data, card.channels, wanted, f"{place} has an image")
+
+
+def image_bytes(card: Card, fields: Mapping[str, bytes]) -> bytes | None:
+    """Return the contents of the file with a sample's image; None if it has none."""
+    return next((fields[extension] for extension in card.images if extension in fields), None)
 
 
 def _mask(card: Card, fields: Mapping[str, bytes], size: tuple[int, ...], place: str) -> Array:
     """Return h x w values, each a class or void."""
     if card.target not in fields:
-        raise ValueError(f"{place} has no mask (.{card.target}); {AGAIN}")
-    height, width = size
-    mask = _pixels(fields[card.target], None, (height, width), f"{place} has a mask")
-    values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+        raise _lacking(card, fields, [f".{card.target}"], f"{place} has no mask")
+    what = f"{place} has a mask"
+    mask = stored_values(opened(fields[card.target], what), fields[card.target], what)
+    _check_size(mask.shape, size, what)
+    values = np.flatnonzero(np.bincount(mask.ravel()))
     wrong = [int(v) for v in values if v >= card.num_classes and v != card.void]
     if wrong:
         void = "" if card.void is None else f" or {card.void} (void)"
         raise ValueError(
-            f"{place} has a mask with the value {wrong[0]}, not one of 0 to"
+            f"{what} with the value {wrong[0]}, not one of 0 to"
             f" {card.num_classes - 1}{void}; are classes and void those of this folder?"
         )
-    return mask
+    return mask.astype(np.uint8)
 
 
-def _pixels(data: bytes, mode: str | None, size: tuple[int, int] | None, what: str) -> Array:
-    """Return h x w (x 3) pixels in a mode of Pillow; None takes the stored values as they are.
+def _lacking(
+    card: Card, fields: Mapping[str, bytes], wanted: Sequence[str], what: str
+) -> ValueError:
+    """Return the error for a sample without any of the wanted fields, with those that it has."""
+    has = sorted(fields.keys() - {*extensions(card)})
+    ends = tuple(f".{field.lstrip('.')}" for field in wanted)
+    if dotted := next((field for field in has if field.endswith(ends)), None):
+        return ValueError(
+            f"{what} ({', '.join(wanted)}) but a field {dotted}, which begins at the first dot of"
+            " the file's name; write the dots before the extension as _"
+        )
+    only = f" but {', '.join(has[:5])}" if has else ""
+    return ValueError(f"{what} ({', '.join(wanted)}){only}; {AGAIN}")
 
-    ValueError if `size` is another than that of the file, which is known before it is decoded.
+
+def pixels(
+    data: bytes, channels: int, size: tuple[int, int] | None, what: str, again: str = AGAIN
+) -> Array:
+    """Return an image as C x h x w: grey (1) or RGB (3) without alpha, of 16 bits the upper 8.
+
+    ValueError that begins with `what` if it is damaged (then do `again`) or not of `size`.
+    """
+    image = opened(data, what, again)
+    _check_size(image.size[::-1], size, what)
+    image.info.pop("transparency", None)  # which Pillow would convert too, or warn of
+    values = np.asarray(eight_bits(image).convert("L" if channels == 1 else "RGB"))
+    return values[None] if channels == 1 else values.transpose(2, 0, 1)
+
+
+def opened(data: bytes, what: str, again: str = AGAIN) -> Image.Image:
+    """Return an image as people see it, in the mode in which it is stored.
+
+    ValueError that begins with `what` if it is neither PNG nor JPEG, damaged, or enormous.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check_size(image, size, what)
-            if mode is None and image.mode not in ("L", "P"):
+            width, height = image.size
+            if width * height > MAX_PIXELS:  # before it is decoded
                 raise _MisfitError(
-                    f"{what} of mode {image.mode}, not one of 8 bits a pixel; {AGAIN}"
+                    f"{what} of {width}x{height} pixels, more than {MAX_PIXELS}; scale it down"
                 )
-            return np.asarray(image if mode is None else image.convert(mode))
+            if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
+                raise _MisfitError(f"{what} that is animated; write a PNG for each picture of it")
+            image.load()
+            return upright(image)
     except _MisfitError as error:
         raise ValueError(str(error)) from None
     except (*_UNDECODABLE, Image.DecompressionBombError) as error:
+        if other := other_format(data):
+            raise ValueError(
+                f"{what} that cannot be decoded: it is {other}; convert it to PNG or JPEG of 8 or"
+                " 16 bits"
+            ) from None
         reason = str(error).split(" <")[0]
-        raise ValueError(f"{what} that cannot be decoded ({reason}); {AGAIN}") from None
+        raise ValueError(f"{what} that cannot be decoded ({reason}); {again}") from None
+
+
+def other_format(data: bytes) -> str | None:
+    """Return which format is known but not decoded; None for all else."""
+    if data[4:8] == b"ftyp":
+        return "HEIC or AVIF"
+    return next((name for magic, name in OTHER_FORMATS.items() if data.startswith(magic)), None)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Return the image turned as its EXIF orientation says."""
+    turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+    return image if turn is None else image.transpose(turn)
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """Return the image with 8 bits a channel: of 16 the upper ones, as of colours of 16 bits.
+
+    ValueError for 32 bits and floats: nobody knows which of their values are black and white.
+    """
+    if image.mode in ("I", "F"):
+        raise ValueError(f"mode {image.mode} has no range of values; scale it to 8 or 16 bits")
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image
+
+
+def stored_values(image: Image.Image, data: bytes, what: str) -> NDArray[np.integer[Any]]:
+    """Return the h x w values of a mask: grey of 1 to 16 bits or a palette's indices, unscaled.
+
+    ValueError that begins with `what` for colours, whose classes nobody knows, and for JPEG.
+    """
+    if not data.startswith(PNG):
+        raise ValueError(f"{what} that is JPEG, which changes values; masks are PNG")
+    if image.mode not in ("1", "L", "P", "I;16"):
+        raise ValueError(
+            f"{what} of mode {image.mode}; write the number of each pixel's class as grey or as"
+            " index of a palette"
+        )
+    values: NDArray[np.integer[Any]] = np.asarray(image)
+    if image.mode == "1":
+        return values.astype(np.uint8)
+    if image.mode == "L" and data[PNG_DEPTH] < 8:  # Pillow stretches 2 and 4 bits to 0 ... 255
+        return values // (255 // (2 ** data[PNG_DEPTH] - 1))
+    return values
 
 
 class _MisfitError(ValueError):
     """An image that is refused, apart from the ValueErrors of Pillow for damaged images."""
 
 
-def _check_size(image: Image.Image, size: tuple[int, int] | None, what: str) -> None:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise _MisfitError(
-            f"{what} of {width}x{height} pixels, more than {MAX_PIXELS}; scale it down"
-        )
-    if size is not None and (height, width) != size:
-        raise _MisfitError(
-            f"{what} of {width}x{height} pixels, not {size[1]}x{size[0]};"
+def _check_size(stored: Sequence[int], size: Sequence[int] | None, what: str) -> None:
+    if size is not None and tuple(stored) != tuple(size):
+        raise ValueError(
+            f"{what} of {stored[1]}x{stored[0]} pixels, not {size[1]}x{size[0]};"
             " scale the images first, or write `fit: scale` in their card"
         )
 
 
-def _number(field: str, fields: Mapping[str, bytes], count: int, place: str) -> int:
+def _number(card: Card, field: str, fields: Mapping[str, bytes], count: int, place: str) -> int:
     """Return a class or an attribute, 0 ... count - 1, from `EXTENSION` or `json:KEY`."""
     extension, _, key = field.partition(":")
     if extension not in fields:
-        raise ValueError(f"{place} has no .{extension} file with its class; {AGAIN}")
+        raise _lacking(card, fields, [f".{extension}"], f"{place} has no class")
     data = fields[extension]
     value = _json_value(data, key, place) if key else data[:20].decode(errors="replace").strip()
     text = str(int(value)) if isinstance(value, bool) else str(value)

@@ -7,6 +7,7 @@ command.
 from __future__ import annotations
 
 import dataclasses
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -26,6 +27,12 @@ MAX_BYTES = 1 << 23  # 50,000 shards
 MAX_SAMPLES = 1 << 32  # of a shard
 SCHEMES = ("http", "https", "gs")
 PIPE = "pipe:"
+# What systems, editors and tools leave beside files: nothing of it is a sample.
+_HIDDEN = re.compile(
+    r"\..+|thumbs\.db|desktop\.ini|icon\r|__macosx|@eadir|#recycle|\$recycle\.bin|lost\+found"
+    r"|system volume information|paxheaders?(\..*)?",
+    re.IGNORECASE,
+)
 T = TypeVar("T", bound=Section)
 
 
@@ -125,21 +132,40 @@ def folder_of(card: Card, config: DataConfig) -> Path:
 def shards(card: Card, folder: Path, split: SplitName) -> list[tuple[str, ShardFacts | None]]:
     """Return the names of a split's shards in their order, with what the index says of each.
 
-    Without an index they are the files that match the card's patterns. ValueError for none.
+    Without an index they are the files that match the card's patterns. ValueError for none, and
+    for one that matches those of both splits.
     """
     known = read(folder)
     if known is not None and known.shards(split):
         return [(shard.file, shard) for shard in known.shards(split)]
-    patterns = card.shards.train if split == "train" else card.shards.test
-    files = sorted(path.name for path in folder.iterdir())
-    names = [name for name in files if name.endswith(ENDINGS) and not is_remote(name)]
+    patterns, others = card.shards.train, card.shards.test
+    if split == "test":
+        patterns, others = others, patterns
+    names = files(folder)
     matching = [name for pattern in patterns for name in names if fnmatchcase(name, pattern)]
+    for name in matching:
+        if any(fnmatchcase(name, pattern) for pattern in others):
+            raise ValueError(
+                f"{folder / name} is a shard of train and of test by its name; write patterns in"
+                " `shards` of the card that tell them apart"
+            )
     if known is not None or not matching:
         wanted = " or ".join(f"{pattern}{end}" for pattern in patterns for end in ENDINGS)
         raise ValueError(
             f"data.path={folder} holds no {wanted}; set data.path to the folder of {card.name}"
         )
     return [(name, None) for name in dict.fromkeys(matching)]
+
+
+def files(folder: Path) -> list[str]:
+    """Return the names of all shards that lie in the folder, sorted."""
+    names = sorted(path.name for path in folder.iterdir() if not is_hidden(path.name))
+    return [name for name in names if name.endswith(ENDINGS) and not is_remote(name)]
+
+
+def is_hidden(path: str) -> bool:
+    """Return whether a file, or a folder on its path, is one that systems and tools leave."""
+    return any(_HIDDEN.fullmatch(part) for part in path.split("/") if part != "..")
 
 
 def is_remote(shard: str) -> bool:

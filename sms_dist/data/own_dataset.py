@@ -32,8 +32,9 @@ class OwnDataset:
     `classes` (names), `task` ("classification", "segmentation" with masks as targets, or
     `package.module:Class` of a `Task` of one's own with any targets), `void`
     (the value of pixels without a class), `mean` and `std` of each channel (for uint8 images; in
-    [0, 1]). Inputs are images (PIL, or uint8 tensors [channels, height, width]) or float tensors of
-    any shape, which the model gets as they are.
+    [0, 1]). Inputs are images (PIL, uint8 arrays [height, width, channels], or uint8 tensors
+    [channels, height, width]) or float tensors of any shape, which the model gets as they are.
+    PIL images have the channels of their mode, palettes those of their colours, and 8 bits.
     """
 
     name: str
@@ -68,6 +69,11 @@ class OwnDataset:
         test = _gathered(made[1], info.num_test, info, f"data.name={self.name}: test")
         channels = info.input_shape[0]
         mean, std = (0.0,) * channels, (1.0,) * channels
+        if info.task == "segmentation" and train.targets.unique().tolist() == [0, info.void]:
+            raise ValueError(
+                f"data.name={self.name}: all masks consist of 0 and {info.void}, which is void;"
+                " give 0 and 1, or give the data set another `void`"
+            )
         if train.images.dtype == torch.uint8:
             mean = tuple(getattr(made[0], "mean", mean))
             std = tuple(getattr(made[0], "std", std))
@@ -139,9 +145,14 @@ def _input(given: Any, name: str) -> Tensor:
     import torch
 
     if not isinstance(given, torch.Tensor):
-        pixels = np.array(given)
+        pixels = np.array(_picture(given, f"data.name={name}"))
         if pixels.dtype.kind == "f":
             return torch.from_numpy(pixels).to(torch.float32)
+        if pixels.ndim == 3 and pixels.shape[0] < 5 <= pixels.shape[2]:
+            raise ValueError(
+                f"data.name={name} has an array of {pixels.shape} as input; give height x width x"
+                " channels, or a tensor of channels x height x width"
+            )
         if pixels.ndim not in (2, 3) or pixels.dtype != np.uint8:
             raise ValueError(
                 f"data.name={name} has a {type(given).__name__} of {pixels.dtype} as input; give "
@@ -152,12 +163,42 @@ def _input(given: Any, name: str) -> Tensor:
     return tensor
 
 
+def _picture(given: Any, place: str, is_mask: bool = False) -> Any:
+    """Return a PIL image upright and, but for masks, with 8 bits a channel; all else as it is."""
+    from PIL import Image, ImageFile
+
+    from sms_dist.data.decode import ORIENTATION, TURNS, eight_bits, upright
+
+    if not isinstance(given, Image.Image):
+        return given
+    if given.getexif().get(ORIENTATION) in TURNS and not isinstance(given, ImageFile.ImageFile):
+        # whether its pixels were turned by now only the data set knows
+        raise ValueError(
+            f"{place} has an image that says how it is to be turned (EXIF); apply"
+            " PIL.ImageOps.exif_transpose when it is opened"
+        )
+    image = upright(given)
+    if is_mask:
+        return image
+    try:
+        image = eight_bits(image)
+    except ValueError as error:
+        raise ValueError(f"{place} has an image of {error}, or give a float tensor") from None
+    return image.convert({"1": "L", "P": "RGB", "PA": "RGBA"}.get(image.mode, image.mode))
+
+
 def _target(given: Any, place: str) -> Tensor:
     import numpy as np
     import torch
 
+    given = _picture(given, place, is_mask=True)
     try:
-        return torch.as_tensor(given if isinstance(given, torch.Tensor) else np.array(given))
+        if isinstance(given, torch.Tensor):
+            return given
+        values = np.array(given)
+        if values.dtype.kind == "u" and values.dtype.itemsize > 1:  # torch hardly knows such
+            values = values.astype(np.int64)
+        return torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(
             f"{place} has a {type(given).__name__} as target; give a number, a tensor, or an image"
@@ -190,6 +231,10 @@ def _gathered(dataset: Any, count: int, info: DatasetInfo, place: str) -> Split:
         raise ValueError(
             f"{place}: a target is {tuple(wanted.shape[1:])} large; for {info.task} it has to be "
             f"{'a mask of the size of its image' if is_masks else 'one number'}"
+        )
+    if wanted.is_floating_point() and bool((odd := wanted != wanted.to(torch.int64)).any()):
+        raise ValueError(
+            f"{place}: a target is {float(wanted[odd][0]):g}, which is no class number"
         )
     allowed = (wanted >= 0) & (wanted < len(info.classes))
     if is_masks:

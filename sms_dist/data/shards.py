@@ -30,6 +30,7 @@ from sms_dist.data.tar_index import AGAIN, KEY, Place, Positions, damaged, scan,
 
 Sample: TypeAlias = tuple[str, dict[str, bytes]]  # key; extension in small letters -> contents
 CACHE = ".cache"  # the folder beside the shards, if data.cache names none
+TABLE = "2"  # which files are a sample: a table that was made by other rules is made anew
 BLOCK = 1 << 20
 GZIP = b"\x1f\x8b"
 MAX_OPEN = 128  # files
@@ -64,17 +65,20 @@ class Shards:
         return f"{self._paths[shard]}: sample {key}"
 
     def fields(self, number: int, extensions: Sequence[str]) -> dict[str, bytes]:
-        """Return the contents of a sample's files by extension, without those that it lacks.
+        """Return the contents of a sample's files by extension; b"" for those that are not wanted.
 
         ReadError if the shard cannot be read any more.
         """
         shard, row = self._find(number)
         entry = self._positions[shard][row]
-        wanted = [extension for extension in extensions if extension in entry.dtype.names]
-        places = {extension: Place(*entry[extension].tolist()) for extension in wanted}
+        named = [(name, Place(*entry[name].tolist())) for name in entry.dtype.names if name != KEY]
+        places = {name: place for name, place in named if place.size >= 0}
         try:
             file = self._descriptor(shard)
-            return {name: read_at(file, place) for name, place in places.items() if place.size >= 0}
+            return {
+                name: read_at(file, place) if name in extensions else b""
+                for name, place in places.items()
+            }
         except OSError as error:
             reason = error.strerror or error
             raise ReadError(f"{self._paths[shard]} cannot be read any more ({reason})") from None
@@ -177,7 +181,7 @@ def positions_of(shard: Path, cache: Path | None) -> Positions:
     """
     if cache is None or not shard.is_file():
         return table(scan(shard))  # which says so if it is missing
-    cached = cache / cached_name(f"{shard.stem}.npy", file_identity(shard))
+    cached = cache / cached_name(f"{shard.stem}.npy", f"{file_identity(shard)}|{TABLE}")
     if not cached.exists():
         rows = table(scan(shard))
         with replacing(cached) as new, new.open("wb") as file:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sms_dist.base.plain import shown
+from sms_dist.data.index import is_hidden
 
 AGAIN = "copy it again or write new shards with `sms-dist data prepare`"
 BLOCK = 512  # bytes of a header; contents are padded to multiples of it
@@ -29,7 +30,8 @@ PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE, tarfile.DIRTYPE)
 KEY = "__key__"
 # One row for each sample: its key, and for each extension offset and size; size -1: not there.
 Positions: TypeAlias = NDArray[Any]
-_NAME = re.compile(r"((?:.*/|)[^./][^.]*)\.([^/]+)")  # key and extension; hidden files have no key
+MAX_TABLE = 1 << 30  # bytes of the table of a shard
+_NAME = re.compile(r"((?:.*/|)[^./][^./]*)\.([^/]+)")  # key and extension
 _META = re.compile(r"__[^/]*__($|/)")  # WebDataset's notes about the shard
 
 
@@ -164,14 +166,19 @@ def _members(
         check_member(member, place)
         if member.offset_data + member.size > num_bytes:
             raise damaged(place, f"it ends inside {member.name!r}")
-        if member.isfile() and not _META.match(member.name):
+        if member.isfile() and not _META.match(member.name) and not is_hidden(member.name):
             yield member.name, Place(member.offset_data, member.size)
         tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep them all
 
 
 def _grouped(members: Iterable[tuple[str, Place]], place: str | Path) -> list[Entry]:
+    """Return the samples as webdataset reads them; names that give others than meant are refused.
+
+    Files without an extension belong to no sample.
+    """
     entries: list[Entry] = []
     num_bytes = 0  # of the last entry
+    name, extensions = "", set()
     for name, position in members:
         match = _NAME.fullmatch(name)
         if match is None:
@@ -183,9 +190,23 @@ def _grouped(members: Iterable[tuple[str, Place]], place: str | Path) -> list[En
         if extension in entries[-1].files:
             raise damaged(place, f"{name!r} is in it twice")
         entries[-1].files[extension] = position
+        extensions.add(extension)
         num_bytes += position.size
         if num_bytes > MAX_BYTES:
             raise ShardError(f"{place}: sample {key} has more than {MAX_BYTES} bytes; {AGAIN}")
+    if len(entries) * len(extensions) * 16 > MAX_TABLE or (name and not entries):
+        raise ShardError(
+            f"{place} has {len(entries)} samples with {len(extensions)} different fields; a sample"
+            f" is what files have in common before the first dot of their names, such as"
+            f" {shown(name)}: name them SAMPLE.FIELD, without other dots"
+        )
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        if first.setdefault(entry.key, entry).files.keys() != entry.files.keys():
+            raise ShardError(
+                f"{place}: the files of sample {shown(entry.key)} are not side by side; write them"
+                " in the order of their names, as `tar --sort=name` does"
+            )
     return entries
 
 

@@ -190,7 +190,7 @@ def test_a_link_in_a_shard_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"a.png": png()}, "sample a has no .cls"),
+        ({"a.png": png()}, r"sample a has no class \(\.cls\)"),
         ({"a.cls": b"1"}, "sample a has no image"),
         ({"a.png": png()[:60], "a.cls": b"1"}, "sample a has an image that cannot be decoded"),
         ({"a.png": b"GIF89a", "a.cls": b"1"}, "sample a has an image that cannot be decoded"),

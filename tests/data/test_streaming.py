@@ -183,6 +183,7 @@ def any_size(number):
         ("crop", any_size),
         ("crop", lambda i: (8, 8)),
         ("scale", lambda i: (20, 31)),
+        ("scale", lambda i: (1 + i % 3, 40 - i % 7)),
     ],
 )
 @pytest.mark.parametrize(
@@ -420,7 +421,7 @@ def test_a_shard_that_shrinks_meanwhile_is_an_error(tmp_path, workers):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"png": png(0)}, r"train-0\.tar: sample bad has no \.cls"),
+        ({"png": png(0)}, r"train-0\.tar: sample bad has no class \(\.cls\)"),
         ({"cls": b"1"}, r"train-0\.tar: sample bad has no image"),
         ({"png": png(0), "cls": b"3"}, r"sample bad has the class '3', not one of 0 to 2"),
         ({"png": png(0, (9, 8)), "cls": b"1"}, r"sample bad has an image of 8x9 pixels, not 8x8"),

@@ -15,7 +15,7 @@ FILES = {
     "a/one.cls": b"3",
     "two.seg.png": b"",
     "two.JPG": b"x" * 700,
-    "." * 120 + "/" + "k" * 120 + ".cls": b"long name",
+    "d" * 120 + "/" + "k" * 120 + ".cls": b"long name",
     "grüße.cls": b"4",
 }
 
@@ -49,6 +49,46 @@ def test_notes_folders_and_hidden_files_are_no_samples(tmp_path):
         folder.type = tarfile.DIRTYPE
         tar.addfile(folder)
     assert [(entry.key, list(entry.files)) for entry in scan(path)] == [("a", ["b"])]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("photos/._000.png", "._000.png", "photos/.000.cls", ".ipynb_checkpoints/000.png"),
+        *("a/.ipynb_checkpoints/b/000.png", "__MACOSX/photos/000.png", "photos/@eaDir/000.png"),
+        *("photos/Thumbs.db", "DESKTOP.INI", "PaxHeaders.12/000.png", "a/PaxHeader/000.png"),
+        *("README", "photos/LICENSE"),
+    ],
+)
+def test_what_systems_and_tools_leave_is_no_sample_at_any_depth(tmp_path, name):
+    good = {"./photos/000.png": b"1", "./photos/000.cls": b"2"}
+    for files in ({name: b"x", **good}, {**good, name: b"x"}):
+        (entry,) = scan(tar_of(tmp_path / "x.tar", files))
+        assert (entry.key, list(entry.files)) == ("./photos/000", ["png", "cls"])
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("a.png", "b.png", "a.cls", "b.cls"), "files of sample 'a' are not side by side.*--sort"),
+        (("a.png", "a.cls", "b.png", "b.cls", "a.seg.png"), "sample 'a' are not side by side"),
+        ((f"{i}.{i}.png" for i in range(9000)), "9000 samples with 9000 different fields.*'8999"),
+        (("README", "photos/000"), "0 samples with 0 different fields.*such as 'photos/000'"),
+    ],
+)
+def test_names_that_give_other_samples_than_are_meant_are_refused(tmp_path, names, message):
+    path = tar_of(tmp_path / "x.tar", dict.fromkeys(names, b""))
+    with pytest.raises(ValueError, match=rf"x\.tar.*{message}") as caught:
+        scan(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_samples_of_one_name_that_are_apart_stay_apart(tmp_path):
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w") as tar:
+        for name in ("a.png", "a.cls", "b.png", "b.cls", "a.png", "a.cls"):
+            tar.addfile(tarfile.TarInfo(name))
+    assert [entry.key for entry in scan(path)] == ["a", "b", "a"]
 
 
 def test_only_headers_are_read(tmp_path):

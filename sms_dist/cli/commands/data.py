@@ -34,27 +34,33 @@ def data() -> None:
 )
 @click.option("--to", "target", type=path, required=True, help="New folder for the shards.")
 @click.option("--samples-per-shard", type=int, help="[default: as suits the data set]")
+@click.option("--skip-others", is_flag=True, help="Leave out files that are no samples.")
 @LANGUAGES
 def prepare(
     name: str,
     source: Path,
     target: Path,
     samples_per_shard: int | None,
+    skip_others: bool,
     languages: tuple[str, str],
 ) -> None:
     """Write the data set NAME as WebDataset shards; `card` for images of your own.
 
-    With an index of counts and hashes, which `sms-dist data check` compares them with. Parallel
+    With an index of counts and hashes, which `sms-dist data check` compares them with. Files that
+    are not taken are an error, unless hidden, or left out with --skip-others. Parallel
     text becomes a pair of files for training and one for testing.
     """
     from sms_dist.data.prepare import prepare as write_shards
     from sms_dist.data.texts.files import prepare as write_texts
 
+    def say(line: str) -> None:
+        click.echo(printable(line))
+
     def write() -> None:
         if card := _text_card(name):
-            write_texts(card, source, target, languages, click.echo)
+            write_texts(card, source, target, languages, say)
         else:
-            write_shards(name, source, target, samples_per_shard, click.echo)
+            write_shards(name, source, target, samples_per_shard, say, skip_others)
 
     _in_words(write, target)
 
@@ -93,6 +99,8 @@ def check(folder: Path, name: str | None, sheet: Path | None) -> None:
         _in_words(lambda: drawn.save(sheet, "PNG"), sheet)
     if not findings.problems:
         _print_histogram(findings)
+    for note in findings.notes:
+        click.echo(f"note     {printable(note)}")
     if not findings.has_index:
         click.echo("no index.json: checksums were not compared")
     _report(findings.problems, folder)

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from sms_dist.data.corruptions import SEVERITIES, CorruptedSet
 from sms_dist.data.dataset import DatasetInfo, Read
+from sms_dist.data.decode import pixels
+from sms_dist.data.index import is_hidden
 
 LABELS = "labels.npy"
 ENDINGS = (".jpeg", ".jpg", ".png")
@@ -121,14 +122,16 @@ def imagenet_c(folder: Path, info: DatasetInfo, names: Sequence[str]) -> list[Co
 @lru_cache(maxsize=1)  # sets are read one after the other, and a list takes tens of MB
 def _files(path: Path, num_classes: int, count: int) -> list[tuple[Path, int]]:
     """Return the files of a severity with their classes, in test order."""
-    classes = sorted(folder for folder in path.iterdir() if folder.is_dir())
+    classes = sorted(
+        folder for folder in path.iterdir() if folder.is_dir() and not is_hidden(folder.name)
+    )
     if len(classes) != num_classes:
         raise ValueError(f"{path} has {len(classes)} classes, not {num_classes}; {AGAIN}")
     files = [
         (file, label)
         for label, folder in enumerate(classes)
         for file in sorted(folder.iterdir())
-        if file.suffix.lower() in ENDINGS
+        if file.suffix.lower() in ENDINGS and not is_hidden(file.name)
     ]
     if len(files) != count:
         raise ValueError(f"{path} has {len(files)} images, the test set has {count}; {AGAIN}")
@@ -138,15 +141,11 @@ def _files(path: Path, num_classes: int, count: int) -> list[tuple[Path, int]]:
 def _image(file: Path, input_shape: tuple[int, ...]) -> Tensor:
     """Return the image in a file, uint8 C x H x W."""
     channels, height, width = input_shape
-    pixels = None
     try:
-        with Image.open(file, formats=("JPEG", "PNG")) as image:
-            if image.size == (width, height):  # else it is not decoded
-                pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        reason = str(error).split(" <")[0].split(" '")[0]
-        raise ValueError(f"{file} cannot be decoded ({reason}); {AGAIN}") from None
-    if pixels is None:
-        size = "x".join(map(str, image.size))
+        image = pixels(file.read_bytes(), channels, None, f"{file} is an image", AGAIN)
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read ({error.strerror or error}); {AGAIN}") from None
+    if image.shape[1:] != (height, width):
+        size = "x".join(map(str, image.shape[:0:-1]))
         raise ValueError(f"{file} is {size} pixels, the model takes {width}x{height}")
-    return torch.from_numpy(pixels.reshape(height, width, channels)).permute(2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(image))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,13 +17,14 @@ from sms_dist.config import DataConfig
 from sms_dist.data import image_source, index
 from sms_dist.data.card import FILE, OWN, SPLITS, Card, SplitName
 from sms_dist.data.dataset import DatasetInfo
-from sms_dist.data.decode import Decoded, decode
+from sms_dist.data.decode import Decoded, decode, image_bytes
 from sms_dist.data.images import ImageFiles
 from sms_dist.data.index import ShardFacts, Splits
 from sms_dist.data.prepare.folders import own, pairs
 from sms_dist.data.prepare.layouts import Prepared, celeba, cityscapes, imagenet, torchvision
+from sms_dist.data.prepare.statistics import SMALLEST_STD, Statistics
 from sms_dist.data.prepare.writer import Progress, write, write_index
-from sms_dist.data.shards import CACHE, Sample, read_shard
+from sms_dist.data.shards import Sample, read_shard
 
 # What a card's `download.layout` names: each lists what lies in a downloaded folder.
 LAYOUTS: dict[str, Callable[[Path, Card], Prepared]] = {
@@ -34,6 +36,7 @@ LAYOUTS: dict[str, Callable[[Path, Card], Prepared]] = {
 }
 SAMPLES_PER_SHARD = 1000  # of images of one's own
 MAX_PROBLEMS = 20
+MAX_KINDS = 5  # of files that are not taken, in a message
 
 
 def prepare(
@@ -42,8 +45,12 @@ def prepare(
     target: Path,
     samples_per_shard: int | None = None,
     progress: Progress = print,
+    skip_others: bool = False,
 ) -> None:
-    """Write `target` out of what was downloaded, or out of shards; refuses to overwrite."""
+    """Write `target` out of what was downloaded, or out of shards; refuses to overwrite.
+
+    ValueError for files in `source` that are not taken, unless `skip_others`.
+    """
     card = None if name == OWN else image_source(DataConfig(name=name), "name").card
     download = card.download if card else None
     if samples_per_shard is None:
@@ -60,9 +67,34 @@ def prepare(
         prepared = own(source, _own_name(target))
     else:
         prepared = _downloaded(card, source)
+    if prepared.others:
+        left = _left_out(prepared.others, source)
+        if not skip_others:
+            raise ValueError(
+                f"--from {source}: {left}; convert or move them, or write --skip-others"
+            )
+        progress(f"left out {left}")
+    for note in prepared.notes:
+        progress(note)
     splits: dict[SplitName, Iterable[Sample]] = {"train": prepared.train, "test": prepared.test}
     classes, texts = prepared.classes, prepared.texts
     write(target, prepared.name, classes, splits, samples_per_shard, progress, texts)
+
+
+def _left_out(files: Sequence[str], source: Path) -> str:
+    """Return how many files are not taken, and one for each kind of them."""
+    kinds: dict[str, list[str]] = {}
+    for file in sorted(files):
+        kinds.setdefault(Path(file).suffix.lower() or "without an extension", []).append(file)
+    named = [
+        f"{len(paths)} {kind} ({os.path.relpath(paths[0], source)}{', ...' * (len(paths) > 1)})"
+        for kind, paths in sorted(kinds.items(), key=lambda item: -len(item[1]))[:MAX_KINDS]
+    ]
+    more = ", ..." if len(kinds) > MAX_KINDS else ""
+    return (
+        f"{len(files)} files: {', '.join(named)}{more}; taken are PNG and JPEG files directly in"
+        " the folder of their class, or with a mask of their name, or shards of train and test"
+    )
 
 
 def write_missing(folder: Path, name: str, progress: Progress) -> None:
@@ -77,6 +109,11 @@ def write_missing(folder: Path, name: str, progress: Progress) -> None:
             count = sum(1 for _ in _samples(path, None, card, _stop))
             listed.append(ShardFacts(file=path.name, samples=count, sha256=sha256_of(path)))
             progress(f"{path.name}: {count} samples")
+    if left := _of_no_split(card, folder):
+        raise ValueError(
+            f"{left[0]} is a shard of neither train nor test by its name; name it in `shards` of"
+            " the card, or move it away"
+        )
     write_index(folder, card.name, _classes(source, card.class_names), Splits(**splits))
 
 
@@ -84,13 +121,15 @@ def write_missing(folder: Path, name: str, progress: Progress) -> None:
 class Findings:
     """The counts and problems of checked shards.
 
-    `histogram` counts the samples (of masks: the pixels) of each class, void ones last.
+    `histogram` counts the samples (of masks: the pixels) of each class, void ones last. `notes` are
+    what people should know, and no faults.
     """
 
     info: DatasetInfo
     card: Card
     has_index: bool
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     counts: dict[SplitName, int] = field(default_factory=dict)
     histogram: dict[SplitName, NDArray[np.int64]] = field(default_factory=dict)
     pictures: list[tuple[str, Decoded]] = field(default_factory=list)
@@ -117,13 +156,15 @@ def check(folder: Path, name: str | None = None, num_pictures: int = 0) -> Findi
         problems.append(problem)
         return len(problems) < MAX_PROBLEMS
 
+    statistics = Statistics(card.channels)
     for split in SPLITS:
         wanted = info.num_train if split == "train" else info.num_test
         every = max(1, wanted // num_pictures) if num_pictures and split == "train" else 0
         count = 0
         histogram = np.zeros(card.num_classes + 1, np.int64)
         for path, facts in _files(card, folder, split):
-            for key, _, sample in _samples(path, facts, card, note):
+            for key, fields, sample in _samples(path, facts, card, note):
+                statistics.add(sample.image, image_bytes(card, fields) or b"")
                 if every and count % every == 0 and len(findings.pictures) < num_pictures:
                     findings.pictures.append((_caption(sample, info, key), sample))
                 count += 1
@@ -131,6 +172,20 @@ def check(folder: Path, name: str | None = None, num_pictures: int = 0) -> Findi
         findings.counts[split], findings.histogram[split] = count, histogram
         if not problems and count != wanted:
             problems.append(f"{folder}: {split} has {count} samples, not {wanted}")
+    findings.notes += statistics.notes()
+    if min(card.std) < SMALLEST_STD:
+        stds = " ".join(f"{std:.4f}" for std in statistics.moments[1])
+        findings.notes.append(
+            f"std of the card is {min(card.std)}, by which pixels are divided; that of the pixels"
+            f" is {stds}"
+        )
+    counts = findings.histogram["train"][:-1]
+    if empty := [info.classes[number] for number in np.flatnonzero(counts == 0)]:
+        more = ", ..." * (len(empty) > MAX_PROBLEMS)
+        findings.notes.append(
+            f"train has nothing of the classes {', '.join(empty[:MAX_PROBLEMS])}{more}"
+        )
+    findings.notes += [f"{path} is not in {index.FILE}" for path in _of_no_split(card, folder)]
     return findings
 
 
@@ -201,7 +256,9 @@ def _has_shards(folder: Path) -> bool:
     """Return whether a folder holds shards; archives beside unpacked folders are a download."""
     files = list(folder.iterdir())
     has_archives = any(path.name.endswith(index.ENDINGS) for path in files)
-    return has_archives and not any(path.is_dir() and path.name != CACHE for path in files)
+    return has_archives and not any(
+        path.is_dir() and not index.is_hidden(path.name) for path in files
+    )
 
 
 def _of_shards(name: str, folder: Path) -> Prepared:
@@ -212,7 +269,13 @@ def _of_shards(name: str, folder: Path) -> Prepared:
     classes = _classes(source, index.facts(card, folder).classes)
     texts = {FILE: (folder / FILE).read_text()} if name == OWN else {}
     train, test = (_of_split(card, folder, split) for split in SPLITS)
-    return Prepared(card.name, classes, train, test, texts)
+    return Prepared(card.name, classes, train, test, texts, _of_no_split(card, folder))
+
+
+def _of_no_split(card: Card, folder: Path) -> list[str]:
+    """Return the shards in the folder that are neither for training nor for testing."""
+    listed = {name for split in SPLITS for name, _ in index.shards(card, folder, split)}
+    return [str(folder / name) for name in index.files(folder) if name not in listed]
 
 
 def _of_split(card: Card, folder: Path, split: SplitName) -> Iterator[Sample]:

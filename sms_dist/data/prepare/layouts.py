@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import io
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from sms_dist.data.card import SPLITS, Card, SplitName
-from sms_dist.data.decode import FORMATS
+from sms_dist.data.decode import MAGIC, opened, other_format, stored_values
 from sms_dist.data.images import from_torchvision, is_torchvision
+from sms_dist.data.index import is_hidden
 from sms_dist.data.prepare.writer import labelled, png
 from sms_dist.data.shards import Sample
 
 IMAGES = (".jpg", ".jpeg", ".png")
-MAGIC = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png"}
 T = TypeVar("T")
 Labelled = tuple[Path, int]
 FOLDERS = (".", "Anno", "Eval", "Img", "celeba")  # of CelebA's archives
 TEST = 2  # in CelebA's list of the division: 0 train, 1 validation, 2 test
 ROOTS = (".", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")  # of ImageNet's folders, as on Kaggle
 KIT = "ILSVRC2012_devkit_t12/data"
+SCENE, LABEL_IDS = "_leftImg8bit", "_gtFine_labelIds.png"  # ends of names in Cityscapes
+LISTS = ("LOC_val_solution.csv", "val.txt", f"{KIT}/ILSVRC2012_validation_ground_truth.txt")
 
 
 class Prepared(NamedTuple):
@@ -37,6 +39,8 @@ class Prepared(NamedTuple):
     train: Iterable[Sample]
     test: Iterable[Sample]
     texts: Mapping[str, str] = {}  # further files
+    others: Sequence[str] = ()  # files that are not taken; hidden ones do not count
+    notes: Sequence[str] = ()  # what people should know
 
 
 def first_of(source: Path, names: Sequence[str], what: str) -> Path:
@@ -51,15 +55,31 @@ def images_in(folder: Path) -> list[Path]:
     """Return the image files in the order of their names; ValueError where there are none."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
+    paths = (path for path in folder.iterdir() if not is_hidden(path.name))
+    files = sorted(path for path in paths if path.suffix.lower() in IMAGES)
     if not files:
         raise ValueError(f"{folder} holds no images ({', '.join(IMAGES)})")
     return files
 
 
 def folders_in(folder: Path) -> list[str]:
-    """Return the names of the folders in a folder, sorted."""
-    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+    """Return the names of the folders in a folder, sorted, without hidden ones."""
+    paths = (path for path in folder.iterdir() if not is_hidden(path.name))
+    return sorted(path.name for path in paths if path.is_dir())
+
+
+def others(roots: Iterable[Path], taken: Iterable[Path]) -> list[str]:
+    """Return the files in these folders, however deep, that are neither taken nor hidden."""
+    known, visited, paths = {str(path) for path in taken}, set(), []
+    for folder, folders, files in chain.from_iterable(
+        os.walk(root, followlinks=True) for root in roots
+    ):
+        is_new = (real := os.path.realpath(folder)) not in visited  # links may go in circles
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if is_new and not is_hidden(name))
+        there = (os.path.join(folder, name) for name in sorted(files) if not is_hidden(name))
+        paths += [path for path in there if is_new and path not in known]
+    return paths
 
 
 def by_folder(root: Path, classes: Sequence[str]) -> list[Labelled]:
@@ -75,12 +95,21 @@ def image_field(path: Path) -> dict[str, bytes]:
     for magic, extension in MAGIC.items():
         if data.startswith(magic):
             return {extension: data}
-    raise ValueError(f"{path} is no JPEG or PNG image; copy it again")
+    form = other_format(data)
+    advice = f"it is {form}; convert it to one" if form else "copy it again"
+    raise ValueError(f"{path} is no JPEG or PNG image; {advice}")
 
 
 def key_of(path: Path) -> str:
     """Return the key of a sample: the name of its file, whose dots would begin the extension."""
     return path.stem.replace(".", "_")
+
+
+def keys_of(paths: Sequence[Path]) -> list[str]:
+    """Return a key for each file, with a number where several have the same name."""
+    keys = [key_of(path) for path in paths]
+    times = Counter(keys)
+    return [key if times[key] == 1 else f"{key}-{i:07d}" for i, key in enumerate(keys)]
 
 
 def shuffled(items: Sequence[T], purpose: str) -> list[T]:
@@ -132,7 +161,8 @@ def celeba(source: Path, card: Card) -> Prepared:
     train_samples, test_samples = (
         _with_attributes(images, files, attributes, rows) for files in (train, test)
     )
-    return Prepared(card.name, (), train_samples, test_samples)
+    left = others([images], [images / Path(file).name for file in rows])
+    return Prepared(card.name, (), train_samples, test_samples, others=left)
 
 
 def _with_attributes(
@@ -178,13 +208,21 @@ def cityscapes(source: Path, card: Card) -> Prepared:
         raise ValueError(
             f"the card of {card.name} needs void, and download.label_ids for each class"
         )
-    classes = np.full(256, card.void, np.uint8)
+    classes = np.full(1 << 16, card.void, np.uint8)
     classes[list(label_ids)] = np.arange(card.num_classes)
     train, test = shuffled(_scenes(source, "train"), card.name), _scenes(source, "val")
-    train_samples = _with_masks(source, "train", train, classes)
-    return Prepared(
-        card.name, card.class_names, train_samples, _with_masks(source, "val", test, classes)
-    )
+    files = ("train", train), ("val", test)
+    samples = [_with_masks(source, part, images, classes) for part, images in files]
+    roots = [source / kind / part for kind in ("leftImg8bit", "gtFine") for part, _ in files]
+    taken = [
+        *train,
+        *test,
+        *(_mask_of(source, part, path) for part, paths in files for path in paths),
+    ]
+    left = [
+        path for path in others(roots, taken) if "gtFine" not in path or path.endswith(LABEL_IDS)
+    ]
+    return Prepared(card.name, card.class_names, *samples, others=left)
 
 
 def _scenes(source: Path, part: str) -> list[Path]:
@@ -194,14 +232,22 @@ def _scenes(source: Path, part: str) -> list[Path]:
     return [path for city in folders_in(folder) for path in images_in(folder / city)]
 
 
+def _mask_of(source: Path, part: str, image: Path) -> Path:
+    name = image.stem.removesuffix(SCENE) + LABEL_IDS
+    return source / "gtFine" / part / image.parent.name / name
+
+
 def _with_masks(
     source: Path, part: str, images: Sequence[Path], classes: NDArray[np.uint8]
 ) -> Iterator[Sample]:
     for path in images:
-        scene = path.stem.removesuffix("_leftImg8bit")
-        mask = source / "gtFine" / part / path.parent.name / f"{scene}_gtFine_labelIds.png"
-        ids = np.asarray(Image.open(io.BytesIO(image_field(mask)["png"]), formats=FORMATS))
-        yield key_of(Path(scene)), {**image_field(path), "seg.png": png(classes[ids])}
+        mask = _mask_of(source, part, path)
+        data = image_field(mask).get("png", b"")
+        ids = stored_values(opened(data, f"{mask} is a mask"), data, f"{mask} is a mask")
+        yield (
+            key_of(Path(path.stem.removesuffix(SCENE))),
+            {**image_field(path), "seg.png": png(classes[ids])},
+        )
 
 
 def imagenet(source: Path, card: Card) -> Prepared:
@@ -222,14 +268,15 @@ def imagenet(source: Path, card: Card) -> Prepared:
         )
     train, test = by_folder(root / "train", wnids), _validation(source, root, wnids)
     names = _class_names(source, wnids)
-    return Prepared(
-        card.name, names, _with_classes(shuffled(train, card.name)), _with_classes(test)
-    )
+    samples = _with_classes(shuffled(train, card.name)), _with_classes(test)
+    lists = [root / "val" / name for name in LISTS]
+    left = others((root / "train", root / "val"), [*(path for path, _ in train + test), *lists])
+    return Prepared(card.name, names, *samples, others=left)
 
 
-def _with_classes(files: Iterable[Labelled]) -> Iterator[Sample]:
-    for path, label in files:
-        yield key_of(path), {**image_field(path), "cls": str(label).encode()}
+def _with_classes(files: Sequence[Labelled]) -> Iterator[Sample]:
+    for key, (path, label) in zip(keys_of([path for path, _ in files]), files, strict=True):
+        yield key, {**image_field(path), "cls": str(label).encode()}
 
 
 def _validation(source: Path, root: Path, wnids: Sequence[str]) -> list[Labelled]:
@@ -250,12 +297,11 @@ def _validation(source: Path, root: Path, wnids: Sequence[str]) -> list[Labelled
 
 def _labels(source: Path, root: Path, wnids: Sequence[str]) -> dict[str, int]:
     """Return the class of each image in val/, by its name without the ending."""
-    names = ("LOC_val_solution.csv", "val.txt", f"{KIT}/ILSVRC2012_validation_ground_truth.txt")
-    known = [folder / name for name in names for folder in (source, root, root / "val")]
+    known = [folder / name for name in LISTS for folder in (source, root, root / "val")]
     path = next((path for path in known if path.is_file()), None)
     if path is None:
         raise ValueError(
-            f"{root / 'val'} has no folders of classes, and {source} none of {', '.join(names)}"
+            f"{root / 'val'} has no folders of classes, and {source} none of {', '.join(LISTS)}"
         )
     lines = path.read_text().split("\n")
     if path.name.startswith("ILSVRC"):

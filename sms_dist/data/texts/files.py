@@ -21,7 +21,7 @@ from pydantic import Field
 from sms_dist.base.files import replacing, sha256_of
 from sms_dist.config import section
 from sms_dist.data.card import SPLITS, SplitName, TextCard
-from sms_dist.data.index import FILE, read_as
+from sms_dist.data.index import FILE, is_hidden, read_as
 
 Languages: TypeAlias = tuple[str, str]  # from, to
 AGAIN = "copy it again"
@@ -92,11 +92,16 @@ def _file(folder: Path, stem: str, language: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
+def _found(folder: Path, pattern: str) -> list[Path]:
+    """Return what matches the pattern in the folder or below, without hidden files and folders."""
+    return [p for p in folder.rglob(pattern) if not is_hidden(p.relative_to(folder).as_posix())]
+
+
 def _corpora(folder: Path, languages: Languages) -> list[Files]:
     """Return all pairs such as europarl-v7.de-en.en and europarl-v7.de-en.de, sorted."""
     corpora = set()
     for pair in ("-".join(languages), "-".join(languages[::-1])):
-        for path in folder.rglob(f"*.{pair}.{languages[0]}*"):
+        for path in _found(folder, f"*.{pair}.{languages[0]}*"):
             stem = path.name.partition(f".{pair}.")[0]
             if files := _pair(path.parent, f"{stem}.{pair}", languages):
                 corpora.add(files)
@@ -106,7 +111,7 @@ def _corpora(folder: Path, languages: Languages) -> list[Files]:
 def _news(folder: Path, stem: str, languages: Languages) -> list[Files]:
     """Return the news as text, else as the sgm files of the direction, else of the other one."""
     source, target = languages
-    for parent in sorted({path.parent for path in folder.rglob(f"{stem}*")}):
+    for parent in sorted({path.parent for path in _found(folder, f"{stem}*")}):
         if files := _pair(parent, stem, languages):
             return [files]
         forth, back = f"{stem}-{source}{target}", f"{stem}-{target}{source}"
