@@ -19,7 +19,7 @@ from launching import (
     PROGRAMS,
     TINY,
     all_weights,
-    launch,
+    launch_forked,
     main_arguments,
     read_json,
     start_several,
@@ -88,7 +88,7 @@ def stopped(folder, fragile):
     """A run whose policy is to stop, by one process; and how it ended."""
     run = folder / "stopped"
     arguments = main_arguments(run, *fragile, NOT_FINITE, STOP)
-    return run, launch(MAIN, arguments, folder)
+    return run, launch_forked(MAIN, arguments, folder)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,9 @@ def killed(folder, fragile):
     }
     base.mkdir()
     (base / "tasks.json").write_text(json.dumps(tasks))
-    finished = launch(PROGRAMS / "killed_runs.py", [base / "tasks.json"], folder, timeout=150)
+    finished = launch_forked(
+        PROGRAMS / "killed_runs.py", [base / "tasks.json"], folder, timeout=150
+    )
     assert finished.status == 0, finished
     return base, list(json.loads(finished.out).values())
 

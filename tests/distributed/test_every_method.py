@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from launching import PROGRAMS, TINY, all_weights, launch, mask, read_json, start_several, weights
+from launching import (
+    PROGRAMS,
+    TINY,
+    all_weights,
+    launch_forked,
+    mask,
+    read_json,
+    start_several,
+    weights,
+)
 
 from sms_dist.config.file import load
 from sms_dist.methods import METHODS, recipe
@@ -49,7 +58,9 @@ def killed(tmp_path_factory, whole):
         for path, words in runs(folder, METHODS).items()
     }
     (folder / "tasks.json").write_text(json.dumps(tasks))
-    finished = launch(PROGRAMS / "killed_runs.py", [folder / "tasks.json"], folder, timeout=280)
+    finished = launch_forked(
+        PROGRAMS / "killed_runs.py", [folder / "tasks.json"], folder, timeout=280
+    )
     assert finished.status == 0, finished
     return folder, {Path(run).name: kills for run, kills in json.loads(finished.out).items()}
 

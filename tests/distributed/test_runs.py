@@ -19,6 +19,7 @@ from launching import (
     sha256,
     start,
     start_several,
+    torchrun,
     wait_for,
     weights,
 )
@@ -48,7 +49,7 @@ def square(folder):
     """4 ranks, 2 groups, 3 candidates: (run folder, folder of what each rank printed)."""
     run, printed = folder / "square", folder / "printed"
     options = ("--redirects=3", f"--log-dir={printed}")
-    finished = start(run, *SQUARE, "records.tensorboard=true", ranks=4, options=options)
+    finished = torchrun(run, *SQUARE, "records.tensorboard=true", ranks=4, options=options)
     assert finished.status == 0, finished
     (ranks,) = printed.glob("*/attempt_0")
     return run, ranks
