@@ -80,13 +80,6 @@ def two_groups(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def one_group(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("group")
-    start_several(runs(folder, WITH_SOUPS, "pretrain.ranks=1"), folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def shared_batches(tmp_path_factory):
     """Every sparse training rule with two ranks for a candidate, which share its batches."""
     folder = tmp_path_factory.mktemp("shared")
@@ -143,9 +136,9 @@ def test_a_method_that_is_killed_and_started_again_ends_in_the_same_bits(whole, 
 
 
 @pytest.mark.parametrize("method", WITH_SOUPS)
-def test_two_groups_give_the_bits_of_one(one_group, two_groups, method):
-    assert len(all_weights(one_group / method)) >= 4
-    assert all_weights(one_group / method) == all_weights(two_groups / method)
+def test_two_groups_give_the_bits_of_one(whole, two_groups, method):
+    assert len(all_weights(whole / method)) >= 4
+    assert all_weights(whole / method) == all_weights(two_groups / method)
 
 
 @pytest.mark.parametrize("method", RULES)

@@ -21,24 +21,24 @@ from base64 import b64encode
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-os.environ["DS_ACCELERATOR"] = "cpu"  # before deepspeed is imported, which prints to stdout
-ANSWERS = os.dup(1)
-os.dup2(2, 1)
+import torch.distributed as dist
+
 HERE = Path(__file__).resolve().parent
 sys.path[:1] = [str(HERE.parent), str(HERE.parents[1] / "run")]
 
-# What every run needs, and what torch, the engines and the digits import only when they are used.
-import deepspeed  # noqa: F401
-import sklearn.datasets  # noqa: F401
-import torch._dynamo  # noqa: F401
-import torch.distributed as dist
-from disk_trap import CRASHED, REAL_OPEN, Operation, Trap
-from launching import free_ports
+from disk_trap import CRASHED, REAL_OPEN, Operation, Trap  # noqa: E402
+from launching import free_ports  # noqa: E402
 
-import sms_dist.start.session  # noqa: F401
+# What every run needs, and what torch, the engines and the digits import only when they are used.
+os.environ["DS_ACCELERATOR"] = "cpu"
+ANSWERS = os.dup(1)
+os.dup2(2, 1)  # deepspeed speaks while it is imported
+for needed in ("deepspeed", "sklearn.datasets", "torch._dynamo", "sms_dist.start.session"):
+    import_module(needed)
 
 Job = dict[str, Any]
 
