@@ -40,8 +40,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary one)")
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="crash_points_"))
-    with Runs(folder / "logs") as runs:
-        bad = trial(runs, folder, options.every)
+    bad = trial(Runs(folder / "logs"), folder, options.every)
     if bad:
         sys.exit(f"{bad} of the states above are lost; they are kept in {folder}")
     if options.folder is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -98,62 +99,93 @@ def strangers(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=["wheel", "editable", "clone"])
-def place(request, sources, strangers, tmp_path_factory):
-    if request.param == "clone":
-        python = sys.executable
-        code = sources / "sms_dist"
-        # A development environment has an editable install: the clone's own folder comes first.
-        return Place(python, (python, "-m", "sms_dist"), sources, environment(), code)
-    bin_ = empty_environment(tmp_path_factory.mktemp("environment") / request.param)
-    code = sources / "sms_dist"
-    if request.param == "wheel":
-        wheels = tmp_path_factory.mktemp("wheels")
-        pip(bin_, "wheel", "--no-deps", "--no-build-isolation", "-w", wheels, sources)
-        (wheel,) = wheels.glob("*.whl")
-        pip(bin_, "install", "--ignore-installed", "--no-deps", "--no-index", wheel)
-        (site,) = (bin_.parent / "lib").glob("python*/site-packages")
-        code = site / "sms_dist"
-    else:
-        pip(bin_, "install", "-I", "--no-deps", "--no-build-isolation", "-e", sources)
+@pytest.fixture(scope="module")
+def wheel(sources, strangers, tmp_path_factory):
+    bin_ = empty_environment(tmp_path_factory.mktemp("environment") / "wheel")
+    wheels = tmp_path_factory.mktemp("wheels")
+    pip(bin_, "wheel", "--no-deps", "--no-build-isolation", "-w", wheels, sources)
+    (built,) = wheels.glob("*.whl")
+    pip(bin_, "install", "--ignore-installed", "--no-deps", "--no-index", built)
+    (site,) = (bin_.parent / "lib").glob("python*/site-packages")
+    return installed(bin_, strangers, site / "sms_dist")
+
+
+@pytest.fixture(scope="module")
+def editable(sources, strangers, tmp_path_factory):
+    bin_ = empty_environment(tmp_path_factory.mktemp("environment") / "editable")
+    pip(bin_, "install", "-I", "--no-deps", "--no-build-isolation", "-e", sources)
+    return installed(bin_, strangers, sources / "sms_dist")
+
+
+def installed(bin_: Path, strangers: Path, code: Path) -> Place:
     given = environment(PYTHONPATH=str(strangers), PATH=f"{bin_}:{os.environ['PATH']}")
     return Place(str(bin_ / "python"), (str(bin_ / "sms-dist"),), strangers, given, code)
 
 
-@pytest.mark.timeout(600)  # some thirty processes, most of which import torch
+@pytest.fixture(scope="module")
+def bare(sources):
+    """A clone in which nothing was installed."""
+    python = sys.executable
+    # A development environment has an editable install: the clone's own folder comes first.
+    return Place(python, (python, "-m", "sms_dist"), sources, environment(), sources / "sms_dist")
+
+
+@pytest.fixture(params=["wheel", "editable", "bare"])
+def place(request):
+    return request.getfixturevalue(request.param)
+
+
+# Verbs, one after the other in one process: its import of torch is most of what each would take.
+VERBS = """
+import json, sys
+from click.testing import CliRunner
+import sms_dist
+from sms_dist.cli.main import cli
+said = []
+for words in json.loads(sys.argv[1]):
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, (words, done.output, done.exception)
+    said.append(done.output)
+print(json.dumps([sms_dist.__file__, said]))
+"""
+
+
 def test_every_verb_works(place, tmp_path):
-    where = "import sms_dist; print(sms_dist.__file__)"
-    found = place.run([place.python, "-c", where]).strip()
-    assert Path(found).parent == place.code
     assert "phase" in place.call("plan")
-    assert "ranks" in place.call("plan", "--config", "cifar10_resnet18")  # a shipped one
     run = tmp_path / "run"
     place.call("run", *SET, "--run-dir", run)
-    torchrun = [place.python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    two = tmp_path / "two"
-    place.run([*torchrun, "-m", "sms_dist.start", *SET, "--run-dir", str(two)])
-    assert (two / "phase_1" / "soup" / "weights.safetensors").is_file()
-    grid = place.call("sweep", *SET, "--set", "seed=0,1", "--to", tmp_path / "s", "--dry-run")
-    assert "seed=1" in grid
-    words = ("--cluster", "example_cpu", "--run-dir", tmp_path / "job", "--dry-run")
-    assert "$CODE/sms_dist/start/local_ranks.py" in place.call("submit", *words)
-    assert "SMS" in place.call("report", run)
-    place.call("export", run, "--to", tmp_path / "exported")
-    assert (tmp_path / "exported" / "weights.safetensors").is_file()
-    assert "torch" in place.call("doctor")
     for label in ("cat", "dog"):
         (tmp_path / "images" / label).mkdir(parents=True)
         for number in range(4):
             picture = Image.new("RGB", (8, 8), (50 * number, 20, 90 if label == "cat" else 10))
             picture.save(tmp_path / "images" / label / f"{number}.png")
-    place.call("data", "prepare", "card", "--from", tmp_path / "images", "--to", tmp_path / "d")
-    assert "ok " in place.call("data", "check", tmp_path / "d", "--name", "card")
+    job = ("--cluster", "example_cpu", "--run-dir", tmp_path / "job", "--dry-run")
+    grid = (*SET, "--set", "seed=0,1", "--to", tmp_path / "s", "--dry-run")
+    wanted = {
+        ("plan", "--config", "cifar10_resnet18"): "ranks",  # a shipped one
+        ("sweep", *grid): "seed=1",
+        ("submit", *job): "$CODE/sms_dist/start/local_ranks.py",
+        ("report", run): "SMS",
+        ("export", run, "--to", tmp_path / "exported"): "",
+        ("doctor",): "torch",
+        ("data", "prepare", "card", "--from", tmp_path / "images", "--to", tmp_path / "d"): "",
+        ("data", "check", tmp_path / "d", "--name", "card"): "ok ",
+    }
+    words = json.dumps([list(map(str, verb)) for verb in wanted])
+    found, said = json.loads(place.run([place.python, "-c", VERBS, words]).splitlines()[-1])
+    assert Path(found).parent == place.code
+    assert [t for w, t in zip(wanted.values(), said, strict=True) if w not in t] == []
+    assert (tmp_path / "exported" / "weights.safetensors").is_file()
 
 
-def test_a_wheel_has_one_package_and_one_command(place):
-    if place.code.parent.name != "site-packages":
-        pytest.skip("not a wheel")
-    listed = pip(Path(place.python).parent, "show", "-f", "sms_dist")
+def test_torchrun_starts_a_wheel_by_its_name(wheel, tmp_path):
+    torchrun = [wheel.python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    wheel.run([*torchrun, "-m", "sms_dist.start", *SET, "--run-dir", str(tmp_path / "two")])
+    assert (tmp_path / "two" / "phase_1" / "soup" / "weights.safetensors").is_file()
+
+
+def test_a_wheel_has_one_package_and_one_command(wheel):
+    listed = pip(Path(wheel.python).parent, "show", "-f", "sms_dist")
     files = [line.strip() for line in listed.partition("Files:")[2].splitlines() if line.strip()]
     assert {file.split("/")[0] for file in files if not file.startswith("..")} == {
         "sms_dist",

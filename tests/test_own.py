@@ -35,7 +35,7 @@ from sms_dist.soups.rules import rule
 from sms_dist.training.loop import TrainingLoss, own_loss
 
 sys.path.append(str(Path(__file__).parent / "distributed"))
-from launching import MAIN, launched
+from launching import MAIN, launch_forked
 
 SOURCE = '''
 import torch
@@ -335,8 +335,7 @@ def test_a_run_uses_them_and_goes_on_with_the_same_bits(tmp_path):
     }
     (tmp_path / "theirs.yaml").write_text(yaml.safe_dump(settings))
     words = ["--config", tmp_path / "theirs.yaml", "--run-dir", tmp_path / "run"]
-    with launched(MAIN, words, tmp_path, ranks=2) as launch:
-        finished = launch.end(200)
+    finished = launch_forked(MAIN, words, tmp_path, ranks=2, timeout=200)
     assert finished.status == 0, finished
     phases = json.loads((tmp_path / "run" / "summary.json").read_text())["phases"]
     assert [round(phase["sparsity"], 3) for phase in phases] == [0.684, 0.9]
@@ -443,8 +442,7 @@ def test_a_data_set_a_task_a_method_and_a_score_of_ones_own_in_a_run(tmp_path):
     }
     (tmp_path / "theirs.yaml").write_text(yaml.safe_dump(settings))
     words = ["--config", tmp_path / "theirs.yaml", "--run-dir", tmp_path / "run"]
-    with launched(MAIN, words, tmp_path) as launch:
-        finished = launch.end(200)
+    finished = launch_forked(MAIN, words, tmp_path, timeout=200)
     assert finished.status == 0, finished
     phases = json.loads((tmp_path / "run" / "summary.json").read_text())["phases"]
     assert [round(phase["sparsity"], 2) for phase in phases] == [0.3, 0.5]
@@ -556,8 +554,7 @@ def test_an_own_function_that_breaks_in_a_run_is_one_line(tmp_path):
     settings |= {"pretrain": {"epochs": 1}, "records": {"tensorboard": False}}
     (tmp_path / "theirs.yaml").write_text(yaml.safe_dump(settings))
     words = ["--config", tmp_path / "theirs.yaml", "--run-dir", tmp_path / "run"]
-    with launched(MAIN, words, tmp_path) as launch:
-        finished = launch.end(200)
+    finished = launch_forked(MAIN, words, tmp_path, timeout=200)
     assert finished.status == 1, finished
     (line,) = [line for line in finished.err.splitlines() if line.startswith("error")]
     assert "pruning.allocation=theirs:breaks_at_work raised ZeroDivisionError" in line

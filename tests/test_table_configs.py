@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,10 @@ def options(command: Command, words: list[str]) -> dict[str, Any]:
     return command.make_context(str(command.name), list(words)).params
 
 
-def grid(path: Path, words: list[str]) -> list[SweepRun]:
-    """The runs of one sweep in a header, all of them planned."""
-    given = options(sweep, words)
+@cache
+def grid(path: Path, words: tuple[str, ...]) -> list[SweepRun]:
+    """The runs of one sweep in a header with its first seed, all of them planned."""
+    given = options(sweep, [re.sub(r"^(seed=\d+)[,\d]*$", r"\1", word) for word in words])
     assert given["config_file"] == Path("configs") / path.name
     return sweep_runs(
         path,
@@ -69,7 +71,7 @@ def test_the_sweeps_of_a_header_plan_and_keep_out_of_each_others_folders(
     monkeypatch.chdir(tmp_path)  # where no earlier runs are
     found: dict[Path, SweepRun] = {}
     for words in commands(path.read_text(), "sweep"):
-        for task in grid(path, words):
+        for task in grid(path, tuple(words)):
             other = found.setdefault(task.folder, task)
             assert differences(other.config, task.config) == [], f"both in {task.folder}"
             assert other is task or task.point.is_dense, f"{task.folder} comes twice"
@@ -138,7 +140,7 @@ def dense_models(path: Path) -> dict[str, SweepRun]:
 
 
 def shared(path: Path, words: list[str]) -> list[SweepRun]:
-    return [task for task in grid(path, words) if task.point.is_dense]
+    return [task for task in grid(path, tuple(words)) if task.point.is_dense]
 
 
 @pytest.mark.parametrize("number", OF_PAPER)

@@ -212,14 +212,6 @@ def started(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def test_run_leads_to_a_soup(tmp_path: Path) -> None:
-    small = ["data.train_samples=128", "pretrain.epochs=1", "retrain.epochs=1", "pruning.phases=1"]
-    small += ["candidates.count=1", "records.tensorboard=false", "data.name=digits"]
-    done = started("--run-dir", str(tmp_path / "r"), *sets(small))
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "r" / "phase_1" / "soup" / "weights.safetensors").is_file()
-
-
 def test_refusal_of_several_ranks_keeps_its_exit_status(tmp_path: Path) -> None:
     nowhere = ["data.name=cifar10", "model.name=resnet20", f"data.path={tmp_path / 'nowhere'}"]
     done = started("--nproc", "2", "--run-dir", str(tmp_path / "r"), *sets(nowhere))

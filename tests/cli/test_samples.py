@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -25,7 +23,9 @@ from sms_dist.tasks.translation import bleu_totals
 from sms_dist.training.context import set_up
 from sms_dist.training.evaluation import measured
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.append(str(Path(__file__).resolve().parents[1] / "distributed"))
+from launching import MAIN, launch_forked
+
 RANDOM = np.random.default_rng(0)
 # What a run may have had that this machine has not.
 ELSEWHERE = (
@@ -82,9 +82,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the program itself."""
     run = tmp_path_factory.mktemp("digits") / "run"
     settings = [word for setting in SMALL_RUN for word in ("--set", setting)]
-    command = [sys.executable, "launcher/main.py", "--run-dir", run, *settings]
-    environment = {k: v for k, v in os.environ.items() if k not in ("WORLD_SIZE", "MASTER_ADDR")}
-    subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, capture_output=True)
+    finished = launch_forked(MAIN, ["--run-dir", run, *settings], run.parent)
+    assert finished.status == 0, finished
     return run
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
 import random
+import selectors
 import signal
 import socket
 import subprocess
@@ -75,18 +77,22 @@ class Launch:
         self.process.wait()
 
 
-@contextmanager
-def launched(program, arguments, folder, ranks=None, options=()):
-    """A program at work: under torchrun on so many ranks, or (None) as a plain process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    mark = uuid.uuid4().hex
-    environment = os.environ | {
+def environment_of(mark):
+    return os.environ | {
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
         "CUDA_VISIBLE_DEVICES": "",  # the same numbers on every machine
         "COLUMNS": "100",
         MARK: mark,
     }
+
+
+@contextmanager
+def launched(program, arguments, folder, ranks=None, options=()):
+    """A program at work: under torchrun on so many ranks, or (None) as a plain process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = uuid.uuid4().hex
+    environment = environment_of(mark)
     run = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", *options]
     command = [sys.executable, *(run if ranks else []), str(program), *map(str, arguments)]
     logs = folder / f"{mark}.out", folder / f"{mark}.err"  # pipes would outlive a killed parent
@@ -107,10 +113,77 @@ def launch(program, arguments, folder, ranks=None, options=(), timeout=90):
         return running.end(timeout)
 
 
-def launch_forked(program, arguments, folder, ranks, timeout=90):
-    """The same on some ranks without torchrun: their imports are paid for once."""
-    words = [ranks, program, *arguments]
-    return launch(PROGRAMS / "world.py", words, folder, timeout=timeout)
+class Warm:
+    """A process that has imported everything and forks; it lives until this one ends."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen | None = None
+        self._mark = uuid.uuid4().hex
+        atexit.register(self.kill)
+
+    def run(self, words, folder, ranks=None, timeout=90, root=None, trouble=None, before=""):
+        """(how the program ended, where its logs are); the last three are of `forking.Runs`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        logs = folder / uuid.uuid4().hex
+        job = {
+            "words": [str(word) for word in words],
+            "ranks": ranks,
+            "folder": str(folder),
+            "logs": str(logs),
+            "environment": environment_of(self._mark),
+            "root": root,
+            "trouble": trouble,
+            "before": before,
+        }
+        process = self._started()
+        process.stdin.write(json.dumps(job) + "\n")
+        process.stdin.flush()
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            answer = process.stdout.readline() if selector.select(timeout) else ""
+        self._kill_all_but(process.pid if answer else None)
+        out, err = (
+            path.read_text(errors="replace") if path.exists() else ""
+            for path in (Path(f"{logs}.out"), Path(f"{logs}.err"))
+        )
+        assert answer, f"ended or hangs, after {timeout} s\n{Finished(-9, out, err)}"
+        return Finished(int(answer), out, err), logs
+
+    def kill(self) -> None:
+        self._kill_all_but(None)
+
+    def _started(self) -> subprocess.Popen:
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, str(PROGRAMS / "warm.py")],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment_of(self._mark),
+                start_new_session=True,
+            )
+        return self._process
+
+    def _kill_all_but(self, survivor: int | None) -> None:
+        """A program may leave others behind."""
+        if self._process is None:
+            return
+        for pid in marked(self._mark):
+            if pid != survivor:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        if survivor is None:
+            self._process.wait()
+            self._process = None
+
+
+WARM = Warm()
+
+
+def launch_forked(program, arguments, folder, ranks=None, timeout=90):
+    """The same without torchrun, in forks of a process whose imports are paid for once."""
+    finished, _ = WARM.run([program, *arguments], folder, ranks, timeout)
+    return finished
 
 
 def marked(mark: str) -> list[int]:
@@ -133,8 +206,14 @@ def main_arguments(run_dir, *settings):
     return [*words, "--run-dir", run_dir]
 
 
-def start(run_dir, *settings, ranks=None, options=(), timeout=90):
+def start(run_dir, *settings, ranks=None, timeout=90):
     """A run through launcher/main.py, with the tiny settings and these on top of them."""
+    arguments = main_arguments(run_dir, *settings)
+    return launch_forked(MAIN, arguments, run_dir.parent / "logs", ranks, timeout)
+
+
+def torchrun(run_dir, *settings, ranks, options=(), timeout=90):
+    """The same under torchrun."""
     arguments = main_arguments(run_dir, *settings)
     return launch(MAIN, arguments, run_dir.parent / "logs", ranks, options, timeout)
 

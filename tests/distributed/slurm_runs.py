@@ -98,12 +98,16 @@ def submitted(
     return SubmittedRun(slurm, folder, said.splitlines()[0].split()[-1])
 
 
+def arguments(folder: Path, settings=SETTINGS) -> list[str | Path]:
+    """The words after launcher/main.py of the run that a job makes."""
+    return ["--run-dir", folder, *(word for setting in settings for word in ("--set", setting))]
+
+
 def plain(folder: Path, settings=SETTINGS) -> str:
     """SHA-256 of the last soup of an undisturbed run in one process."""
-    words = [word for setting in settings for word in ("--set", setting)]
     main = ROOT / "launcher" / "main.py"
     subprocess.run(
-        [sys.executable, main, "--run-dir", folder, *words],
+        [sys.executable, main, *arguments(folder, settings)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
         check=True,
         capture_output=True,

@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 from forking import Runs
-from launching import main_arguments, sha256, start, weights
+from launching import main_arguments, sha256, start, torchrun, weights
 
 from sms_dist import data
 from sms_dist.config import DataConfig
@@ -143,8 +143,8 @@ def refused(folder, shards, dense_run, other_run, content):
         for case, words in settings.items()
     }
     arguments["no_config"] = ["--config", "nowhere.yaml", "--run-dir", folder / "no_config"]
-    with Runs(folder / "logs") as runs:
-        return {case: runs.main(words, folder / case) for case, words in arguments.items()}
+    runs = Runs(folder / "logs")
+    return {case: runs.main(words, folder / case) for case, words in arguments.items()}
 
 
 @pytest.mark.parametrize("case", WORDS)
@@ -170,7 +170,7 @@ def test_nothing_is_written_over(refused, folder, other_run, content):
 
 
 def test_ranks_that_do_not_fill_the_mesh_are_refused_once(folder):
-    finished = start(folder / "square", "engine.ranks_per_candidate=4", ranks=2, timeout=60)
+    finished = torchrun(folder / "square", "engine.ranks_per_candidate=4", ranks=2, timeout=60)
     line = "error: engine.ranks_per_candidate=4 must divide the 2 ranks; try 1, 2"
     assert finished.status == 1  # torchrun's
     assert finished.err.splitlines().count(line) == 1

@@ -37,8 +37,7 @@ TROUBLES = [
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    with Runs(tmp_path_factory.mktemp("forked") / "logs") as runs:
-        yield runs
+    return Runs(tmp_path_factory.mktemp("forked") / "logs")
 
 
 @contextmanager

@@ -19,9 +19,10 @@ from launching import (
     PROGRAMS,
     TINY,
     all_weights,
-    launch,
+    launch_forked,
     main_arguments,
     read_json,
+    start,
     start_several,
     weights,
 )
@@ -88,7 +89,7 @@ def stopped(folder, fragile):
     """A run whose policy is to stop, by one process; and how it ended."""
     run = folder / "stopped"
     arguments = main_arguments(run, *fragile, NOT_FINITE, STOP)
-    return run, launch(MAIN, arguments, folder)
+    return run, launch_forked(MAIN, arguments, folder)
 
 
 @pytest.fixture(scope="module")
@@ -104,15 +105,12 @@ def by_four(folder, fragile):
 
 
 @pytest.fixture(scope="module")
-def by_two(folder, fragile, stopped):
-    """The same on two groups, one of them the run that stopped, with another policy."""
-    base = folder / "by_2"
-    runs = {
-        base / "far": (*fragile, FAR, *RETRY),
-        shutil.copytree(stopped[0], base / "not_finite"): (*fragile, NOT_FINITE, *RETRY),
-    }
-    start_several(runs, folder, ranks=2)
-    return base
+def started_again(folder, fragile, stopped):
+    """The run that stopped, with another policy."""
+    run = shutil.copytree(stopped[0], folder / "started_again")
+    finished = start(run, *fragile, NOT_FINITE, *RETRY)
+    assert finished.status == 0, finished
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +127,9 @@ def killed(folder, fragile):
     }
     base.mkdir()
     (base / "tasks.json").write_text(json.dumps(tasks))
-    finished = launch(PROGRAMS / "killed_runs.py", [base / "tasks.json"], folder, timeout=150)
+    finished = launch_forked(
+        PROGRAMS / "killed_runs.py", [base / "tasks.json"], folder, timeout=150
+    )
     assert finished.status == 0, finished
     return base, list(json.loads(finished.out).values())
 
@@ -174,12 +174,8 @@ def test_what_is_retried_counts_in_the_soup_and_what_is_dropped_does_not(by_four
         assert torch.equal(soup, torch.stack(states).double().mean(0).float())
 
 
-def test_two_groups_come_to_the_same_bits(by_four, by_two):
-    assert all_weights(by_two / "far") == all_weights(by_four / "far")
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_killed_while_it_retries_a_run_comes_to_the_same_bits(by_four, killed, name):
+def test_killed_while_it_retries_one_process_comes_to_the_bits_of_four(by_four, killed, name):
     base, kills = killed
     assert kills == [2, 2]
     assert all_weights(base / name) == all_weights(by_four / name)
@@ -231,8 +227,8 @@ def test_the_policy_stop_ends_the_run_with_one_line_and_no_soup(stopped):
     assert not (run / "phase_1" / "soup").exists()
 
 
-def test_started_again_with_another_policy_it_ends_as_if_that_had_been_the_first(by_four, by_two):
-    assert all_weights(by_two / "not_finite") == all_weights(by_four / "not_finite")
+def test_with_another_policy_it_goes_on_as_if_that_had_been_the_first(by_four, started_again):
+    assert all_weights(started_again) == all_weights(by_four / "not_finite")
 
 
 # Decisions and what is on disk.

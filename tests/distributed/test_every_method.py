@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from launching import PROGRAMS, TINY, all_weights, launch, mask, read_json, start_several, weights
+from launching import (
+    PROGRAMS,
+    TINY,
+    all_weights,
+    launch_forked,
+    mask,
+    read_json,
+    start_several,
+    weights,
+)
 
 from sms_dist.config.file import load
 from sms_dist.methods import METHODS, recipe
@@ -49,7 +58,9 @@ def killed(tmp_path_factory, whole):
         for path, words in runs(folder, METHODS).items()
     }
     (folder / "tasks.json").write_text(json.dumps(tasks))
-    finished = launch(PROGRAMS / "killed_runs.py", [folder / "tasks.json"], folder, timeout=280)
+    finished = launch_forked(
+        PROGRAMS / "killed_runs.py", [folder / "tasks.json"], folder, timeout=280
+    )
     assert finished.status == 0, finished
     return folder, {Path(run).name: kills for run, kills in json.loads(finished.out).items()}
 
@@ -65,13 +76,6 @@ def two_groups(tmp_path_factory):
     """The methods that merge, on two groups, from pretraining on one rank."""
     folder = tmp_path_factory.mktemp("groups")
     start_several(runs(folder, WITH_SOUPS, "pretrain.ranks=1"), folder, ranks=2)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def one_group(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("group")
-    start_several(runs(folder, WITH_SOUPS, "pretrain.ranks=1"), folder)
     return folder
 
 
@@ -132,9 +136,9 @@ def test_a_method_that_is_killed_and_started_again_ends_in_the_same_bits(whole, 
 
 
 @pytest.mark.parametrize("method", WITH_SOUPS)
-def test_two_groups_give_the_bits_of_one(one_group, two_groups, method):
-    assert len(all_weights(one_group / method)) >= 4
-    assert all_weights(one_group / method) == all_weights(two_groups / method)
+def test_two_groups_give_the_bits_of_one(whole, two_groups, method):
+    assert len(all_weights(whole / method)) >= 4
+    assert all_weights(whole / method) == all_weights(two_groups / method)
 
 
 @pytest.mark.parametrize("method", RULES)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import subprocess
 import sys
 import time
 from datetime import timedelta
@@ -12,7 +10,7 @@ from datetime import timedelta
 import pytest
 import torch
 import torch.distributed as dist
-from launching import PROGRAMS, ROOT, free_ports, launch_forked, read_json
+from launching import PROGRAMS, launch_forked, read_json
 
 from sms_dist.config import Config
 from sms_dist.experiment.checks import check
@@ -81,16 +79,9 @@ def test_ranks_that_do_not_come_are_named(found):
     assert told(found, "first missing").startswith("rank 0 has not compared the ranks within 4 s")
 
 
-def test_all_hear_the_verdict_before_the_rank_that_holds_the_store_is_gone():
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(*free_ports(1)), "PYTHONPATH": ROOT}
-    environment = os.environ | {name: str(value) for name, value in place.items()}
-    command = [sys.executable, str(PROGRAMS / "refused.py")]
-    ranks = [subprocess.Popen([*command, str(rank)], env=environment) for rank in range(3)]
-    try:
-        assert [rank.wait(90) for rank in ranks] == [2, 2, 2]
-    finally:
-        for rank in ranks:
-            rank.kill()
+def test_all_hear_the_verdict_before_the_rank_that_holds_the_store_is_gone(tmp_path):
+    finished = launch_forked(PROGRAMS / "refused.py", [], tmp_path)
+    assert finished.out.split() == ["2", "2", "2"], finished
 
 
 def test_four_thousand_ranks_are_compared_in_a_moment():

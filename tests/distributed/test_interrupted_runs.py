@@ -11,15 +11,15 @@ from launching import (
     MAIN,
     ROOT,
     all_weights,
-    launch,
     launched,
     main_arguments,
     read_json,
+    start,
     wait_for,
 )
 
 LOCAL_RANKS = ROOT / "sms_dist" / "start" / "local_ranks.py"
-SQUARE = ("engine.ranks_per_candidate=2", "pretrain.ranks=2")  # on 4 ranks
+SQUARE = ("engine.ranks_per_candidate=2",)  # on 4 ranks; else there are two groups of one
 LONG = ("retrain.epochs=8", "records.every_steps=5", "candidates.count=2")
 
 
@@ -39,11 +39,13 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(folder, from_dense):
-    run = folder / "undisturbed"
-    finished = launch(MAIN, arguments(run, from_dense, *SQUARE), folder / "logs", ranks=4)
-    assert finished.status == 0, finished
-    assert not (run / "recovery").exists()
-    return all_weights(run)
+    """Ranks of a candidate -> the weights of a run by two groups."""
+    runs = {folder / "1": (*LONG, from_dense), folder / "2": (*LONG, from_dense, *SQUARE)}
+    for ranks, (run, settings) in enumerate(runs.items(), 1):
+        finished = start(run, *settings, ranks=2 * ranks)
+        assert finished.status == 0, finished
+        assert not (run / "recovery").exists()
+    return {int(run.name): all_weights(run) for run in runs}
 
 
 def points(run, candidate):
@@ -78,10 +80,10 @@ def test_a_stop_file_stops_all_groups_and_the_next_start_comes_to_the_same_end(
     assert str(run / "stop") in stopped["reason"]
     at = {i: max(points(run, i)) for i in (0, 1)}
     assert all(0 < steps < 8 * 23 for steps in at.values())
-    finished = launch(LOCAL_RANKS, words, folder / "logs")
+    finished = start(run, *LONG, from_dense, *SQUARE, ranks=4)
     assert finished.status == 0, finished
     assert resumed(run) == {i: [steps] for i, steps in at.items()}
-    assert all_weights(run) == undisturbed
+    assert all_weights(run) == undisturbed[2]
     assert not (run / "recovery").exists()
     assert not (run / "stop").exists()
 
@@ -89,9 +91,9 @@ def test_a_stop_file_stops_all_groups_and_the_next_start_comes_to_the_same_end(
 def test_a_signal_to_one_rank_stops_all_of_them(folder, from_dense):
     """Under plain torchrun, which ends with a status of its own."""
     run = folder / "signalled"
-    with launched(MAIN, arguments(run, from_dense, *SQUARE), folder / "logs", ranks=4) as launch_:
+    with launched(MAIN, arguments(run, from_dense), folder / "logs", ranks=2) as launch_:
         wait_for(lambda: points(run, 0) and points(run, 1))
-        os.kill(launch_.worker(3), signal.SIGUSR1)
+        os.kill(launch_.worker(1), signal.SIGUSR1)
         finished = launch_.end(timeout=60)
     assert finished.status == 1
     assert "exitcode  : 75" in finished.err
@@ -104,12 +106,10 @@ def test_a_rank_that_is_killed_is_started_again_by_torchrun_and_goes_on(
 ):
     run = folder / "killed"
     options = ("--max-restarts=1",)
-    with launched(
-        MAIN, arguments(run, from_dense, *SQUARE), folder / "logs", 4, options
-    ) as launch_:
+    with launched(MAIN, arguments(run, from_dense), folder / "logs", 2, options) as launch_:
         wait_for(lambda: points(run, 0) and points(run, 1))
-        os.kill(launch_.worker(2), signal.SIGKILL)
+        os.kill(launch_.worker(1), signal.SIGKILL)
         finished = launch_.end(timeout=120)
     assert finished.status == 0, finished
     assert all(at and at[0] > 0 for at in resumed(run).values())
-    assert all_weights(run) == undisturbed
+    assert all_weights(run) == undisturbed[1]

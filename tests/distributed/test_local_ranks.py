@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from launching import ROOT, launch
+from launching import ROOT, launch_forked
 
 LOCAL_RANKS = ROOT / "sms_dist" / "start" / "local_ranks.py"
 PROGRAM = ROOT / "tests" / "distributed" / "programs" / "asked_to_stop.py"
@@ -12,7 +12,7 @@ PROGRAM = ROOT / "tests" / "distributed" / "programs" / "asked_to_stop.py"
 def ended(folder, how, max_restarts):
     """How a launch ended whose rank 1 did so, and how often its ranks were started."""
     words = ["--standalone", "--nproc-per-node=2", f"--max-restarts={max_restarts}"]
-    finished = launch(LOCAL_RANKS, [*words, PROGRAM, folder, how], folder / "logs")
+    finished = launch_forked(LOCAL_RANKS, [*words, PROGRAM, folder, how], folder / "logs")
     return finished, len(list(folder.glob("start_*_rank_1")))
 
 

@@ -19,6 +19,7 @@ from launching import (
     sha256,
     start,
     start_several,
+    torchrun,
     wait_for,
     weights,
 )
@@ -31,7 +32,6 @@ FOUR = "candidates.count=4"
 PHASES = {1: 1 - 0.1**0.5, 2: 0.9}  # sparsities
 ENGINES = {
     "ddp": (),
-    "zero_0": ("engine.name=deepspeed",),
     "zero_1": ("engine.name=deepspeed", "engine.zero_stage=1"),
 }
 BROKEN = ("candidates.vary={learning_rate: [0.1, 1e20, 0.1]}", "soup.loss_barrier=true")
@@ -48,7 +48,7 @@ def square(folder):
     """4 ranks, 2 groups, 3 candidates: (run folder, folder of what each rank printed)."""
     run, printed = folder / "square", folder / "printed"
     options = ("--redirects=3", f"--log-dir={printed}")
-    finished = start(run, *SQUARE, "records.tensorboard=true", ranks=4, options=options)
+    finished = torchrun(run, *SQUARE, "records.tensorboard=true", ranks=4, options=options)
     assert finished.status == 0, finished
     (ranks,) = printed.glob("*/attempt_0")
     return run, ranks
@@ -81,7 +81,6 @@ def by_four(folder, from_dense, damaged):
     runs |= {
         base / "greedy": (from_dense, FOUR, "soup.rule=greedy"),
         base / "broken": (from_dense, *BROKEN),
-        damaged("by_4/no_phase", "phase_2"): SQUARE,
         damaged("by_4/no_piece", "phase_2/soup", "phase_2/candidate_1"): SQUARE,
     }
     return base, start_several(runs, folder / "logs", ranks=4).out
@@ -300,10 +299,8 @@ def test_starting_again_changes_no_weights_and_shows_the_table(run, by_two):
     assert old == new
 
 
-@pytest.mark.parametrize("by", ["by_four", "by_two"])
-def test_a_run_without_its_last_phase_comes_to_the_same_end(by, run, request):
-    base, _ = request.getfixturevalue(by)
-    assert all_weights(base / "no_phase") == all_weights(run)
+def test_a_run_without_its_last_phase_comes_to_the_same_end_on_fewer_ranks(by_two, run):
+    assert all_weights(by_two[0] / "no_phase") == all_weights(run)
 
 
 @pytest.mark.parametrize("by", ["by_four", "by_two"])

@@ -5,7 +5,7 @@ imports, and a fourth one that holds the store, as torchrun's agent does. They s
 step. Prints, as JSON, for every world: of each rank {"status", "seconds" from the harm to the end},
 or null if it has not ended. What a world says on stderr is in a file of its name.
 
-Under torchrun these are the ranks of one such world, to which others do harm.
+Under torchrun these are the ranks of one world, to which others do harm.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ def live(world: str, rank: int, port: int) -> None:
     # torchrun holds the store by itself, unless it is told to leave that to rank 0.
     holds = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "False"
     store = dist.TCPStore("127.0.0.1", port, is_master=holds, wait_for_workers=False)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=len(RANKS))
+    num_ranks = int(os.environ.get("WORLD_SIZE", len(RANKS)))
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=num_ranks)
     process = this_process()
     if world == "killed elsewhere":  # no rank can look at another's process
         process = replace(process, host=f"host{rank}", machine=f"host{rank}")
@@ -110,7 +111,7 @@ def live(world: str, rank: int, port: int) -> None:
     silence = SHORT if world in SILENT else LONG
     hang = SHORT if world in HUNG else None
     watchdog = Watchdog(
-        default, rank, len(RANKS), silence, hang, grace_seconds=GRACE, process=process
+        default, rank, num_ranks, silence, hang, grace_seconds=GRACE, process=process
     )
     dist.barrier()
     try:
