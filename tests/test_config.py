@@ -61,6 +61,7 @@ OTHERS = {
     "pretrain.label_smoothing": 0.1,
     "pretrain.clip_norm": 1.0,
     "pretrain.keep_epoch": 2,
+    "pretrain.mask": "zeros",
     "method.name": "imp",
     "pruning.goal_sparsity": 0.8,
     "pruning.phases": 2,

@@ -93,10 +93,9 @@ def read(source: str | Path, place: str, is_parted: bool = False) -> WeightsFile
 
 def find(source: str | Path, place: str) -> Path:
     """Return the file of weights that a path names; ValueError where there is none."""
-    path = Path(source).expanduser()
-    for candidate in (path, *(path / name for name in FILES)):
-        if is_file(candidate):
-            return candidate
+    path = plain.path(str(source))
+    if (file := _first(path)) is not None:
+        return file
     problem = "is no file or folder of weights"
     if path.is_dir():
         problem = f"is a folder without weights ({', '.join(FILES[:4])}, ...)"
@@ -104,6 +103,15 @@ def find(source: str | Path, place: str) -> Path:
         f"{place} {problem}; give a .safetensors file, a saved state dict, a run folder, or a "
         "folder as Hugging Face writes it"
     )
+
+
+def is_there(source: str | Path) -> bool:
+    """Return whether a path names weights, which a run may still have to make."""
+    return _first(plain.path(str(source))) is not None
+
+
+def _first(path: Path) -> Path | None:
+    return next((p for p in (path, *(path / name for name in FILES)) if is_file(p)), None)
 
 
 def _tensors(path: Path, place: str) -> State:

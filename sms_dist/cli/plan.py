@@ -73,7 +73,8 @@ def planner(config: Config) -> Callable[[int | None], Planned]:
     """Return a function from the number of ranks (None: one group) to the plan."""
     check(config)
     info = data.info(config.data)
-    start, notes = 0.0, ()
+    start: float = 0.0
+    notes: tuple[str, ...] = ()
     if config.pretrain.from_ is not None or config.model.weights is not None:
         from sms_dist.experiment.begin import planned_begin  # imports torch
 

@@ -117,6 +117,11 @@ def _check_history(config: Config, requested: tuple[Phase, ...]) -> None:
             f"model.weights={config.model.weights} is where pretraining begins, and pretrain.from="
             f"{config.pretrain.from_} is where it has ended; leave one of them out"
         )
+    if config.pretrain.mask is not None and config.pretrain.from_ is None:
+        raise ValueError(
+            f"pretrain.mask={config.pretrain.mask} says what of pretrain.from is pruned, and "
+            "pretrain.from is not given; give it, or leave the mask out"
+        )
     if schedules and config.pretrain.from_ is None and config.pretrain.epochs == 0:
         raise ValueError(
             f"retrain.schedule={schedules[0]} needs the learning rates of pretraining, "

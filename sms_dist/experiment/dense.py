@@ -83,7 +83,7 @@ def _made(context: Context, log: Logbook) -> DenseModel:
     state, metrics = measured(context, dense.state, mesh.world, log.set_stage)
     record = DenseMetrics(
         metrics=dict(metrics),
-        sparsity=dense.mask and dense.mask.sparsity,
+        sparsity=None if dense.mask is None else dense.mask.sparsity,
         epochs_trained=recipe.dense_epochs,
         epochs_total=recipe.pretrain.epochs,
         epochs=tuple(dense.epochs),

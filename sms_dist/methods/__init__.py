@@ -144,24 +144,22 @@ def _from_sparse(config: Config, phases: tuple[Phase, ...], start: float) -> tup
             f"method.name={config.method.name} moves its mask while it trains, and {begin} would "
             "not stay pruned; choose another method, or set pretrain.mask=none to begin dense"
         )
-    if goal is not None and sparsities == geometric(goal, len(phases)) and start <= goal:
-        sparsities = [*geometric(goal, len(phases), start)]
-        fraction = fraction_per_phase(goal, len(phases), start)
-        return tuple(
-            replace(phase, sparsity=sparsity, fraction=fraction)
-            for phase, sparsity in zip(phases, sparsities, strict=True)
-        )
+    is_even = goal is not None and sparsities == geometric(goal, len(phases))
     for phase in phases:
-        if phase.sparsity is not None and phase.sparsity < start:
-            what = f"pruning.goal_sparsity={goal}"
-            if phase.sparsity != goal:
-                what = (
-                    f"method.name={config.method.name}: {phase.sparsity:.6g} of phase {phase.index}"
-                )
+        wanted = goal if is_even else phase.sparsity
+        if wanted is not None and wanted < start:
+            what = f"phase {phase.index} of {config.method.name}: {wanted:.6g}"
             raise ValueError(
-                f"{what} is below {begin}; raise it, or set pretrain.mask=none to begin dense"
+                f"{f'pruning.goal_sparsity={goal}' if is_even else what} is below {begin}; raise "
+                "it, or set pretrain.mask=none to begin dense"
             )
-    return phases
+    if goal is None or not is_even:
+        return phases
+    fraction = fraction_per_phase(goal, len(phases), start)
+    return tuple(
+        replace(phase, sparsity=sparsity, fraction=fraction)
+        for phase, sparsity in zip(phases, geometric(goal, len(phases), start), strict=True)
+    )
 
 
 def _own_method(given: Callable[..., Any]) -> Callable[[Config], Recipe]:

@@ -153,7 +153,7 @@ def t5(
         "num_layers": num_layers,
     }
     if folder:
-        return _from_folder(Path(folder).expanduser(), num_classes, dropout)
+        return _from_folder(plain.path(folder), num_classes, dropout)
     settings = {
         **shape,
         "vocab_size": num_classes,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from sms_dist.base import weights_file
+from sms_dist.base import plain, weights_file
 from sms_dist.base.plain import is_file
 from sms_dist.base.weights_file import MASK, State, as_mask, fitted
 from sms_dist.config import Config, PruningConfig
@@ -17,7 +17,8 @@ from sms_dist.models import weights
 from sms_dist.pruning.allocation import is_convolution, num_kept
 from sms_dist.pruning.feasible import FILTERS, n_of_m
 from sms_dist.pruning.filters import living_filters
-from sms_dist.pruning.mask import Mask, count, prunable_names
+from sms_dist.pruning.layers import Weight
+from sms_dist.pruning.mask import Mask, count
 from sms_dist.soups.states import bare_state
 
 MOST_ZEROS = 0.01  # of the prunable weights, which training leaves by chance
@@ -45,12 +46,13 @@ class Finished:
         )
 
 
-def finished(config: Config, model: nn.Module) -> Finished:
+def finished(config: Config, model: nn.Module, layers: Sequence[Weight]) -> Finished:
     """Return the weights that `pretrain.from` names, for a model on any device, and their mask.
 
+    `layers` are the weights of the model of which some are pruned.
     ValueError where they do not fit the model, or where it is unclear which of them are pruned.
     """
-    pretrain, pruning = config.pretrain, config.pruning
+    pretrain = config.pretrain
     assert pretrain.from_ is not None
     place = f"{weights.FINISHED}={pretrain.from_}"
     given = weights.read(
@@ -60,9 +62,7 @@ def finished(config: Config, model: nn.Module) -> Finished:
         except_=config.model.weights_except,
         source=weights.FINISHED,
     )
-    prunable = {
-        n: given.state[n] for n in prunable_names(model, pruning.keep_dense, pruning.embeddings)
-    }
+    prunable = {each.name: given.state[each.name] for each in layers if each.is_pruned}
     state, beside = given.state, _beside(given.file)
     if pretrain.mask == NONE:
         mask, origin = None, ""
@@ -75,7 +75,8 @@ def finished(config: Config, model: nn.Module) -> Finished:
         origin = "its masks of torch.nn.utils.prune" if beside is None else f"{beside}"
         masks = given.masks if beside is None else _read_mask(str(beside), model, origin)
         mask = _whole(masks, prunable, origin)
-        _check_zero(prunable, mask, origin, beside)
+        if beside is not None:
+            _check_zero(prunable, mask, origin, beside)
     else:
         mask, origin = None, ""
         _check_dense(prunable, place)
@@ -85,21 +86,22 @@ def finished(config: Config, model: nn.Module) -> Finished:
     return Finished(state, Mask(mask), given.file, given.notes, origin)
 
 
-def start_sparsity(mask: Mask, pruning: PruningConfig) -> float:
+def start_sparsity(mask: Mask, layers: Sequence[Weight], pruning: PruningConfig) -> float:
     """Return the sparsity at which phases begin that tighten a mask: of filters where these go.
 
     ValueError where the pattern cannot be reached from the mask.
     """
     numbers, goal = n_of_m(pruning.pattern), pruning.goal_sparsity
     num, kept = mask.num_weights, mask.num_kept
+    matrices = {w.name: w.outputs_first(mask[w.name]) for w in layers if w.is_pruned}
     if pruning.pattern == FILTERS:
-        living = {name: _living(name, alive) for name, alive in mask.items()}
+        living = {name: _living(name, alive) for name, alive in matrices.items()}
         num, kept = (sum(map(f, living.values())) for f in (len, count))
         for name, filters in living.items():
             if goal is not None and count(filters) < num_kept(len(filters), goal):
                 raise _unreachable(pruning.pattern, name, f"only {count(filters)} filters")
     if numbers is not None:
-        for name, alive in mask.items():
+        for name, alive in matrices.items():
             groups = alive.movedim(1, -1).reshape(-1, numbers[1]).sum(dim=1)
             if int(groups.min()) < numbers[0]:
                 raise _unreachable(pruning.pattern, name, f"{int(groups.min())} of some groups")
@@ -133,7 +135,7 @@ def _beside(file: Path) -> Path | None:
 
 def _read_mask(path: str, model: nn.Module, place: str) -> State:
     """Return the bool tensors of a file of masks, by the names of the model's tensors."""
-    folder = Path(path).expanduser()
+    folder = plain.path(path)
     inside = [each for each in (folder / MASK, folder / "soup" / MASK) if is_file(each)]
     file = weights_file.read(inside[0] if inside else path, place)
     found = file.masks or {
@@ -170,22 +172,27 @@ def _whole(masks: Mapping[str, Tensor], prunable: Mapping[str, Tensor], place: s
 
 
 def _check_zero(
-    prunable: Mapping[str, Tensor], mask: Mapping[str, Tensor], place: str, file: Path | None
+    prunable: Mapping[str, Tensor], mask: Mapping[str, Tensor], place: str, file: Path
 ) -> None:
     """Raise ValueError where weights are not zero that a mask prunes which nobody has named."""
     num = sum(int((prunable[name][~kept] != 0).sum()) for name, kept in mask.items())
     if num:
         raise ValueError(
-            f"{place} prunes {num:,} weights that are not zero; set pretrain.mask={file or ZEROS} "
+            f"{place} prunes {num:,} weights that are not zero; set pretrain.mask={file} "
             "to set them to zero, or pretrain.mask=none to begin dense"
         )
 
 
 def _check_dense(prunable: Mapping[str, Tensor], place: str) -> None:
-    num = sum(weight.numel() for weight in prunable.values())
-    zeros = sum(weight.numel() - count(weight != 0) for weight in prunable.values())
-    if zeros > MOST_ZEROS * num:
+    share = zeros(prunable.values())
+    if share > MOST_ZEROS:
         raise ValueError(
-            f"{place}: {100 * zeros / num:.2f} % of its prunable weights are exactly zero; set "
-            "pretrain.mask=zeros to keep these pruned, or pretrain.mask=none to train them again"
+            f"{place}: {share:.2%} of its prunable weights are exactly zero; set pretrain.mask="
+            "zeros to keep these pruned, or pretrain.mask=none to train them again"
         )
+
+
+def zeros(tensors: Collection[Tensor]) -> float:
+    """Return the fraction of values that are exactly zero."""
+    num = sum(tensor.numel() for tensor in tensors)
+    return 1 - sum(count(tensor != 0) for tensor in tensors) / max(num, 1)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sms_dist.base import weights_file
 from sms_dist.base.lookup import nearest
 from sms_dist.base.weights_file import State, fitted
+from sms_dist.pruning.mask import pruned_already
 from sms_dist.soups.states import OPTIONAL, aliases, bare_state, some
 
 
@@ -70,20 +71,21 @@ def read(
     wanted, others = bare_state(model), aliases(model)
     is_parted = any(key.endswith("_orig") for key in wanted)  # by torch.nn.utils.prune, too
     file = weights_file.read(path, place, is_parted)
-    found = [key for key in file.tensors if not is_below(key, except_)]
+    whole, left_out = {*wanted} if source == FINISHED else set(), (*except_, *ignored)
+    found = [key for key in file.tensors if key in whole or not is_below(key, except_)]
     names, short = fitted(found, [*wanted, *others], place)
-    _check_except(except_, [*wanted, *file.tensors, *short.values()])
-    left_out = (*except_, *ignored)
+    if not whole:
+        _check_except(except_, [*wanted, *file.tensors, *short.values()])
     names = {
         key: new
         for key, new in names.items()
-        if not is_below(new, left_out) and not is_below(short[key], left_out)
+        if new in whole or not (is_below(new, left_out) or is_below(short[key], left_out))
     }
     loaded = _first_names({new: file.tensors[key] for key, new in names.items()}, others, place)
     wanted = {
         key: tensor
         for key, tensor in wanted.items()
-        if (source == FINISHED or not is_below(key, except_))
+        if (key in whole or not is_below(key, except_))
         and (key in loaded or not key.endswith(OPTIONAL))
     }
     check_fits(place, loaded, wanted, name, source)
@@ -92,6 +94,7 @@ def read(
     for key, tensor in loaded.items():
         num_rounded += _num_rounded(tensor, f"{place}: {of_file.get(key, key)}", wanted[key])
     masks = {names[key]: mask for key, mask in file.masks.items() if key in names}
+    masks |= {n: loaded[m] != 0 for n in loaded if (m := pruned_already(n)) in loaded}
     notes = (f"{place}: {num_rounded:,} float64 values are rounded to fp32",)
     return Given(loaded, masks, file.path, notes if num_rounded else ())
 

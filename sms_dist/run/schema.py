@@ -385,10 +385,18 @@ class Start(Record):
         return int(text) if text.isdecimal() and len(text) < 10 else 0
 
 
+class Input(Record):
+    """A file that a run is made of, such as weights or own code."""
+
+    sha256: str
+    stamp: str | None = None  # size, time and number of the file, which change when it is written
+
+
 class EnvironmentFile(Record):
-    """environment.json: every start, the last one last."""
+    """environment.json: every start, the last one last; what the run is made of, by name."""
 
     starts: Annotated[Listed[Start], Field(min_length=1)]
+    inputs: dict[str, Input] | None = None
 
 
 class RecoveryFile(Record):

@@ -39,6 +39,8 @@ from sms_dist.training.context import Context, set_up
 from sms_dist.training.dense import given_history
 from sms_dist.training.retrain import known_history
 
+RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+
 
 def _check_dense(context: Context, paths: RunPaths) -> None:
     """Check that the history of weights from elsewhere makes the schedules.
@@ -56,15 +58,20 @@ def _check_dense(context: Context, paths: RunPaths) -> None:
         known_history(history, context.config.retrain.schedule)
 
 
-def _entered(paths: RunPaths, config: Config, mesh: Topology) -> tuple[Lock | None, bool]:
+def _entered(
+    paths: RunPaths, config: Config, mesh: Topology, accepts_changes: bool
+) -> tuple[Lock | None, bool]:
     """Enter the run folder; return the first rank's lock, and whether this is a resume.
 
-    Every rank must call.
+    What people accepted they accepted once: not for ranks or jobs that are started again. Every
+    rank must call.
     """
     locks: list[Lock] = []
 
     def enter() -> bool:
-        lock, is_resumed = run_folder.enter(paths, config, environment(), mesh.control.lose)
+        start = environment()
+        accepts = accepts_changes and not any(map(start.number, RESTARTS))
+        lock, is_resumed = run_folder.enter(paths, config, start, mesh.control.lose, accepts)
         locks.append(lock)
         return is_resumed
 
@@ -98,7 +105,7 @@ class Session:
     notes: tuple[str, ...] = ()  # what to know of the weights that the run is given
 
     @classmethod
-    def open(cls, config: Config, folder: Path) -> Session:
+    def open(cls, config: Config, folder: Path, accepts_changes: bool = False) -> Session:
         """Join the other ranks and check everything before the run folder is touched.
 
         ValueError on all ranks, for people. Every rank must call.
@@ -116,13 +123,15 @@ class Session:
         )
         report_exceptions(mesh.control)
         try:
-            return cls._opened(config, folder, mesh)
+            return cls._opened(config, folder, mesh, accepts_changes)
         except ValueError as error:
             mesh.control.fail(str(error))
             raise
 
     @classmethod
-    def _opened(cls, config: Config, folder: Path, mesh: Topology) -> Session:
+    def _opened(
+        cls, config: Config, folder: Path, mesh: Topology, accepts_changes: bool
+    ) -> Session:
         together(
             lambda: check_compiler(config.engine.compile, mesh.device), mesh.world, mesh.device
         )
@@ -137,7 +146,7 @@ class Session:
         count = survivors(config, context.info)
         plan = make_plan(recipe, mesh.num_groups, sizes(config, context.info), count)
         _check_dense(context, paths)
-        lock, is_resumed = _entered(paths, config, mesh)
+        lock, is_resumed = _entered(paths, config, mesh, accepts_changes)
         if mesh.world.is_first:
             write_text(paths.plan, json_text(PlanFile.model_validate(plan.as_json()).as_json()))
             _remove_stop_file(paths)

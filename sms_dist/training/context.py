@@ -108,11 +108,8 @@ class Context:
         return {name: tensor.to(self.mesh.device) for name, tensor in state.items()}
 
 
-def set_up(config: Config, mesh: Topology, chosen: Recipe | None = None) -> Context:
-    """Read the data on every rank, where a mistake of one is a mistake of all. All must call.
-
-    `chosen` is the recipe where it depends on more than the configuration.
-    """
+def set_up(config: Config, mesh: Topology) -> Context:
+    """Read the data on every rank, where a mistake of one is a mistake of all. All must call."""
     if config.engine.precision == "fp16" and mesh.device.type == "cpu":
         raise ValueError("engine.precision=fp16 needs CUDA; on a CPU use bf16 or fp32")
     dataset = together(lambda: _loaded(config, mesh), mesh.world, mesh.device)
@@ -122,7 +119,7 @@ def set_up(config: Config, mesh: Topology, chosen: Recipe | None = None) -> Cont
     together(lambda: _check_share(config, loaders, mesh.data.size), mesh.world, mesh.device)
     return Context(
         config=config,
-        recipe=chosen or recipe(config),
+        recipe=recipe(config),
         mesh=mesh,
         info=dataset.info,
         loaders=loaders,

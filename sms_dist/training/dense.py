@@ -132,7 +132,7 @@ def _pretraining(file: Path) -> Path:
 def load_dense(context: Context) -> Dense:
     """Return the weights that `pretrain.from` names; ValueError if they do not fit the model."""
     model = context.new_model()
-    given = finished(context.config, model)
+    given = finished(context.config, model, context.weights)
     folder = _pretraining(given.file)
     return Dense(
         state=context.on_device(full_precision(bare_state(model) | given.state)),

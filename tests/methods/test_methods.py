@@ -223,6 +223,18 @@ def test_a_goal_below_the_start_is_refused():
         sparse_start(0.9, goal_sparsity=0.5)
 
 
+def test_phases_of_a_method_of_ones_own_stay_as_they_are(monkeypatch, tmp_path):
+    code = "from sms_dist.methods.phases import Phase, single\n\ndef two(config, begin):\n"
+    code += "    return tuple(Phase(k, s, 0.5, single(config), 'uniform') for k, s in "
+    code += "enumerate((begin, 0.95), 1))\n"
+    (tmp_path / "their_phases.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = sparse_start(0.9, method="their_phases:two", keys={"begin": 0.91})
+    assert [phase.sparsity for phase in found] == [0.91, 0.95]
+    with pytest.raises(ValueError, match=r"phase 1 of their_phases:two: 0.8 is below the 90 % at"):
+        sparse_start(0.9, method="their_phases:two", keys={"begin": 0.8})
+
+
 def test_a_rule_that_moves_its_mask_is_refused_from_a_sparse_start():
     keys = {"from_scratch": False}
     with pytest.raises(ValueError, match=r"method.name=lc moves its mask while it trains, and the"):

@@ -8,6 +8,7 @@ from torch.nn.utils import prune
 
 from sms_dist.config import Config, PruningConfig
 from sms_dist.models.sparse_start import finished, start_sparsity
+from sms_dist.pruning.layers import weights as layers
 from sms_dist.pruning.mask import Mask
 from sms_dist.soups.states import bare_state
 
@@ -16,6 +17,9 @@ class Net(nn.Module):
     def __init__(self):
         super().__init__()
         self.conv, self.fc = nn.Conv2d(4, 8, 3), nn.Linear(16, 10)
+
+
+LAYERS = layers(Net())
 
 
 @pytest.fixture
@@ -47,7 +51,8 @@ def given(tmp_path):
         keys = {"from": str(folder), "mask": None if word is None else str(word)}
         config = Config.model_validate({"pretrain": keys, "pruning": pruning})
         with torch.device("meta"):
-            return finished(config, Net())
+            net = Net()
+        return finished(config, net, layers(net, pruning.get("keep_dense", ())))
 
     return given
 
@@ -75,7 +80,7 @@ def test_a_mask_beside_the_weights_is_kept(given, sparse):
 
 
 def test_zeros_without_a_word_are_refused_with_both_ways_out(given, sparse):
-    with pytest.raises(ValueError, match=r"60.04 % of its prunable weights are exactly zero") as e:
+    with pytest.raises(ValueError, match=r"60.04% of its prunable weights are exactly zero") as e:
         given(sparse)
     assert str(e.value).endswith(
         "set pretrain.mask=zeros to keep these pruned, or pretrain.mask=none to train them again"
@@ -139,11 +144,11 @@ def test_a_network_that_torch_has_pruned_keeps_its_mask(net, tmp_path):
     )
     torch.save({"model": net.state_dict()}, tmp_path / "w.pt")
     config = Config.model_validate({"pretrain": {"from": str(tmp_path / "w.pt")}})
-    found = finished(config, Net())
+    found = finished(config, Net(), LAYERS)
     masks = {"conv.weight": net.conv.weight_mask > 0, "fc.weight": net.fc.weight_mask > 0}
     assert is_same({**found.mask}, masks)
     assert torch.equal(found.state["fc.weight"], net.fc.weight)
-    assert start_sparsity(found.mask, PruningConfig()) == 0.25
+    assert start_sparsity(found.mask, LAYERS, PruningConfig()) == 0.25
 
 
 def test_the_candidate_of_a_phase_has_the_mask_of_its_soup(sparse, tmp_path):
@@ -151,7 +156,32 @@ def test_the_candidate_of_a_phase_has_the_mask_of_its_soup(sparse, tmp_path):
         (tmp_path / name).parent.mkdir()
         safetensors.torch.save_file(tensors, tmp_path / f"{name}.safetensors")
     config = Config.model_validate({"pretrain": {"from": str(tmp_path / "candidate_0")}})
-    assert is_same({**finished(config, Net()).mask}, zeros(sparse))
+    assert is_same({**finished(config, Net(), LAYERS).mask}, zeros(sparse))
+
+
+def test_finished_weights_are_whole_and_what_the_model_lacks_can_be_left_out(net, tmp_path):
+    state, extra = bare_state(net), {"head.weight": torch.ones(2, 2)}
+    safetensors.torch.save_file(state | extra, tmp_path / "w.safetensors")
+
+    def read(*left_out):
+        keys = {"from": str(tmp_path / "w.safetensors")}
+        model = {"weights_except": left_out}
+        config = Config.model_validate({"pretrain": keys, "model": model})
+        return finished(config, Net(), LAYERS).state
+
+    with pytest.raises(
+        ValueError, match=r"has head.weight besides; name tensors to leave out in mod"
+    ):
+        read()
+    for left_out in (["head"], ["head.weight", "fc", "a layer of the file that it began with"]):
+        assert is_same(read(*left_out), state)
+    safetensors.torch.save_file(
+        state | {"fc.weight": torch.ones(9, 16)}, tmp_path / "w.safetensors"
+    )
+    with pytest.raises(
+        ValueError, match=r"fc.weight has the shape \(9, 16\), .* wants \(10, 16\)$"
+    ):
+        read("fc")
 
 
 def test_values_that_fp32_rounds_are_told(given, net):
@@ -168,31 +198,33 @@ def mask(conv, fc=None):
 def test_a_start_is_as_sparse_as_its_mask():
     conv = torch.ones(8, 4, 3, 3) > 0
     conv.view(-1)[:112] = False
-    assert start_sparsity(mask(conv), PruningConfig()) == 0.25  # 112 of 448
+    assert start_sparsity(mask(conv), LAYERS, PruningConfig()) == 0.25  # 112 of 448
     # what a run of the same goal has left, of numbers that do not divide
-    conv.view(-1)[:291] = False
-    assert start_sparsity(mask(conv), PruningConfig(goal_sparsity=0.65)) == 0.65
+    fc = torch.ones(10, 16) > 0
+    conv[:], fc[0, :3] = False, False  # 291 of 448
+    assert mask(conv, fc).sparsity != 0.65
+    assert start_sparsity(mask(conv, fc), LAYERS, PruningConfig(goal_sparsity=0.65)) == 0.65
 
 
 def test_filters_begin_at_the_fraction_of_filters_that_are_gone():
     conv = torch.ones(8, 4, 3, 3) > 0
     conv[:2] = False
     filters = PruningConfig(pattern="filters", goal_sparsity=0.5)
-    assert start_sparsity(mask(conv), filters) == 0.25
+    assert start_sparsity(mask(conv), LAYERS, filters) == 0.25
     with pytest.raises(ValueError, match=r"leaves a part of fc.weight; set pruning.pattern=unstr"):
-        start_sparsity(mask(conv, torch.eye(10, 16) > 0), filters)
+        start_sparsity(mask(conv, torch.eye(10, 16) > 0), LAYERS, filters)
     with pytest.raises(ValueError, match=r"only 6 filters of conv.weight"):
-        start_sparsity(mask(conv), PruningConfig(pattern="filters", goal_sparsity=0.125))
+        start_sparsity(mask(conv), LAYERS, PruningConfig(pattern="filters", goal_sparsity=0.125))
     conv[3, 0] = False
     with pytest.raises(ValueError, match=r"leaves single weights of conv.weight"):
-        start_sparsity(mask(conv), filters)
+        start_sparsity(mask(conv), LAYERS, filters)
 
 
 def test_groups_must_have_what_the_pattern_keeps():
     pattern = PruningConfig(pattern="2:4", goal_sparsity=0.5)
     conv, fc = torch.ones(8, 4, 3, 3) > 0, torch.ones(10, 16) > 0
     conv[:, 0], fc[:, 1::4], fc[:, 2::4] = False, False, False
-    assert start_sparsity(mask(conv, fc), pattern) == (72 + 80) / 448
+    assert start_sparsity(mask(conv, fc), LAYERS, pattern) == (72 + 80) / 448
     conv[3, 1:3, 0, 0] = False
     with pytest.raises(ValueError, match=r"leaves 1 of some groups of conv.weight"):
-        start_sparsity(mask(conv, fc), pattern)
+        start_sparsity(mask(conv, fc), LAYERS, pattern)
