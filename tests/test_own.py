@@ -138,6 +138,32 @@ class Odd(Blobs):
 class TooMany(Pictures):
     classes = ["dark"]
 
+MODE = ["L"]  # of the images of `Modes`
+
+class Modes(Pictures):
+    def __getitem__(self, i):
+        image = Image.new("RGB", (9, 8), (200, 100, 50)).convert(
+            MODE[0] if MODE[0] in ("1", "L", "RGB", "RGBA", "CMYK", "I", "F") else "RGB")
+        if MODE[0] == "P":
+            image = image.quantize(2)
+        elif MODE[0].startswith("I;16"):
+            kind = ">u2" if MODE[0] == "I;16B" else "<u2"
+            image = Image.frombytes(MODE[0], (9, 8), np.full((8, 9), 51300, kind).tobytes())
+        elif MODE[0] == "array":
+            image = np.zeros((3, 8, 9), np.uint8)
+        elif MODE[0] == "turned":
+            image.getexif()[0x0112] = 6
+        return image, int(self.targets[i])
+
+class TwoValues(Masks):
+    def __getitem__(self, i):
+        picture, target = Pictures.__getitem__(self, i)
+        return picture, Image.new("L", (8, 8), 255 * int(target))
+
+class Halves(Pictures):
+    def __getitem__(self, i):
+        return super().__getitem__(i)[0], 0.5
+
 class Guess(Classification):
     """Our own task: classification that is called something else."""
 
@@ -380,12 +406,37 @@ def test_its_samples_become_batches():
         ("nothing", "returned a .*iterator for 'train', not a map-style torch Dataset"),
         ("Odd", r"train: sample 7 is torch.float32 \(4,\), the first one torch.float32 \(3,\)"),
         ("TooMany", "a target is 1, and there are 1 classes, from 0 on"),
+        ("TwoValues", "all masks consist of 0 and 255, which is void; give 0 and 1"),
+        ("Halves", "train: a target is 0.5, which is no class number"),
     ],
 )
 def test_what_is_wrong_with_a_data_set_is_one_line(name, message):
     with pytest.raises(ValueError, match=message) as caught:
         batch_of(name)
     assert "\n" not in str(caught.value)
+
+
+def test_pictures_of_any_mode_have_8_bits_and_palettes_their_colours(monkeypatch):
+    mode = own("theirs:MODE", "x")
+    made = own("theirs:Modes", "x")("train")
+    wanted = {
+        "1": [(0, 255)], "L": [124], "P": [200, 100, 50], "RGB": [200, 100, 50],
+        "RGBA": [200, 100, 50, 255], "CMYK": [55, 155, 205, 0],
+        **dict.fromkeys(("I;16", "I;16L", "I;16B"), [200]),
+    }  # fmt: skip
+    for mode[0], bands in wanted.items():
+        pixels = _input(made[0][0], "x")
+        assert pixels.shape == (len(bands), 8, 9)
+        for channel, band in zip(pixels, bands, strict=True):
+            assert set(channel.unique().tolist()) <= {*np.atleast_1d(band).tolist()}
+    for mode[0], message in (
+        ("I", "x has an image of mode I has no range"),
+        ("F", "x has an image of mode F has no range"),
+        ("array", r"array of \(3, 8, 9\) as input; give height x width"),
+        ("turned", "apply PIL.ImageOps.exif_transpose"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            _input(made[0][0], "x")
 
 
 def test_an_augmentation_draws_by_sample_whatever_the_batch():

@@ -210,7 +210,11 @@ def test_a_subgroup_is_an_attribute_and_a_class(kind):
         (masks(), {"png": png(IMAGE), "seg.png": png(IMAGE)}, "mask of mode RGB; write the number"),
         (masks(), {"png": png(IMAGE), "seg.png": file("PNG", "LA")}, "mask of mode LA"),
         (masks(), {"png": png(IMAGE), "seg.png": file("JPEG", "L")}, "mask that is JPEG"),
-        (masks(), {"png": png(IMAGE), "seg.png": raw_png(16, 0, MASK[..., None] * 99)}, "value 99"),
+        (
+            masks(),
+            {"png": png(IMAGE), "seg.png": raw_png(16, 0, MASK[..., None].astype(int) * 99)},
+            "value 99",
+        ),
         (
             card(),
             {"a.png": png(IMAGE), "cls": b"1"},

@@ -359,9 +359,61 @@ def test_masks_of_ones_own_become_shards_with_a_card(tmp_path):
     facts = data.info(config("card", tmp_path / "streets"))
     assert (facts.task, facts.num_classes, facts.void) == ("segmentation", 3, 255)
     assert check(tmp_path / "streets").problems == []
-    camvid_like(tmp_path / "empty", "folders", values=[0, 255])
-    with pytest.raises(ValueError, match="no card fits x: classes needs at least two"):
+    camvid_like(tmp_path / "empty", "folders", values=[7])
+    with pytest.raises(ValueError, match=r"all pixels .* have the value 7; a card needs"):
         prepare("card", tmp_path / "empty", tmp_path / "x", 4, silent)
+
+
+@pytest.mark.parametrize(("low", "high"), [(False, True), (0, 255), (0, 1), (3, 200)])
+def test_masks_of_two_values_are_two_classes(tmp_path, low, high):
+    source, lines = tmp_path / "source", []
+    camvid_like(source, "folders", values=[0, 1])
+    masks = {path.stem.replace(".", "_"): path for path in source.glob("labels/*/*.png")}
+    wanted = {key: np.asarray(Image.open(path)) for key, path in masks.items()}
+    for key, path in masks.items():
+        save(path, np.where(wanted[key] > 0, np.array(high), np.array(low)).astype(
+            bool if high is True else np.uint8))  # fmt: skip
+    prepare("card", source, tmp_path / "shards", 4, lines.append)
+    facts = data.info(config("card", tmp_path / "shards"))
+    assert (facts.classes, facts.void) == (("0", "1"), None)
+    for split in ("train", "test"):
+        for key, fields in stored(tmp_path / "shards", split):
+            found = np.asarray(Image.open(io.BytesIO(fields["seg.png"])))
+            assert np.array_equal(found, wanted[key])
+    assert lines[0].startswith(f"the values {'0 to 1' if high == 1 else f'{low}, {high}'} of the")
+    assert check(tmp_path / "shards").problems == []
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([0, 1, 255], "the values 0 to 1, 255 of the masks are 2 classes, 255 is no class (void)"),
+        ([0, 1, 2, 5], "the values 0 to 2, 5 of the masks are 6 classes"),
+        ([0, 85, 170, 255], "have the values 0, 85, 170, 255; write them as 0, 1, 2 and so on"),
+    ],
+)
+def test_what_the_values_of_masks_mean_is_said_or_asked(tmp_path, values, said):
+    lines = []
+    camvid_like(tmp_path / "source", "lists", values)
+    try:
+        prepare("card", tmp_path / "source", tmp_path / "shards", 4, lines.append)
+    except ValueError as error:
+        lines.append(str(error))
+    assert said in lines[0]
+
+
+def test_palettes_with_other_colours_and_masks_of_colours_are_refused(tmp_path):
+    camvid_like(tmp_path / "source", "folders", values=[0, 1])
+    for number, path in enumerate(sorted(tmp_path.glob("source/labels/*/*.png"))):
+        picture = Image.open(path).convert("P")
+        picture.putpalette([0, 0, 0, 255, 0, number // 5 * 255])
+        picture.save(path)
+    with pytest.raises(ValueError, match="different colours for the value 1; write masks"):
+        prepare("card", tmp_path / "source", tmp_path / "x", 4, silent)
+    for path in tmp_path.glob("source/labels/*/*.png"):
+        Image.open(path).convert("RGB").save(path)
+    with pytest.raises(ValueError, match=r"mask of mode RGB; write the number of each pixel's"):
+        prepare("card", tmp_path / "source", tmp_path / "x", 4, silent)
 
 
 def test_folders_that_are_no_classes_and_files_that_are_no_images_are_named(tmp_path):
@@ -378,6 +430,161 @@ def test_folders_that_are_no_classes_and_files_that_are_no_images_are_named(tmp_
     assert not (tmp_path / "x").exists()
     with pytest.raises(ValueError, match="is no folder"):
         prepare("card", tmp_path / "nowhere", tmp_path / "x", None, silent)
+
+
+HIDDEN = (".ipynb_checkpoints/{}", "._{}", "__MACOSX/{}", "@eaDir/{}", ".DS_Store", "Thumbs.db")
+
+
+@pytest.mark.parametrize("below", ["", "cat/"])
+@pytest.mark.parametrize("division", ["", "train/"])
+def test_hidden_files_and_folders_are_left_out_of_classes(tmp_path, below, division):
+    pets = tmp_path / "pets"
+    for name in ("cat", "dog"):
+        for i in range(10):
+            photo(pets / division / name / f"{i}.png")
+            photo(pets / "val" / name / f"{i}.png") if division else None
+    for each in HIDDEN:
+        path = pets / division / below / each.format("a.png")
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes((pets / division / "dog" / "0.png").read_bytes())
+    prepare("card", pets, tmp_path / "shards", 4, silent)
+    facts = data.info(config("card", tmp_path / "shards"))
+    assert facts.classes == ("cat", "dog")
+    assert facts.num_train + facts.num_test == (40 if division else 20)
+    train = stored(tmp_path / "shards", "train")
+    dogs = {path.read_bytes() for path in (pets / division / "dog").glob("[0-9].png")}
+    assert all((fields["png"] in dogs) == (fields["cls"] == b"1") for _, fields in train)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["cat/a.tif", "cat/b.TIF", "dog/x.gif"], r"3 files: 2 \.tif \(cat/a\.tif, .*\), 1 \.gif"),
+        (["cat/deeper/a.png"], r"1 files: 1 \.png \(cat/deeper/a\.png\)"),
+        (["README", "list.txt"], r"2 files: 1 without an extension \(README\), 1 \.txt"),
+    ],
+)
+def test_files_that_are_not_taken_are_counted_and_named(tmp_path, files, message):
+    pets, lines = tmp_path / "pets", []
+    for name in ("cat", "dog"):
+        for i in range(10):
+            photo(pets / name / f"{i}.PNG")
+    for file in files:
+        (pets / file).parent.mkdir(exist_ok=True)
+        (pets / file).write_bytes((pets / "cat" / "0.PNG").read_bytes())
+    (pets / "cat" / "circle").symlink_to(pets)
+    with pytest.raises(ValueError, match=f"{message}.*--skip-others"):
+        prepare("card", pets, tmp_path / "shards", 4, silent)
+    assert not (tmp_path / "shards").exists()
+    prepare("card", pets, tmp_path / "shards", 4, lines.append, skip_others=True)
+    assert re.search(f"left out {message}", lines[0])
+    assert data.info(config("card", tmp_path / "shards")).num_train == 18
+
+
+@pytest.mark.parametrize("form", ["annot", "folders", "lists"])
+@pytest.mark.parametrize("name", ["card", "camvid"])
+def test_images_without_a_mask_and_masks_without_an_image_are_named(tmp_path, form, name):
+    source = tmp_path / "source"
+    camvid_like(source, form, range(12))
+    masks = sorted(source.rglob("0001TP_train.*.png"))
+    lost = next(p for p in masks if "annot" in str(p) or "labels" in str(p))
+    mask(lost.with_stem("alone"), range(12))
+    lost.unlink()
+    with pytest.raises(ValueError, match=r"2 files: .*--skip-others"):
+        prepare(name, source, tmp_path / "shards", 4, silent)
+    prepare(name, source, tmp_path / "shards", 4, silent, skip_others=True)
+    assert data.info(config(name, tmp_path / "shards")).num_train == 5
+
+
+def test_a_list_that_names_what_is_not_there_and_images_of_one_name_are_refused(tmp_path):
+    source = tmp_path / "source"
+    camvid_like(source, "lists", range(12))
+    listed = (source / "train.txt").read_text()
+    (source / "train.txt").write_text(f"{listed}\nimages/gone.1.jpg")
+    with pytest.raises(ValueError, match=r"train\.txt names gone\.1, which is not in"):
+        prepare("card", source, tmp_path / "shards", 4, silent)
+    (source / "train.txt").write_text(listed)
+    photo(source / "images" / "0001TP_train.0.png")
+    with pytest.raises(ValueError, match=r"several images called 0001TP_train\.0"):
+        prepare("card", source, tmp_path / "shards", 4, silent)
+
+
+def test_scenes_of_one_name_in_two_parts_stay_two_samples(tmp_path):
+    for part, name in (("train", "0"), ("val", "0"), ("val", "1"), ("test", "0")):
+        photo(tmp_path / "source" / "images" / part / f"{name}.png")
+        mask(tmp_path / "source" / "labels" / part / f"{name}.png", [0, 1])
+    prepare("card", tmp_path / "source", tmp_path / "shards", 4, silent)
+    keys = [key for key, _ in stored(tmp_path / "shards", "train")]
+    assert len(set(keys)) == 3
+    assert check(tmp_path / "shards").problems == []
+
+
+def test_parts_of_a_set_that_are_no_classes_and_shards_of_no_split_are_named(tmp_path):
+    for part in ("Train", "Test"):
+        photo(tmp_path / "pets" / part / "cat" / "0.png")
+    with pytest.raises(ValueError, match=r"Test is a part of the set by its name, not a class"):
+        prepare("card", tmp_path / "pets", tmp_path / "x", 4, silent)
+    camvid_like(tmp_path / "source", "annot")
+    prepare("camvid", tmp_path / "source", tmp_path / "shards", 4, silent)
+    (tmp_path / "shards" / "index.json").unlink()
+    shard = tmp_path / "shards" / "camvid-train-000001.tar"
+    shard.with_name("._camvid-train-0.tar").write_bytes(b"Mac OS X")
+    shard = shard.rename(shard.with_name("more-000001.tar"))
+    with pytest.raises(ValueError, match=r"1 files: 1 \.tar \(more-000001\.tar\)"):
+        prepare("camvid", tmp_path / "shards", tmp_path / "x", 4, silent)
+    with pytest.raises(ValueError, match=r"more-000001\.tar is a shard of neither train nor test"):
+        write_missing(tmp_path / "shards", "camvid", silent)
+    shard.rename(shard.with_name("latest-train.tar"))
+    with pytest.raises(ValueError, match=r"latest-train\.tar is a shard of train and of test"):
+        prepare("camvid", tmp_path / "shards", tmp_path / "x", 4, silent)
+
+
+def test_grey_images_of_16_bits_are_scaled_and_what_is_odd_is_said(tmp_path):
+    values = {}
+    for kind, top in (("good", 1 << 16), ("dark", 1 << 12), ("flat", 1)):
+        for name in ("cat", "dog"):
+            for i in range(10):
+                pixels = RANDOM.integers(0, top, (12, 10)).astype(np.uint16)
+                path = save(tmp_path / kind / name / f"{i}.png", pixels)
+                values[path.read_bytes()] = pixels >> 8
+        lines = []
+        prepare("card", tmp_path / kind, tmp_path / f"{kind} shards", 4, lines.append)
+        folder = tmp_path / f"{kind} shards"
+        found, read = check(folder), data.load(config("card", folder, validation=0.0))
+        notes = [line for line in lines if ".tar" not in line]
+        said = {"good": [], "dark": ["20 images have 16"], "flat": ["channel 1 of 1", "20 images"]}
+        assert [wanted in note for wanted, note in zip(said[kind], found.notes, strict=False)] == [
+            True
+        ] * len(said[kind])
+        assert len(notes) == len(said[kind])
+        for split, images in (("train", read.train.images), ("test", read.test.images)):
+            pictures = [values[fields["png"]] for _, fields in stored(folder, split)]
+            assert np.array_equal(images[:, 0], np.stack(pictures))
+    assert any("std of the card is 0.001" in note for note in found.notes)
+
+
+def test_alpha_empty_classes_and_orientation_are_said_and_seen(tmp_path):
+    for name in ("cat", "dog"):
+        for i in range(10):
+            exif = Image.Exif()
+            exif[0x0112] = 6
+            path = tmp_path / "pets" / name / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = RANDOM.integers(0, 256, (10, 12, 4), dtype=np.uint8)
+            Image.fromarray(pixels).save(path, exif=exif)
+    prepare("card", tmp_path / "pets", tmp_path / "shards", 4, silent)
+    facts = data.info(config("card", tmp_path / "shards"))
+    assert facts.input_shape == (3, 12, 10)
+    text = (tmp_path / "shards" / "card.yaml").read_text()
+    assert "fit: exact" in text
+    (tmp_path / "shards" / "card.yaml").write_text(text.replace("[cat, dog]", "[cat, dog, cow]"))
+    index = json.loads((tmp_path / "shards" / "index.json").read_text())
+    index["classes"].append("cow")
+    (tmp_path / "shards" / "index.json").write_text(json.dumps(index))
+    assert check(tmp_path / "shards").notes == [
+        "20 images have an alpha channel, which is left out",
+        "train has nothing of the classes cow",
+    ]
 
 
 def test_every_data_set_of_images_can_be_prepared():
