@@ -45,7 +45,7 @@ def weights(model: nn.Module) -> State:
         state = {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
     state = {name: tensor.clone() for name, tensor in state.items()}
     if (axis := _axis(model)) is not None:
-        unite_([state[name] for name in state.keys() - set(names)], axis)
+        unite_([tensor for name, tensor in state.items() if name not in set(names)], axis)
     return state
 
 
@@ -194,8 +194,8 @@ def _whole(model: nn.Module, function: str) -> nn.Module:
 def _axis(model: nn.Module) -> Axis | None:
     """Return the ranks that a wrapper or an engine trains with."""
     group: Any = None
-    while group is None and hasattr(model, "_orig_mod"):
-        model = model._orig_mod
+    while isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+        model = inner
     if isinstance(model, nn.parallel.DistributedDataParallel):
         group = model.process_group
     elif is_deepspeed(model):
@@ -210,7 +210,7 @@ def _full(parameter: Tensor, masters: Mapping[Tensor, Tensor]) -> Tensor:
         from deepspeed.zero import GatheredParameters
 
         if (master := safe_get_full_fp32_param(parameter)) is not None:
-            return master.detach()
+            return torch.as_tensor(master).detach()
         with GatheredParameters([parameter]):  # it is frozen
             return parameter.detach().clone()
     return masters.get(parameter, parameter).detach()
