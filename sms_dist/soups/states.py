@@ -46,7 +46,7 @@ def weights(model: nn.Module) -> State:
         state = {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
     state = {name: tensor.clone() for name, tensor in state.items()}
     if (axis := _axis(model)) is not None:
-        unite_([state[name] for name in state.keys() - set(names)], axis)
+        unite_([tensor for name, tensor in state.items() if name not in set(names)], axis)
     # The type says what is no parameter where the model is not at hand.
     return {n: tensor if n in names else nn.Buffer(tensor) for n, tensor in state.items()}
 
@@ -196,8 +196,8 @@ def _whole(model: nn.Module, function: str) -> nn.Module:
 def _axis(model: nn.Module) -> Axis | None:
     """Return the ranks that a wrapper or an engine trains with."""
     group: Any = None
-    while group is None and hasattr(model, "_orig_mod"):
-        model = model._orig_mod
+    while isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+        model = inner
     if isinstance(model, nn.parallel.DistributedDataParallel):
         group = model.process_group
     elif is_deepspeed(model):
