@@ -45,6 +45,9 @@ __compatible_ops__["deepspeed_shm_comm"] = False
 # once groups take different numbers of steps. Ranks of a group run the same model by design.
 for _module in (partition_parameters, partitioned_param_coordinator, stage3):
     _module.assert_ints_same_as_other_ranks = lambda ints: None
+# A job's model is the same on all ranks. To send it once more would need tensors that can be viewed
+# as bytes, which those without dims and those in channels-last layout cannot.
+deepspeed.DeepSpeedEngine._broadcast_model = lambda engine: None
 
 
 # Attributes of DeepSpeed's optimizers with a flat master shard for each group of parameters.

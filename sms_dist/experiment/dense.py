@@ -74,7 +74,8 @@ def _made(context: Context, log: Logbook) -> DenseModel:
     else:
         watcher = None
         dense = together(lambda: load_dense(context), mesh.world, mesh.device)
-    if not all(bool(torch.isfinite(t).all()) for t in dense.state.values()):
+    # A buffer may hold anything, such as a mask of minus infinity.
+    if not all(bool(torch.isfinite(dense.state[name]).all()) for name in context.parameters):
         raise ValueError(
             "the dense weights are not finite: pretraining diverged; lower pretrain.learning_rate "
             "or set pretrain.clip_norm"

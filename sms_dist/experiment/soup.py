@@ -26,7 +26,7 @@ from sms_dist.soups.alarm import warnings
 from sms_dist.soups.diversity import loss_barrier, mask_overlap
 from sms_dist.soups.merge import Mixer, Soup, merge
 from sms_dist.soups.rules import Descent, average, rule
-from sms_dist.soups.states import bare_state
+from sms_dist.soups.states import bare_state, some
 from sms_dist.training.context import Context, State
 from sms_dist.training.evaluation import ensemble, measured
 from sms_dist.training.oracle import SoupOracle
@@ -77,7 +77,7 @@ def soup(
     agree(facts, mesh.world, mesh.device)
 
     union = _union(context, phase, candidates) if phase.has_own_masks else start.mask
-    merged, pairs = _merged(context, start, candidates, union, dense)
+    merged, pairs = _merged(context, log, start, candidates, union, dense)
     weights, mask = _pruned_again(context, phase, merged.state, union)
     state, metrics = measured(context, weights, mesh.world, log.set_stage)
     assert_masked(state, mask)
@@ -100,7 +100,8 @@ def soup(
     tensors: dict[str, State | Mask] = {WEIGHTS: state, MASK: mask}
     last = PhaseState(state, mask)
     if phase.keeps_latent:
-        last = PhaseState(state | merged.state, mask)
+        latent = {name: merged.state[name] for name in context.parameters}
+        last = PhaseState(state | latent, mask)
         tensors[LATENT] = last.state
     if log.is_main:
         store.save(log.paths.soup(phase.index), tensors, {METRICS: record.as_json()})
@@ -110,13 +111,22 @@ def soup(
 
 
 def _merged(
-    context: Context, start: Start, candidates: Candidates, union: Mask, dense: DenseModel
+    context: Context,
+    log: Logbook,
+    start: Start,
+    candidates: Candidates,
+    union: Mask,
+    dense: DenseModel,
 ) -> tuple[Soup, list[PairMetrics]]:
     """Return the soup of the candidates, and the soups of two of them if they are asked for."""
     phase, config, indices = start.phase, context.config.soup, candidates.finite
     own = {i: candidate.trained for i, candidate in candidates.own.items()}
     vector = start.vector or context.surviving_vector(union)
-    mixer = Mixer(context.mesh, vector, own, candidates.finite_owners)
+    mixer = Mixer(context.mesh, vector, own, candidates.finite_owners, context.buffers)
+    if mixer.differing:
+        names = some(mixer.differing)
+        message = f"candidates differ in {names}; the soup has those of candidate {indices[0]}"
+        log.event(WarningEvent(phase=phase.index, message=message))
     chosen = rule(phase.rule)
 
     def view(state: State) -> State:

@@ -48,10 +48,10 @@ def largest_(values: Tensor, axis: Axis) -> Tensor:
     return values
 
 
-def broadcast_(tensor: Tensor, axis: Axis, source: int = 0) -> Tensor:
-    """Copy the tensor of one rank of the axis, in place. Every rank of the axis must call."""
+def broadcast_(tensor: Tensor, axis: Axis) -> Tensor:
+    """Copy the tensor of the axis' first rank, in place. Every rank of the axis must call."""
     if axis.size > 1:
-        dist.broadcast(tensor, group=axis.group, group_src=source)
+        dist.broadcast(tensor, group=axis.group, group_src=0)
     return tensor
 
 

@@ -24,6 +24,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of a number
 SHARDING = ("FullyShardedDataParallel", "FSDPModule")
 
+_WRAPPERS = (nn.parallel.DistributedDataParallel, nn.DataParallel)
 _HELD = WeakIdKeyDictionary()  # the parameters that are held, wherever they are wrapped
 
 
@@ -138,11 +139,9 @@ def _remembered(optimizer: Optimizer, parameter: Tensor) -> list[Tensor]:
 def bare(model: nn.Module) -> nn.Module:
     """Return the module inside of DDP, DataParallel, torch.compile and a DeepSpeed engine."""
     while True:
-        if hasattr(model, "_orig_mod"):
-            model = model._orig_mod
-        elif isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
-            model = model.module
-        elif _is_deepspeed(model):
+        if isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
+        elif isinstance(model, _WRAPPERS) or _is_deepspeed(model):
             model = model.module  # type: ignore[assignment]
         else:
             return model
@@ -202,7 +201,8 @@ class Hold:
     def __init__(
         self, model: nn.Module, kept: Mapping[Tensor, Tensor], optimizer: Optimizer | None
     ) -> None:
-        self._names = {p: name for name, p in bare(model).named_parameters() if p in kept}
+        named = bare(model).named_parameters()
+        self._names: dict[Tensor, str] = {p: name for name, p in named if p in kept}
         masters: Mapping[Tensor, Tensor] = {}  # parameter -> fp32 master of ZeRO-0
         if _is_deepspeed(model):
             optimizer = model.basic_optimizer  # type: ignore[assignment]
@@ -243,7 +243,7 @@ class Hold:
         _remove(self._handles.values())
         self._forget()
         for parameter in self._names:
-            _HELD.pop(parameter, None)
+            _HELD.pop(parameter, None)  # type: ignore[no-untyped-call]
 
     def check(self) -> None:
         """Raise ValueError if a pruned weight is not exactly 0, in the fp32 master if there is one.
@@ -267,7 +267,8 @@ class Hold:
         for p in parameters:
             if p in self._pruned and p.requires_grad and p not in self._handles:
                 # It refers to `self`, which so lives as long as the parameter.
-                self._handles[p] = p.register_hook(partial(self._without, p))
+                hook = partial(self._without, p)
+                self._handles[p] = p.register_hook(hook)  # type: ignore[no-untyped-call]
 
     def _without(self, parameter: Tensor, gradient: Tensor) -> Tensor:
         return self._pruned.without(parameter, gradient)
@@ -320,8 +321,10 @@ def _masters(optimizer: Any, kept: Mapping[Tensor, Tensor]) -> dict[Tensor, Tens
             "DeepSpeed's fused optimizer has one flat master for all weights; hold the model "
             "before deepspeed.initialize"
         )
-    low, high = getattr(optimizer, "fp16_groups", []), getattr(optimizer, "fp32_groups", [])
-    pairs = [pair for groups in zip(low, high, strict=True) for pair in zip(*groups, strict=True)]
+    if not hasattr(optimizer, "fp32_groups"):
+        return {}
+    groups = zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True)
+    pairs = [pair for group in groups for pair in zip(*group, strict=True)]
     return {parameter: master for parameter, master in pairs if parameter in kept}
 
 
@@ -375,11 +378,12 @@ def _whole(parameter: Tensor) -> Tensor:
     A frozen parameter has none.
     """
     if hasattr(parameter, "ds_id") or hasattr(parameter, "_hp_mapping"):
+        from deepspeed import zero
         from deepspeed.utils import safe_get_full_fp32_param
-        from deepspeed.zero import GatheredParameters
 
-        if (master := safe_get_full_fp32_param(parameter)) is not None:
+        master: Tensor | None = safe_get_full_fp32_param(parameter)
+        if master is not None:
             return master
-        with GatheredParameters([parameter]):
+        with zero.GatheredParameters([parameter]):
             return parameter.detach().clone()
     return parameter.detach()

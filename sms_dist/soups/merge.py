@@ -16,10 +16,11 @@ from math import prod
 import torch
 from torch import Tensor
 
-from sms_dist.mesh.collectives import agree, exchange, gather, sum_
+from sms_dist.mesh.collectives import agree, any_, exchange, gather, sum_
 from sms_dist.mesh.topology import Topology
 from sms_dist.soups.diversity import distances, gram
 from sms_dist.soups.rules import Descent, Oracle, Rule
+from sms_dist.soups.states import as_bytes, is_averaged
 from sms_dist.soups.vector import SurvivingVector
 
 State = Mapping[str, Tensor]
@@ -30,7 +31,7 @@ _DEVICE_CHUNK = 1 << 26
 
 @dataclass(frozen=True)
 class Soup:
-    """The merged parameters, and how they came about."""
+    """The merged parameters and buffers, and how they came about."""
 
     state: dict[str, Tensor]
     coefficients: dict[int, float]  # of each candidate
@@ -58,7 +59,11 @@ def merge(
 
 
 class Mixer:
-    """The candidates of a phase, spread over all ranks: their soups, and products with them."""
+    """The candidates of a phase, spread over all ranks: their soups, and products with them.
+
+    A soup has the weighted sum of floating-point buffers, as of parameters; other buffers, such as
+    counts, are those of the first candidate.
+    """
 
     def __init__(
         self,
@@ -66,20 +71,37 @@ class Mixer:
         vector: SurvivingVector,
         own: Mapping[int, State],
         owners: Mapping[int, int],
+        buffers: State | None = None,
     ) -> None:
         """Exchange the candidates' slices. Every rank must call.
 
-        `vector` says what travels, `own` are the states of the candidates that my group holds,
-        `owners` the group of each candidate, in index order, the same on all ranks.
+        `vector` says which parameters travel, `own` are the states of the candidates that my group
+        holds, `owners` the group of each candidate, in index order, and `buffers` are like those
+        of each state; all but `own` are the same on all ranks.
         """
         self.mesh, self.num, self._vector = mesh, len(owners), vector
-        ranks = mesh.world.size
-        flat = {i: vector.flatten(state, ranks) for i, state in own.items() if i in owners}
-        self._shards = CandidateShards(flat, owners, vector.num_values, mesh, vector.dtype)
+        own = {i: state for i, state in own.items() if i in owners}
+        self._shards = self._exchanged(vector, own, owners)
+        averaged = [n for n, like in (buffers or {}).items() if is_averaged(like)]
+        others = {n: like for n, like in (buffers or {}).items() if n not in averaged}
+        self._buffers = SurvivingVector(buffers or {}, averaged, {}) if averaged else None
+        if self._buffers:
+            self._buffer_shards = self._exchanged(self._buffers, own, owners)
+        self._others, self.differing = _of_the_first(others, own, owners, mesh)
+
+    def _exchanged(
+        self, vector: SurvivingVector, own: Mapping[int, State], owners: Mapping[int, int]
+    ) -> CandidateShards:
+        ranks = self.mesh.world.size
+        flat = {i: vector.flatten(state, ranks) for i, state in own.items()}
+        return CandidateShards(flat, owners, vector.num_values, self.mesh, vector.dtype)
 
     def mixed(self, coefficients: Sequence[float]) -> dict[str, Tensor]:
-        """Return the parameters of a soup, in new tensors. Every rank must call."""
-        return self._vector.unflatten(self._shards.mix(coefficients))
+        """Return the state of a soup, in new tensors. Every rank must call."""
+        state = self._vector.unflatten(self._shards.mix(coefficients))
+        if self._buffers:
+            state |= self._buffers.unflatten(self._buffer_shards.mix(coefficients))
+        return state | {name: tensor.clone() for name, tensor in self._others.items()}
 
     def gram(self) -> Tensor:
         """Return the inner products between the candidates. Every rank must call."""
@@ -102,6 +124,27 @@ class Mixer:
         return torch.stack([candidate.double() @ flat for candidate in self._whole])
 
 
+def _of_the_first(
+    like: State, own: Mapping[int, State], owners: Mapping[int, int], mesh: Topology
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return these tensors of the first candidate, and the names of those that differ from it in
+    another. Every rank must call."""
+    if not like:
+        return {}, ()
+    sizes = [tensor.numel() * tensor.element_size() for tensor in like.values()]
+    flat = torch.zeros(sum(sizes), dtype=torch.uint8, device=mesh.device)
+    if state := own.get(next(iter(owners))):
+        flat = torch.cat([as_bytes(state[name]) for name in like])
+    pieces = torch.split(sum_(flat, mesh.candidate), sizes)  # it is zero in all groups but one
+    pairs = zip(like.items(), pieces, strict=True)
+    first = {name: piece.clone().view(t.dtype).view(t.shape) for (name, t), piece in pairs}
+    flags = {
+        name: torch.tensor(any(not torch.equal(s[name], t) for s in own.values()), device=t.device)
+        for name, t in first.items()
+    }
+    return first, tuple(name for name, flag in any_(flags, mesh.candidate).items() if flag)
+
+
 class CandidateShards:
     """This rank's slice of the vector of every candidate, ready to be mixed.
 
@@ -122,8 +165,7 @@ class CandidateShards:
 
         `own` are the vectors of the candidates that my group holds, by index; they are not copied
         if their length, of which `num_values` count, is a multiple of the ranks. `owners` is the
-        group of each candidate, in candidate order, the same on all ranks; so is `dtype`, that of
-        the vectors.
+        group of each candidate, in candidate order, the same on all ranks.
         """
         self.num_values, self._mesh, self._dtype = num_values, mesh, dtype
         slices = mesh.num_groups * mesh.data.size

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from sms_dist.base.lookup import guarded
-from sms_dist.mesh.collectives import alike, broadcast_, gather_json, together
+from sms_dist.mesh.collectives import alike, gather_json, together
 from sms_dist.mesh.mesh import Mesh
 from sms_dist.mesh.topology import Topology, one_process
 from sms_dist.pruning.mask import Mask
@@ -21,14 +21,16 @@ from sms_dist.soups.diversity import distances, excess
 from sms_dist.soups.merge import Mixer, Soup
 from sms_dist.soups.rules import Descent, Oracle, Rule, average
 from sms_dist.soups.rules import rule as rule_of
-from sms_dist.soups.states import State, real, unite_
+from sms_dist.soups.states import State, unite_
 from sms_dist.soups.vector import SurvivingVector
 
 Masks: TypeAlias = Mapping[str, Tensor]
 T = TypeVar("T")
 
-FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
-COMPLEX = {torch.complex64, torch.complex128}  # mixed as two real numbers
+NUMBERS = {
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.complex64, torch.complex128),
+}
 INTEGERS = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of normalisation
 
@@ -48,7 +50,7 @@ def soup(
     the number of groups nor on which of them holds which candidate. Each tensor has the type that
     it has in the states. Floating-point buffers are averaged too; recompute the statistics of
     normalisation afterwards (`recompute_norms`). Integers, such as counters, are those of the
-    candidate with the largest coefficient, the first of several. The ranks of a group hold equal
+    first candidate. The ranks of a group hold equal
     weights; their buffers, which may differ, are united as in `weights`.
 
     Args:
@@ -114,11 +116,12 @@ class _Kind:
     is_buffer: bool
 
     @property
-    def is_mixed(self) -> bool:
-        return self.dtype not in INTEGERS
+    def is_weight(self) -> bool:
+        """Return True for what is trained, and counts in distances."""
+        return self.dtype not in INTEGERS and not self.is_buffer
 
-    def empty(self, device: torch.device | str) -> Tensor:
-        return torch.empty(self.shape, dtype=self.dtype, device=device)
+    def empty(self) -> Tensor:
+        return torch.empty(self.shape, dtype=self.dtype, device="meta")
 
     def __str__(self) -> str:
         return f"{str(self.dtype).removeprefix('torch.')} {list(self.shape)}"
@@ -147,36 +150,24 @@ class _Pan:
         """
         self.mesh = mesh
         self.owners, self._kinds = _agreed(states, mask, mesh)
-        self._own = {i: self._prepared(states[i]) for i in sorted(states)}
-        like = {name: real(kind.empty("meta")) for name, kind in self._kinds.items()}
+        like = {name: kind.empty() for name, kind in self._kinds.items()}
         kept = {name: some.to(mesh.device) for name, some in (mask or {}).items()}
-        wide = {
-            name: some[..., None].expand(like[name].shape)
-            for name, some in kept.items()
-            if self._kinds[name].dtype in COMPLEX
-        }
-        self._mixers = []  # of weights, and of buffers, which do not count in distances
-        for is_buffer in (False, True):
-            kinds = self._kinds.items()
-            names = [n for n, kind in kinds if kind.is_mixed and kind.is_buffer == is_buffer]
-            if names:
-                vector = SurvivingVector(like, names, kept | wide)
-                self._mixers.append(Mixer(mesh, vector, self._own, self.owners))
+        weights = [name for name, kind in self._kinds.items() if kind.is_weight]
+        others = {name: tensor for name, tensor in like.items() if name not in weights}
+        own = {i: self._prepared(states[i]) for i in sorted(states)}
+        self._mixer = Mixer(mesh, SurvivingVector(like, weights, kept), own, self.owners, others)
 
     def soup(self, coefficients: Sequence[float]) -> State:
         """Return the weighted sum of the candidates, whole. Every rank must call."""
-        mixed = {k: v for mixer in self._mixers for k, v in mixer.mixed(coefficients).items()}
-        main = list(self.owners)[max(range(len(coefficients)), key=lambda i: coefficients[i])]
-        state: State = {}
-        for name, kind in self._kinds.items():
-            tensor = mixed[name] if kind.is_mixed else self._of(main, name)
-            tensor = torch.view_as_complex(tensor) if kind.dtype in COMPLEX else tensor
-            state[name] = nn.Buffer(tensor) if kind.is_buffer else tensor
-        return state
+        mixed = self._mixer.mixed(coefficients)
+        return {
+            name: nn.Buffer(mixed[name]) if kind.is_buffer else mixed[name]
+            for name, kind in self._kinds.items()
+        }
 
     def distances(self) -> dict[str, float]:
         """Return the distances between the candidates' weights. Every rank must call."""
-        return distances(self._mixers[0].gram())
+        return distances(self._mixer.gram())
 
     def _prepared(self, state: State) -> State:
         """Return a state on the mesh's device, with the same buffers on all ranks of a group: under
@@ -184,13 +175,7 @@ class _Pan:
         own = {name: state[name].detach().to(self.mesh.device) for name in self._kinds}
         buffers = {name: own[name].clone() for name, kind in self._kinds.items() if kind.is_buffer}
         unite_([*buffers.values()], self.mesh.data)
-        return {name: real(tensor) for name, tensor in (own | buffers).items()}
-
-    def _of(self, index: int, name: str) -> Tensor:
-        """Return one candidate's tensor on all ranks, which must call."""
-        is_mine, kind = index in self._own, self._kinds[name]
-        tensor = self._own[index][name].clone() if is_mine else kind.empty(self.mesh.device)
-        return broadcast_(tensor, self.mesh.candidate, self.owners[index])
+        return own | buffers
 
 
 class _Scores:
@@ -286,16 +271,16 @@ def _check_state(state: State, who: str, mask: Masks) -> None:
     if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
         raise ValueError(f"{who} must be a state: a mapping from names to tensors")
     kinds = _kinds(state)
-    if not any(kind.is_mixed and not kind.is_buffer for kind in kinds.values()):
+    if not any(kind.is_weight for kind in kinds.values()):
         raise ValueError(f"{who} has no floating-point weights; give what sms_dist.weights returns")
     for name, tensor in state.items():
-        is_common = tensor.dtype in FLOATS | COMPLEX | INTEGERS and tensor.layout == torch.strided
+        is_common = tensor.dtype in NUMBERS | INTEGERS and tensor.layout == torch.strided
         if not is_common or tensor.is_meta or hasattr(tensor, "full_tensor"):  # a DTensor
             raise ValueError(
                 f"{who}: {name} is {type(tensor).__name__}, {kinds[name]}, on {tensor.device}; "
                 "give whole, dense tensors of floating-point numbers or integers"
             )
-        if kinds[name].is_mixed and not tensor.isfinite().all():
+        if tensor.dtype not in INTEGERS and not tensor.isfinite().all():
             raise ValueError(f"{who}: {name} is not finite; leave out a candidate that diverged")
     for name, kept in mask.items():
         if name not in state or state[name].shape != kept.shape:
@@ -324,9 +309,12 @@ def _agreed(
     held: dict[int, list[Any]] = {}
     for group, _, theirs in everyone:
         if held.setdefault(group, theirs) != theirs:
+            one, other = ([i for i, _ in each] for each in (held[group], theirs))
+            what = (
+                f"weights of candidates {one}" if one == other else f"candidates, {one} and {other}"
+            )
             raise ValueError(
-                f"the ranks of group {group} hold different candidates or weights, "
-                f"{[i for i, _ in held[group]]} and {[i for i, _ in theirs]}; train each with "
+                f"the ranks of group {group} hold different {what}; train each with "
                 "DistributedDataParallel over mesh.data_group"
             )
     owners: dict[int, int] = {}

@@ -123,7 +123,7 @@ class SharedBuffers:
             (module, name)
             for module in (model.modules() if axis.size > 1 else ())
             for name, buffer in module.named_buffers(recurse=False)
-            if _is_averaged(buffer) and not _follows_weights(module, name)
+            if is_averaged(buffer) and not _follows_weights(module, name)
         ]
 
     def average_(self) -> None:
@@ -141,14 +141,14 @@ def unite_(tensors: Sequence[Tensor], axis: Axis) -> None:
     if axis.size == 1:
         return
     for are_averaged in (True, False):
-        chosen = [tensor for tensor in tensors if _is_averaged(tensor) == are_averaged]
+        chosen = [tensor for tensor in tensors if is_averaged(tensor) == are_averaged]
         if not chosen:
             continue
         if are_averaged:  # in float64, where the mean of equal values is that value
             parts = [real(tensor).double().flatten() for tensor in chosen]
             flat = sum_(torch.cat(parts), axis) / axis.size
         else:
-            parts = [tensor.reshape(-1).contiguous().view(torch.uint8) for tensor in chosen]
+            parts = [as_bytes(tensor) for tensor in chosen]
             flat = broadcast_(torch.cat(parts), axis)
         pieces = torch.split(flat, [part.numel() for part in parts])
         for tensor, piece in zip(chosen, pieces, strict=True):
@@ -163,7 +163,12 @@ def real(tensor: Tensor) -> Tensor:
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
-def _is_averaged(tensor: Tensor) -> bool:
+def as_bytes(tensor: Tensor) -> Tensor:
+    return tensor.reshape(-1).contiguous().view(torch.uint8)
+
+
+def is_averaged(tensor: Tensor) -> bool:
+    """Return True for numbers that have a mean: not for counts and flags."""
     return tensor.is_floating_point() or tensor.is_complex()
 
 

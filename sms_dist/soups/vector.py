@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from sms_dist.soups.states import real
 
 Tensors = Mapping[str, Tensor]
 Mask = Mapping[str, Tensor]
@@ -31,19 +33,19 @@ class SurvivingVector:
         it may lie on the meta device.
         """
         self._like = {name: like[name] for name in names}
-        self._places = {name: _places(mask[name]) for name in names if name in mask}
-        sizes = {name: tensor.numel() for name, tensor in self._like.items()}
+        self._places = {n: _places(_of_real(like[n], mask[n])) for n in names if n in mask}
+        sizes = {name: real(tensor).numel() for name, tensor in self._like.items()}
         self._sizes = sizes | {name: len(places) for name, places in self._places.items()}
         self.num_values = sum(self._sizes.values())
-        self.dtype = reduce(torch.promote_types, {each.dtype for each in self._like.values()})
+        self.dtype = _common_dtype(self._like.values())
 
     def flatten(self, tensors: Tensors, multiple: int = 1) -> Tensor:
         """Return the tensors one after the other, without the weights that the mask prunes.
 
         Zeros at the end make the length a multiple of `multiple`.
         """
-        some = [tensors[name].detach() for name in self._like]
-        dtype = reduce(torch.promote_types, {tensor.dtype for tensor in some})
+        some = [real(tensors[name].detach()) for name in self._like]
+        dtype = _common_dtype(some)
         length = -(-self.num_values // multiple) * multiple
         vector = torch.empty(length, dtype=dtype, device=some[0].device)
         vector[self.num_values :] = 0
@@ -64,14 +66,25 @@ class SurvivingVector:
         for (name, like), some in zip(self._like.items(), values, strict=True):
             # Each in memory of its own, which has mostly been used before: fresh pages for all of
             # them together take four times as long.
-            flat = torch.zeros(like.numel(), dtype=like.dtype, device=vector.device)
+            shape, dtype = real(like).shape, real(like).dtype
+            flat = torch.zeros(shape.numel(), dtype=dtype, device=vector.device)
             places = self._places.get(name)
             if places is None:
                 flat.copy_(some)
             else:
-                _scatter_(flat, places, some.to(like.dtype))
-            tensors[name] = flat.view(like.shape)
+                _scatter_(flat, places, some.to(dtype))
+            whole = flat.view(shape)
+            tensors[name] = torch.view_as_complex(whole) if like.is_complex() else whole
         return tensors
+
+
+def _of_real(like: Tensor, kept: Tensor) -> Tensor:
+    """Return the mask of what `real` makes of a tensor."""
+    return kept[..., None].expand(*kept.shape, 2) if like.is_complex() else kept
+
+
+def _common_dtype(tensors: Iterable[Tensor]) -> torch.dtype:
+    return reduce(torch.promote_types, {real(tensor).dtype for tensor in tensors})
 
 
 def _places(kept: Tensor) -> Tensor:

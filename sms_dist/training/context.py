@@ -22,12 +22,12 @@ from sms_dist.methods.plan import check_pretrain_ranks, pretrain_ranks
 from sms_dist.models.speedup import macs, multiplied, on_meta
 from sms_dist.pruning.layers import Weight, weights
 from sms_dist.pruning.mask import Mask
+from sms_dist.soups.states import State, bare_state
 from sms_dist.soups.vector import SurvivingVector
 from sms_dist.tasks import SCORES, make_task
 from sms_dist.tasks.base import Task
 
 FEWEST = {"segmentation": 2}  # samples of a rank, else 1
-State = dict[str, Tensor]  # of the bare model: parameters and buffers
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Context:
     loaders: Loaders
     task: Task
     parameters: tuple[str, ...]  # names, in the model's order
+    buffers: Mapping[str, Tensor]  # persistent ones, on the meta device
     weights: tuple[Weight, ...]  # what may be a weight matrix, pruned or not
     macs: Mapping[str, int]  # of one input, by weight
     pretrain_ranks: int
@@ -70,6 +71,8 @@ class Context:
             data_name=info.name,
             task=info.task,
         )
+        if not model.training:  # as pretrained models are handed out; layers may stay so
+            model.train()
         if self.config.engine.channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.to(self.mesh.device)
@@ -111,6 +114,7 @@ def set_up(config: Config, mesh: Topology) -> Context:
         raise ValueError("engine.precision=fp16 needs CUDA; on a CPU use bf16 or fp32")
     dataset = together(lambda: _loaded(config, mesh), mesh.world, mesh.device)
     model = together(lambda: _on_meta(config, dataset.info), mesh.world, mesh.device)
+    parameters = tuple(name for name, _ in model.named_parameters())
     loaders = dataset.loaders(config.data.batch_size, mesh.device)
     together(lambda: _check_share(config, loaders, mesh.data.size), mesh.world, mesh.device)
     return Context(
@@ -120,7 +124,8 @@ def set_up(config: Config, mesh: Topology) -> Context:
         info=dataset.info,
         loaders=loaders,
         task=make_task(dataset.info, config.data),
-        parameters=tuple(name for name, _ in model.named_parameters()),
+        parameters=parameters,
+        buffers={n: t for n, t in bare_state(model).items() if n not in parameters},
         weights=together(
             lambda: tuple(model_weights(config, dataset.info, model)), mesh.world, mesh.device
         ),

@@ -1,4 +1,4 @@
-"""Measuring models: batch norm is recomputed, then every sample evaluated once over all ranks."""
+"""Measuring models: norms are recomputed, then every sample evaluated once over all ranks."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ SetStage = Callable[[Literal["batch norm", "evaluate"]], None]
 def measured(
     context: Context, state: State, axis: Axis, set_stage: SetStage = lambda stage: None
 ) -> tuple[State, Metrics]:
-    """Return the state with recomputed batch norm, and its validation and test metrics.
+    """Return the state with recomputed norms, and its validation and test metrics.
 
     Soup, candidate and dense model are all measured this way; `set_stage` is called with what comes
     next. Every rank of the axis must call, with the same state; the bits do not depend on their
     number.
     """
     set_stage("batch norm")
-    model = with_batch_norm(context, state, axis)
+    model = with_norms(context, state, axis)
     set_stage("evaluate")
     test = evaluate(context.task, model, context.loaders.test, axis)
     metrics = {f"test_{name}": value for name, value in test.items()}
@@ -43,8 +43,8 @@ def measured(
     return {name: tensor.clone() for name, tensor in bare_state(model).items()}, metrics
 
 
-def with_batch_norm(context: Context, state: State, axis: Axis) -> nn.Module:
-    """Return the model of a state, its batch norm recomputed. Every rank of the axis must call."""
+def with_norms(context: Context, state: State, axis: Axis) -> nn.Module:
+    """Return the model of a state, its norms recomputed. Every rank of the axis must call."""
     model = context.load(state)
     recompute_(model, context.loaders.train, axis, context.mesh.device)
     return model
@@ -75,7 +75,7 @@ def evaluate(task: Task, model: nn.Module, loader: Loader, axis: Axis) -> Metric
 def ensemble(context: Context, own: Mapping[int, State], owners: Mapping[int, int]) -> Metrics:
     """Return test accuracy and test loss (negative log-likelihood) of the mean probabilities.
 
-    `own` are the states, batch norm recomputed, of the candidates that my group holds; `owners` the
+    `own` are the states, norms recomputed, of the candidates that my group holds; `owners` the
     group of each, in index order. Every rank must call, also if its group holds none. The
     probabilities are averaged as weights are, so that the bits do not depend on the mesh.
     """

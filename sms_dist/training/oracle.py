@@ -1,4 +1,4 @@
-"""Measuring soups that rules and diagnostics ask for: on all ranks, batch norm recomputed."""
+"""Measuring soups that rules and diagnostics ask for: on all ranks, norms recomputed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sms_dist.soups.merge import Mixer
 from sms_dist.soups.norms import follow_statistics_
 from sms_dist.tasks.base import Metrics
 from sms_dist.training.context import Context, State
-from sms_dist.training.evaluation import measured, validated, with_batch_norm
+from sms_dist.training.evaluation import measured, validated, with_norms
 
 View = Callable[[State], State]
 # From a model, the number of a part and its batches to weight and summed loss of each batch.
@@ -58,7 +58,7 @@ class SoupOracle:
         mixed = mixer.mixed(coefficients)
         viewed = self._view(mixed)
         kept = {name: viewed[name] == tensor for name, tensor in mixed.items()}
-        model = with_batch_norm(context, viewed, context.mesh.world)
+        model = with_norms(context, viewed, context.mesh.world)
         follow_statistics_(model)
         mixer.gather_candidates()
         world = context.mesh.world
@@ -78,7 +78,7 @@ class SoupOracle:
 
     def _validated(self, coefficients: Sequence[float]) -> Metrics:
         state, world = self._view(self._mixer.mixed(coefficients)), self._context.mesh.world
-        return validated(self._context, with_batch_norm(self._context, state, world), world)
+        return validated(self._context, with_norms(self._context, state, world), world)
 
 
 def _descend(model: nn.Module, losses: Iterator[tuple[float, Tensor]]) -> Tensor | None:
@@ -109,7 +109,7 @@ def _cross_entropies(context: Context) -> Losses:
 
 def _divergences(context: Context, teacher: State) -> Losses:
     """Return the losses KL(teacher || model) at temperature 1. Every rank must call."""
-    expert = with_batch_norm(context, teacher, context.mesh.world)
+    expert = with_norms(context, teacher, context.mesh.world)
 
     known: dict[int, list[Tensor]] = {}  # by part: the teacher looks at each batch once
 

@@ -83,7 +83,7 @@ class CandidateTraining:
     def __init__(self, context: Context, start: Start, candidate: Candidate) -> None:
         self._context, self._start, self._candidate = context, start, candidate
         model, config = context.load(start.state), context.config
-        self._before = {name: tensor.clone() for name, tensor in bare_state(model).items()}
+        self._ignored = not_finite(bare_state(model))  # such as a mask of minus infinity
         self._rates = candidate_rates(start, candidate, context.loaders.train.num_steps)
         self.job = Job(
             model=model,
@@ -121,7 +121,7 @@ class CandidateTraining:
     def result(self) -> Retrained:
         """Return what has become of the candidate, and close the engine."""
         start, rule, epochs = self._start, self.job.rule, self._training.epochs
-        state = self._before | self._average.result()
+        state = self._average.result()
         self._training.engine.close()
         if not self._is_finite(state, epochs):
             return Retrained(state, start.mask, epochs, is_finite=False)
@@ -145,10 +145,15 @@ class CandidateTraining:
     def _is_finite(self, state: State, epochs: list[Epoch]) -> bool:
         """Return the same answer on all ranks of the group, which must go the same way after it."""
         mesh = self._context.mesh
-        finite = all(bool(torch.isfinite(t).all()) for t in state.values() if t.is_floating_point())
+        finite = not_finite(state) <= self._ignored
         losses = all(epoch.loss - epoch.loss == 0 for epoch in epochs)
         bad = torch.tensor([0.0 if finite and losses else 1.0], device=mesh.device)
         return not sum_(bad, mesh.data).item()
+
+
+def not_finite(state: State) -> set[str]:
+    """Return the names of tensors with a value that is no finite number."""
+    return {name for name, tensor in state.items() if not torch.isfinite(tensor).all()}
 
 
 def assert_masked(state: State, mask: Mask) -> None:
@@ -206,11 +211,8 @@ class WeightAverage:
         if self._first is None or epoch <= self._first:
             return
         self._count += 1
-        for name, weight in self._weights().items():
-            if name in self._sum:
-                self._sum[name] += weight.double()
-            else:
-                self._sum[name] = weight.double()
+        for name, value in _averaged(self._weights()).items():
+            self._sum[name] = self._sum[name].add_(value) if name in self._sum else value
 
     def state(self) -> State:
         """Return the sum so far, no copy, and the number of epochs in it."""
@@ -220,16 +222,20 @@ class WeightAverage:
         """Continue from a state; ValueError if it does not fit. Every rank must call."""
         sums: State = {}
         if state.get("count"):
-            sums = {name: weight.double() for name, weight in self._weights().items()}
+            sums = _averaged(self._weights())
         check_fit(state, {"count": number(0)} | joined({"sum": sums}))
         copy_(sums, part(state, "sum"))
         self._sum, self._count = sums, int(state["count"])
 
     def result(self) -> State:
-        """Return the average, or the present weights if there is none. Every rank must call."""
-        if not self._count:
-            return self._weights()
-        return {name: (total / self._count).float() for name, total in self._sum.items()}
+        """Return the present weights, and what is averaged in its place. Every rank must call."""
+        averages = {name: (total / self._count).float() for name, total in self._sum.items()}
+        return self._weights() | averages
+
+
+def _averaged(state: State) -> State:
+    """Return what has a mean: not the counts and flags among the buffers."""
+    return {name: t.double() for name, t in state.items() if t.is_floating_point()}
 
 
 def first_averaged(retrain: RetrainConfig) -> int | None:
