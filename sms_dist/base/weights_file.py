@@ -84,10 +84,6 @@ def read(source: str | Path, place: str, is_parted: bool = False) -> WeightsFile
     if not is_parted:
         tensors, masks = _unmasked(tensors, place)
     tensors.pop(AVERAGED, None)
-    if quantised := [name for name, tensor in tensors.items() if tensor.is_quantized]:
-        raise ValueError(
-            f"{place}: {quantised[0]} is quantised; save the weights before they are quantised"
-        )
     return WeightsFile(path, tensors, masks)
 
 
@@ -125,21 +121,25 @@ def _tensors(path: Path, place: str) -> State:
     try:
         # weights_only builds tensors and plain containers, and calls nothing that the file names
         content = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = {
+            name: (tensor if tensor.layout is torch.strided else tensor.to_dense()).detach()
+            for name, tensor in _state_dict(content).items()
+        }
     except _UNREADABLE as error:
         raise ValueError(
             f"{place} is no state dict of tensors ({_first_line(error)}); save model.state_dict(), "
             "not the model, or a .safetensors file"
         ) from None
-    tensors = _state_dict(content)
     if not tensors:
         raise ValueError(
             f"{place} holds a {type(content).__name__}, not a state dict of tensors; save "
             f"model.state_dict() by itself or under {WRAPPERS[0]}"
         )
-    return {
-        name: (tensor if tensor.layout is torch.strided else tensor.to_dense()).detach()
-        for name, tensor in tensors.items()
-    }
+    if quantised := [name for name, tensor in tensors.items() if tensor.is_quantized]:
+        raise ValueError(
+            f"{place}: {quantised[0]} is quantised; save the weights before they are quantised"
+        )
+    return tensors
 
 
 def _indexed(path: Path, place: str) -> State:

@@ -81,7 +81,13 @@ def read(
         for key, new in names.items()
         if new in whole or not (is_below(new, left_out) or is_below(short[key], left_out))
     }
-    loaded = _first_names({new: file.tensors[key] for key, new in names.items()}, others, place)
+    given, num_rounded = dict[str, Tensor](), 0
+    for key, new in names.items():
+        given[new], like = file.tensors[key], wanted.get(others.get(new, new))
+        if like is not None and like.is_floating_point():
+            given[new], num = _cast(given[new], like.dtype, f"{place}: {key}")
+            num_rounded += num
+    loaded = _first_names(given, others, place)
     wanted = {
         key: tensor
         for key, tensor in wanted.items()
@@ -89,32 +95,29 @@ def read(
         and (key in loaded or not key.endswith(OPTIONAL))
     }
     check_fits(place, loaded, wanted, name, source)
-    of_file = {names[key]: key for key in reversed(names)}
-    num_rounded = 0
-    for key, tensor in loaded.items():
-        num_rounded += _num_rounded(tensor, f"{place}: {of_file.get(key, key)}", wanted[key])
     masks = {names[key]: mask for key, mask in file.masks.items() if key in names}
     masks |= {n: loaded[m] != 0 for n in loaded if (m := pruned_already(n)) in loaded}
-    notes = (f"{place}: {num_rounded:,} float64 values are rounded to fp32",)
+    notes = (f"{place}: {num_rounded:,} values are rounded to the precision of the model",)
     return Given(loaded, masks, file.path, notes if num_rounded else ())
 
 
-def _num_rounded(tensor: Tensor, place: str, like: Tensor) -> int:
-    """Return how many values fp32 rounds; ValueError for values that cannot be computed with."""
-    if not like.is_floating_point():
-        return 0
+def _cast(tensor: Tensor, dtype: torch.dtype, place: str) -> tuple[Tensor, int]:
+    """Return floating-point values in another type, and how many of them it rounds.
+
+    ValueError for values that cannot be computed with.
+    """
     if not tensor.is_floating_point():
         raise ValueError(
-            f"{place} is of {tensor.dtype}, and the model computes with {like.dtype}; save the "
-            "weights before they are quantised, or as floating-point numbers"
+            f"{place} is of {tensor.dtype}, and the model computes with {dtype}; save the weights "
+            "before they are quantised, or as floating-point numbers"
         )
-    single = tensor.float()
-    if num := tensor.numel() - int(torch.isfinite(single).sum()):
+    cast = tensor.to(dtype)
+    if num := tensor.numel() - int(torch.isfinite(cast).sum()):
         raise ValueError(
             f"{place} has {num:,} of {tensor.numel():,} values that are NaN or infinite; take the "
             "weights from before their training diverged"
         )
-    return int((single.double() != tensor).sum()) if tensor.dtype is torch.float64 else 0
+    return cast, 0 if tensor.dtype == dtype else int((cast.double() != tensor.double()).sum())
 
 
 def check_fits(
@@ -159,7 +162,8 @@ def _first_names(loaded: State, others: Mapping[str, str], place: str) -> State:
     for alias, name in others.items():
         if alias not in loaded:
             continue
-        if not torch.equal(first.setdefault(name, loaded[alias]), loaded[alias]):
+        one, other = first.setdefault(name, loaded[alias]), loaded[alias]
+        if one.shape != other.shape or not torch.equal(one, other):
             raise ValueError(f"{place}: {alias} differs from {name}, with which the model ties it")
     return first
 

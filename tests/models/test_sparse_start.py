@@ -188,7 +188,7 @@ def test_values_that_fp32_rounds_are_told(given, net):
     state = {name: tensor.double() for name, tensor in bare_state(net).items()}
     assert given(state).notes == ()
     state["fc.bias"] += 1e-12
-    assert "10 float64 values are rounded to fp32" in given(state).notes[0]
+    assert "10 values are rounded to the precision of the model" in given(state).notes[0]
 
 
 def mask(conv, fc=None):
