@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -67,8 +67,14 @@ def build_on_meta(
 ) -> nn.Module:
     """Return the model on the meta device: shapes and names without memory for weights."""
     family = _checked(config, input_shape, data_name, task)
-    with torch.device("meta"):
-        return _built(family, config, input_shape, num_classes)
+    try:
+        with torch.device("meta"):
+            return _built(family, config, input_shape, num_classes)
+    except (RuntimeError, NotImplementedError) as error:
+        if "meta" not in str(error):
+            raise
+    with torch.random.fork_rng(devices=[]):  # it asks for values while it is made
+        return _built(family, config, input_shape, num_classes).to("meta")
 
 
 def _built(
@@ -79,7 +85,14 @@ def _built(
         raise ValueError(
             f"model.name={config.name} returned a {type(model).__name__}, not a torch.nn.Module"
         )
+    if ":" in config.name:
+        model.register_forward_hook(_logits)
     return model
+
+
+def _logits(model: nn.Module, inputs: object, outputs: Any) -> Any:
+    """Take the logits out of a mapping, such as the outputs of transformers' models."""
+    return outputs["logits"] if isinstance(outputs, Mapping) and "logits" in outputs else outputs
 
 
 def _checked(
