@@ -162,3 +162,52 @@ def test_translation_is_not_compiled(mode: str) -> None:
     with pytest.raises(ValueError, match=rf"^engine.compile={mode}: .*sentences.*; use eager$"):
         check(load(file, [f"engine.compile={mode}"]))
     check(load(file))
+
+
+NETS = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, classes, key):
+        super().__init__()
+        self.layer, self.key, self.unused = nn.Linear(64, classes), key, nn.Linear(2, 2)
+    def forward(self, x):
+        out = self.layer(x.flatten(1))
+        if self.key == "value" and out.sum().item() > 1e9:
+            return None
+        return [out] if self.key == "list" else {self.key: out}
+
+def thousand(shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 1000))
+
+def net(shape, classes, *, key: str = "logits"):
+    return Net(classes, key)
+
+def normed(shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, classes))
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("theirs_nets:thousand", r"returns (2, 1000) for 2 samples, and data.name=digits has 10"),
+        ("theirs_nets:net model.options.key=scores", "returns a dict with scores; return the log"),
+        ("theirs_nets:net model.options.key=list", "returns a list; return the logits as a tensor"),
+        ("theirs_nets:normed data.batch_size=1", "data.batch_size=1 leaves a rank one sample"),
+        ("theirs_nets:normed engine.ranks_per_candidate=8 data.batch_size=16", "one sample of a"),
+        ("theirs_nets:net", None),
+    ],
+)
+def test_a_training_step_without_values_shows_what_a_model_returns(
+    tmp_path, monkeypatch, settings, message
+):
+    (tmp_path / "theirs_nets.py").write_text(NETS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    config = load(settings=["data.name=digits", *f"model.name={settings}".split()])
+    if message is None:
+        check(config)
+    else:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            check(config)

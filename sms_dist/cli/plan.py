@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -15,10 +16,15 @@ from sms_dist.cli.amounts import bytes_text
 from sms_dist.config import Config
 from sms_dist.data.dataset import DatasetInfo
 from sms_dist.experiment.checks import check
-from sms_dist.experiment.sizes import has_batch_norm, sizes, survivors
+from sms_dist.experiment.sizes import has_batch_norm, layers, on_meta, sizes, survivors
 from sms_dist.mesh.division import deal, groups_of
 from sms_dist.methods.plan import PhasePlan, Plan, check_pretrain_ranks, make_plan
+from sms_dist.models.speedup import macs
+from sms_dist.pruning.layers import Weight
 from sms_dist.stacks import obstacle, stack_size
+from sms_dist.training.trial import Trial, example, trial
+
+UNTRIED = Trial(unused=(), frozen=())
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,8 @@ class Planned:
     has_batch_norm: bool
     start: float = 0.0  # the sparsity at which pruning begins
     notes: tuple[str, ...] = ()  # what to know of the weights that the run is given
+    layers: tuple[Weight, ...] = ()  # what may be a weight matrix, pruned or not
+    trial: Trial = UNTRIED
 
     @property
     def totals(self) -> dict[str, int]:
@@ -81,14 +89,15 @@ def planner(config: Config) -> Callable[[int | None], Planned]:
         start, notes = planned_begin(config, info)
     recipe = check(config, start)
     size, count = sizes(config, info), survivors(config, info)
-    is_normed = has_batch_norm(config, info)
+    is_normed, every = has_batch_norm(config, info), tuple(layers(config, info))
+    tried = trial(config, info, on_meta(config, info))
 
     def plan(num_ranks: int | None) -> Planned:
         ranks = config.engine.ranks_per_candidate if num_ranks is None else num_ranks
         groups = groups_of(ranks, config.engine.ranks_per_candidate)
         check_pretrain_ranks(config.pretrain.ranks, ranks)
         made = make_plan(recipe, groups, size, count)
-        return Planned(config, info, ranks, made, is_normed, start, notes)
+        return Planned(config, info, ranks, made, is_normed, start, notes, every, tried)
 
     return plan
 
@@ -119,10 +128,61 @@ def _header(planned: Planned) -> list[str]:
         f"{config.name}: {config.method.name}, engine {config.engine.name}",
         f"data    {info.name}: {info.num_train:,} samples to train and validate on, "
         f"{plan.sizes.steps_per_epoch:,} steps an epoch",
-        f"model   {config.model.name}: {prunable:,} prunable weights, {other:,} other parameters",
+        f"model   {config.model.name}: {prunable:,} prunable weights, {other:,} other parameters"
+        f"{_sparsity_of_all(planned)}",
+        *left_dense(planned.layers),
+        *_untrained(planned.trial),
         f"ranks   {planned.num_ranks} in {_some(plan.num_groups, 'group')} of {per_candidate}",
         *(f"weights {note}" for note in planned.notes),
     ]
+
+
+def _sparsity_of_all(planned: Planned) -> str:
+    goal, sizes = planned.config.pruning.goal_sparsity, planned.plan.sizes
+    if goal is None or not planned.plan.phases:
+        return ""
+    of_all = goal * sizes.num_prunable / max(sizes.num_prunable + sizes.num_other, 1)
+    return f"; goal {100 * goal:.4g}% of these, {100 * of_all:.4g}% of all"
+
+
+def left_dense(layers: Sequence[Weight]) -> list[str]:
+    """Return a line for each reason why tensors of two dims or more are not pruned."""
+    reasons: dict[str, list[Weight]] = {}
+    for weight in layers:
+        if weight.dense:
+            reasons.setdefault(weight.dense, []).append(weight)
+    return [
+        f"dense   {dense}: {sum(prod(each.shape) for each in some):,} parameters in "
+        f"{_named([each.name for each in some])}"
+        for dense, some in reasons.items()
+    ]
+
+
+def _untrained(trial: Trial) -> list[str]:
+    facts = {"get no gradient": trial.unused, "are frozen": trial.frozen}
+    return [f"model   {_named(names)} {fact}" for fact, names in facts.items() if names]
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return ", ".join(names[:2]) + more
+
+
+def show_layers(planned: Planned, console: Console) -> None:
+    """Print a row for each weight matrix and what is like one: shape, whether it is pruned, and
+    the multiply-adds that it takes for one sample."""
+    config, info = planned.config, planned.info
+    counts = macs(on_meta(config, info), example(info))
+    rows = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for name in ("weight", "layer", "shape", "pruned"):
+        rows.add_column(name, overflow="fold")
+    rows.add_column("multiply-adds", justify="right", no_wrap=True)
+    for each in planned.layers:
+        shape, count = "x".join(map(str, each.shape)), f"{counts.pop(each.name, 0):,}"
+        rows.add_row(each.name, each.kind, shape, each.dense or "yes", count)
+    for name, rest in counts.items():
+        rows.add_row(f"({name} products)", "", "", "no", f"{rest:,}")
+    console.print(rows)
 
 
 def _table(plan: Plan) -> Table:

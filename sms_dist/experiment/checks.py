@@ -15,7 +15,13 @@ from sms_dist.config import Config
 from sms_dist.config.experiment import EngineConfig
 from sms_dist.engines import ENGINES, compile_obstacle
 from sms_dist.engines.optimizers import OPTIMIZERS, optimizer_maker, optimizer_settings
-from sms_dist.experiment.sizes import check_parameters, num_parameters, prunable_shapes
+from sms_dist.experiment.sizes import (
+    check_parameters,
+    layers,
+    num_parameters,
+    on_meta,
+    prunable_shapes,
+)
 from sms_dist.methods import recipe, starts_from_dense
 from sms_dist.methods.phases import Phase, Recipe
 from sms_dist.pruning.allocation import ALLOCATIONS, num_kept
@@ -26,6 +32,7 @@ from sms_dist.pruning.feasible import (
     check_pruning,
     needs_shapes,
 )
+from sms_dist.pruning.prune import check_parts
 from sms_dist.schedules.learning_rate import (
     RETRAINING,
     History,
@@ -54,6 +61,7 @@ def check(config: Config, start: float = 0.0) -> Recipe:
     _check_surviving(config, requested)
     _check_pattern(config, requested)
     _check_measures(config)
+    _check_forward(config)
     return chosen
 
 
@@ -233,6 +241,15 @@ def _check_pattern(config: Config, requested: tuple[Phase, ...]) -> None:
             f"pruning.pattern={pruning.pattern}, pruning.allocation={pruning.allocation} and "
             f"pruning.score={pruning.score} must be unstructured, global and magnitude"
         )
+    weights = [each for each in layers(config, data.described(config.data)) if each.is_pruned]
+    check_parts(weights, pruning.pattern)
+    divided = [each for each in weights if each.parts is not None]
+    if divided and not all(phase.has_fixed_mask for phase in requested):
+        raise ValueError(
+            f"method.name={config.method.name} ranks weights as they are stored, and "
+            f"{divided[0].name} ({divided[0].kind}) is divided by a norm before use; set "
+            f"pruning.keep_dense=[{', '.join(each.name for each in divided)}]"
+        )
     if needs_shapes(pruning.pattern, pruning.allocation, pruning.keep_dense):
         info = data.described(config.data)
         check_pruning(
@@ -243,6 +260,20 @@ def _check_pattern(config: Config, requested: tuple[Phase, ...]) -> None:
             goal_sparsity=pruning.goal_sparsity,
             keep_dense=pruning.keep_dense,
         )
+
+
+def _check_forward(config: Config) -> None:
+    """A training step of few samples gives outputs that the task can use, and gradients."""
+    from sms_dist.training.trial import trial
+
+    info = data.described(config.data)
+    num_train, _ = data.split_sizes(info, config.data)
+    size, last = config.data.batch_size, num_train % config.data.batch_size
+    pieces = config.engine.accumulation * max(
+        config.engine.ranks_per_candidate, config.pretrain.ranks or 1
+    )
+    smallest = min(step // pieces for step in (min(size, num_train), last or size))
+    trial(config, info, on_meta(config, info), max(1, min(smallest, 2)))
 
 
 def _check_measures(config: Config) -> None:

@@ -38,7 +38,7 @@ def survivors(config: Config, info: DatasetInfo) -> Survivors:
 
 def num_parameters(config: Config, info: DatasetInfo) -> tuple[int, int]:
     """Return the numbers of prunable and of other parameters of the model."""
-    num = sum(parameter.numel() for parameter in _on_meta(config, info).parameters())
+    num = sum(parameter.numel() for parameter in on_meta(config, info).parameters())
     num_prunable = sum(prod(weight.shape) for weight in layers(config, info) if weight.is_pruned)
     return num_prunable, num - num_prunable
 
@@ -57,23 +57,23 @@ def layers(config: Config, info: DatasetInfo) -> list[Weight]:
     """Return what may be a weight matrix of the model, pruned or not; ValueError where unclear."""
     from sms_dist.training.context import model_weights
 
-    return model_weights(config, info, _on_meta(config, info))
+    return model_weights(config, info, on_meta(config, info))
 
 
 def check_parameters(config: Config, info: DatasetInfo) -> None:
     """Raise ValueError if the engine cannot train a parameter of the model."""
     if config.engine.name == "deepspeed":
-        check_deepspeed(config.engine, config.pretrain.clip_norm, _on_meta(config, info))
+        check_deepspeed(config.engine, config.pretrain.clip_norm, on_meta(config, info))
 
 
 def has_batch_norm(config: Config, info: DatasetInfo) -> bool:
     """Return whether the model has statistics that are recomputed from the training set."""
     from torch.nn.modules.batchnorm import _BatchNorm
 
-    return any(isinstance(layer, _BatchNorm) for layer in _on_meta(config, info).modules())
+    return any(isinstance(layer, _BatchNorm) for layer in on_meta(config, info).modules())
 
 
-def _on_meta(config: Config, info: DatasetInfo) -> nn.Module:
+def on_meta(config: Config, info: DatasetInfo) -> nn.Module:
     """Return the model without memory for its weights."""
     model = config.model.model_dump_json()
     return _built(model, info.input_shape, info.num_classes, info.name, info.task)

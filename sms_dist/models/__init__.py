@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
@@ -68,8 +68,14 @@ def build_on_meta(
 ) -> nn.Module:
     """Return the model on the meta device: shapes and names without memory for weights."""
     family = _checked(config, input_shape, data_name, task)
-    with torch.device("meta"):
-        return _built(family, config, input_shape, num_classes)
+    try:
+        with torch.device("meta"):
+            return _built(family, config, input_shape, num_classes)
+    except (RuntimeError, NotImplementedError) as error:
+        if "meta" not in str(error):
+            raise
+    with torch.random.fork_rng(devices=[]):  # it asks for values while it is made
+        return _built(family, config, input_shape, num_classes).to("meta")
 
 
 def _built(
@@ -81,6 +87,8 @@ def _built(
             f"model.name={config.name} returned a {type(model).__name__}, not a torch.nn.Module"
         )
     _freeze(model, config.freeze)
+    if ":" in config.name:
+        model.register_forward_hook(_logits)
     return model
 
 
@@ -96,6 +104,11 @@ def _freeze(model: nn.Module, patterns: Sequence[str]) -> None:
             parameters[name].requires_grad_(False)
     if patterns and not any(p.requires_grad for p in parameters.values()):
         raise ValueError(f"model.freeze={list(patterns)} freezes all parameters; leave some out")
+
+
+def _logits(model: nn.Module, inputs: object, outputs: Any) -> Any:
+    """Take the logits out of a mapping, such as the outputs of transformers' models."""
+    return outputs["logits"] if isinstance(outputs, Mapping) and "logits" in outputs else outputs
 
 
 def _checked(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sms_dist.pruning.layers import larger_dims
 
+T = TypeVar("T")
 OTHER = "other"  # products of no weight, or of several; no weight is called so
 aten = torch.ops.aten
 _ADDENDS = (aten.addmm, aten.baddbmm, aten.addmv)  # their first tensor is added, not multiplied
@@ -102,23 +103,46 @@ def _memory(tensor: Tensor) -> int:
 
 
 def _traced(model: nn.Module, inputs: tuple[Tensor, ...]) -> _Trace:
-    modes = {module: module.training for module in model.modules()}
-    moved = {name: p.detach().to("meta") for name, p in model.named_parameters()}
-    buffers = {name: buffer.to("meta") for name, buffer in model.named_buffers()}
-    counter = FlopCounterMode(display=False)
-    trace = _Trace(counter, model, moved)
-    given = tuple(values.to("meta") for values in inputs)
-    for values in given:
-        trace.is_data(values)
-    try:
-        model.eval()
+    def trace(tensors: Mapping[str, Tensor], given: tuple[Tensor, ...]) -> _Trace:
+        counter = FlopCounterMode(display=False)
+        weights = {name: tensors[name] for name, _ in model.named_parameters()}
+        trace = _Trace(counter, model, weights)
+        for values in given:
+            trace.is_data(values)
         # MATH: what a fused kernel pads depends on the machine
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter, trace:
-            functional_call(model, moved | buffers, given)
+            functional_call(model, dict(tensors), given)
+        return trace
+
+    return without_values(trace, model, inputs, training=False)
+
+
+def without_values(
+    run: Callable[[Mapping[str, Tensor], tuple[Tensor, ...]], T],
+    model: nn.Module,
+    inputs: tuple[Tensor, ...],
+    training: bool,
+) -> T:
+    """Return run(tensors of the model, inputs) on the meta device, or with zeros on the CPU where
+    the model asks for values. The model and global randomness stay as they are."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.train(training)
+        with torch.random.fork_rng(devices=[]):
+            try:
+                moved = {name: tensor.to("meta") for name, tensor in tensors.items()}
+                return run(moved, tuple(values.to("meta") for values in inputs))
+            except (RuntimeError, NotImplementedError) as error:
+                if "meta" not in str(error):
+                    raise
+            zeros = {n: torch.zeros_like(tensor, device="cpu") for n, tensor in tensors.items()}
+            for name, parameter in model.named_parameters():
+                zeros[name].requires_grad_(parameter.requires_grad)
+            return run(zeros, tuple(torch.zeros_like(values, device="cpu") for values in inputs))
     finally:
         for module, mode in modes.items():
             module.training = mode
-    return trace
 
 
 def on_meta(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> tuple[Tensor]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from sms_dist import data, models
 from sms_dist.base.lookup import guarded, is_own_name, own
@@ -20,7 +19,7 @@ from sms_dist.mesh.topology import Topology
 from sms_dist.methods import recipe
 from sms_dist.methods.phases import Recipe
 from sms_dist.methods.plan import check_pretrain_ranks, pretrain_ranks
-from sms_dist.models.speedup import macs, multiplied, on_meta
+from sms_dist.models.speedup import macs, multiplied
 from sms_dist.pruning.layers import Weight, weights
 from sms_dist.pruning.mask import Mask
 from sms_dist.soups.states import State as State
@@ -28,6 +27,7 @@ from sms_dist.soups.states import bare_state
 from sms_dist.soups.vector import SurvivingVector
 from sms_dist.tasks import SCORES, make_task
 from sms_dist.tasks.base import Task
+from sms_dist.training.trial import example, trial
 
 FEWEST = {"segmentation": 2}  # samples of a rank, else 1
 
@@ -131,7 +131,7 @@ def set_up(config: Config, mesh: Topology) -> Context:
         loaders=loaders,
         task=make_task(dataset.info, config.data),
         parameters=parameters,
-        unused=unused_parameters(config, dataset.info),
+        unused=together(lambda: trial(config, dataset.info, model).unused, mesh.world, mesh.device),
         buffers={n: t for n, t in bare_state(model).items() if n not in parameters},
         weights=together(
             lambda: tuple(model_weights(config, dataset.info, model)), mesh.world, mesh.device
@@ -179,34 +179,6 @@ def model_weights(config: Config, info: DatasetInfo, model: nn.Module) -> list[W
         embeddings=pruning.embeddings,
         multiplied=lambda: multiplied(model, example(info)),
     )
-
-
-def unused_parameters(config: Config, info: DatasetInfo) -> tuple[str, ...]:
-    """Return the parameters on which no output of a training step depends, from shapes alone.
-
-    A model that needs values to know its way is taken to use all.
-    """
-    model = _on_meta(config, info).train()
-    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    try:
-        outputs = model(*(torch.cat([tensor, tensor]) for tensor in example(info)))
-    except (RuntimeError, NotImplementedError):
-        return ()
-    leaves = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
-    traced = [leaf.sum() for leaf in leaves if leaf.requires_grad]
-    if not traced:
-        raise ValueError(
-            f"model.name={config.model.name}: no output depends on a parameter that is trained"
-        )
-    gradients = torch.autograd.grad(traced, list(named.values()), allow_unused=True)
-    return tuple(n for n, g in zip(named, gradients, strict=True) if g is None)
-
-
-def example(info: DatasetInfo) -> tuple[Tensor, ...]:
-    """The shapes of what the model takes for one sample."""
-    if info.task == "translation":
-        return on_meta(info.input_shape, torch.int64) * 2  # source and target
-    return on_meta(info.input_shape)
 
 
 def _pretrain_ranks(config: Config, mesh: Topology, loaders: Loaders) -> int:

@@ -12,10 +12,14 @@ import sys
 from collections.abc import Callable
 from importlib import import_module, metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sms_dist.cli.commands import check_writable, config_options
+
+if TYPE_CHECKING:
+    from sms_dist.config import Config
 
 
 @click.command(epilog="Example: sms-dist doctor --config configs/digits_sms.yaml")
@@ -27,7 +31,8 @@ def doctor(config_file: Path | None, settings: tuple[str, ...]) -> None:
     """
     from sms_dist.config.file import load
 
-    root, is_fit = Path(load(config_file, settings).records.root), True
+    config = load(config_file, settings)
+    root, is_fit = Path(config.records.root), True
     checks: tuple[Callable[[], str], ...] = (
         lambda: f"python {platform.python_version()}",
         cores,
@@ -39,6 +44,7 @@ def doctor(config_file: Path | None, settings: tuple[str, ...]) -> None:
         devices,
         backends,
         all_reduce,
+        lambda: model(config),
     )
     for check in checks:
         try:
@@ -124,6 +130,16 @@ def all_reduce() -> str:
     finally:
         topology.stop()
     return f"all-reduce of one rank on {mesh.device.type}: {total:g}"
+
+
+def model(config: Config) -> str:
+    """Check the configuration with a training step without values, and name what stays dense."""
+    from sms_dist.cli.plan import left_dense, planned
+
+    plan = planned(config)
+    sizes = plan.plan.sizes
+    lines = [f"model {config.model.name}: {sizes.num_prunable:,} prunable weights"]
+    return "; ".join([*lines, *left_dense(plan.layers)])
 
 
 def _imported(package: str, load: Callable[[], object], way_out: str) -> str:

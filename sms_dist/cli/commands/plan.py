@@ -34,6 +34,7 @@ from sms_dist.cli.commands import config_options, numbers
     type=path,
     help="YAML file of the cluster: hosts, and the links between them.",
 )
+@click.option("--layers", is_flag=True, help="List every weight matrix, and what stays dense.")
 @click.option("--json", "is_json", is_flag=True, help="Print JSON.")
 def plan(
     config_file: Path | None,
@@ -41,6 +42,7 @@ def plan(
     ranks: tuple[int, ...],
     rates_path: Path | None,
     cluster_file: Path | None,
+    layers: bool,
     is_json: bool,
 ) -> None:
     """Print what an experiment will do, and with --rates how long it will take.
@@ -50,7 +52,7 @@ def plan(
     from rich.console import Console
 
     from sms_dist.cli.forecast import forecasts, show
-    from sms_dist.cli.plan import planned
+    from sms_dist.cli.plan import planned, show_layers
     from sms_dist.cli.plan import show as show_plan
     from sms_dist.cli.rates import read_rates
     from sms_dist.cli.slurm.cluster import load_cluster
@@ -72,5 +74,7 @@ def plan(
     console = Console()
     if forecast is None or len(forecast.forecasts) == 1:
         show_plan(plan, console)
+    if layers:
+        show_layers(plan if forecast is None else planned(config), console)
     if forecast is not None:
         show(forecast, console)
