@@ -22,7 +22,6 @@ from launching import (
     launch_forked,
     main_arguments,
     read_json,
-    start,
     start_several,
     weights,
 )
@@ -108,8 +107,7 @@ def by_four(folder, fragile):
 def started_again(folder, fragile, stopped):
     """The run that stopped, with another policy."""
     run = shutil.copytree(stopped[0], folder / "started_again")
-    finished = start(run, *fragile, NOT_FINITE, *RETRY)
-    assert finished.status == 0, finished
+    start_several({run: (*fragile, NOT_FINITE, *RETRY)}, folder)
     return run
 
 

@@ -20,7 +20,7 @@ from launching import (
 
 LOCAL_RANKS = ROOT / "sms_dist" / "start" / "local_ranks.py"
 SQUARE = ("engine.ranks_per_candidate=2",)  # on 4 ranks; else there are two groups of one
-LONG = ("retrain.epochs=8", "records.every_steps=5", "candidates.count=2")
+LONG = ("pruning.phases=1", "retrain.epochs=8", "records.every_steps=5", "candidates.count=2")
 
 
 def arguments(run, *settings):

@@ -33,7 +33,7 @@ SHORT = (
     "pruning.phases=1",
     "candidates.count=2",
     "data.batch_size=8",
-    "data.train_samples=32",
+    "data.train_samples=16",
     "data.validation=0.25",
     "engine.device=cpu",
     "records.tensorboard=false",
@@ -44,7 +44,7 @@ MORE = {
     "camvid": ("data.size=[48, 64]",),
     "multi30k": ("data.vocabulary=bytes",),  # learning pieces takes more sentences
 }
-CORRUPTED = ("data.name=digits", *ON_DIGITS)  # of 360 test images, instead of 2,880
+CORRUPTED = ("data.name=cifar10", "model.name=resnet20")  # of 20 test images, instead of 2,880
 # Where a CPU has no instructions for it, a convolution in bf16 takes a hundred times as long as in
 # fp32. These have few of them, and keep it.
 IN_BF16 = ("maxvit_t", "t5")

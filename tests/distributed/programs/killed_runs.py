@@ -51,7 +51,7 @@ def _is_killed(folder: Path, settings: list[str], at: Moment | None) -> bool:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return True
-        time.sleep(0.001)
+        time.sleep(0.004)
 
 
 def _run(folder: Path, settings: list[str]) -> None:
