@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -17,6 +18,7 @@ from sms_dist.base.randomness import stream
 from sms_dist.cli.main import cli
 from sms_dist.config import Config, DataConfig
 from sms_dist.data.augment import own_augmentation
+from sms_dist.data.own_dataset import _input
 from sms_dist.engines.optimizers import optimizer_maker, optimizer_settings
 from sms_dist.engines.state import optimizer_state, restore_optimizer_state_
 from sms_dist.experiment.checks import check
@@ -38,6 +40,7 @@ sys.path.append(str(Path(__file__).parent / "distributed"))
 from launching import MAIN, launched
 
 SOURCE = '''
+import numpy as np
 import torch
 from PIL import Image
 from torch import nn
@@ -138,20 +141,20 @@ class Odd(Blobs):
 class TooMany(Pictures):
     classes = ["dark"]
 
-MODE = ["L"]  # of the images of `Modes`
-
 class Modes(Pictures):
+    mode = ["L"]  # of the images
+
     def __getitem__(self, i):
         image = Image.new("RGB", (9, 8), (200, 100, 50)).convert(
-            MODE[0] if MODE[0] in ("1", "L", "RGB", "RGBA", "CMYK", "I", "F") else "RGB")
-        if MODE[0] == "P":
+            self.mode[0] if self.mode[0] in ("1", "L", "RGB", "RGBA", "CMYK", "I", "F") else "RGB")
+        if self.mode[0] == "P":
             image = image.quantize(2)
-        elif MODE[0].startswith("I;16"):
-            kind = ">u2" if MODE[0] == "I;16B" else "<u2"
-            image = Image.frombytes(MODE[0], (9, 8), np.full((8, 9), 51300, kind).tobytes())
-        elif MODE[0] == "array":
+        elif self.mode[0].startswith("I;16"):
+            kind = ">u2" if self.mode[0] == "I;16B" else "<u2"
+            image = Image.frombytes(self.mode[0], (9, 8), np.full((8, 9), 51300, kind).tobytes())
+        elif self.mode[0] == "array":
             image = np.zeros((3, 8, 9), np.uint8)
-        elif MODE[0] == "turned":
+        elif self.mode[0] == "turned":
             image.getexif()[0x0112] = 6
         return image, int(self.targets[i])
 
@@ -417,13 +420,13 @@ def test_what_is_wrong_with_a_data_set_is_one_line(name, message):
     assert "\n" not in str(caught.value)
 
 
-def test_pictures_of_any_mode_have_8_bits_and_palettes_their_colours(monkeypatch):
-    mode = own("theirs:MODE", "x")
+def test_pictures_of_any_mode_have_8_bits_and_palettes_their_colours():
     made = own("theirs:Modes", "x")("train")
+    mode = made.mode
     wanted = {
         "1": [(0, 255)], "L": [124], "P": [200, 100, 50], "RGB": [200, 100, 50],
         "RGBA": [200, 100, 50, 255], "CMYK": [55, 155, 205, 0],
-        **dict.fromkeys(("I;16", "I;16L", "I;16B"), [200]),
+        **{kind: [200] for kind in ("I;16", "I;16L", "I;16B")},
     }  # fmt: skip
     for mode[0], bands in wanted.items():
         pixels = _input(made[0][0], "x")

@@ -269,11 +269,11 @@ def stored_values(image: Image.Image, data: bytes, what: str) -> NDArray[np.inte
             f"{what} of mode {image.mode}; write the number of each pixel's class as grey or as"
             " index of a palette"
         )
-    values: NDArray[np.integer[Any]] = np.asarray(image)
+    values: NDArray[np.integer[Any]] = np.array(image)
     if image.mode == "1":
         return values.astype(np.uint8)
     if image.mode == "L" and data[PNG_DEPTH] < 8:  # Pillow stretches 2 and 4 bits to 0 ... 255
-        return values // (255 // (2 ** data[PNG_DEPTH] - 1))
+        values //= 255 // (2 ** data[PNG_DEPTH] - 1)
     return values
 
 

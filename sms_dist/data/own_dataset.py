@@ -69,7 +69,8 @@ class OwnDataset:
         test = _gathered(made[1], info.num_test, info, f"data.name={self.name}: test")
         channels = info.input_shape[0]
         mean, std = (0.0,) * channels, (1.0,) * channels
-        if info.task == "segmentation" and train.targets.unique().tolist() == [0, info.void]:
+        values = train.targets.unique() if info.task == "segmentation" else torch.empty(0)  # type: ignore[no-untyped-call]
+        if values.tolist() == [0, info.void]:
             raise ValueError(
                 f"data.name={self.name}: all masks consist of 0 and {info.void}, which is void;"
                 " give 0 and 1, or give the data set another `void`"

@@ -115,9 +115,9 @@ def _values(source: Path, files: Sequence[Pair]) -> list[int]:
         mask, what = path.read_bytes(), f"{path} is a mask"
         image = opened(mask, what)
         there = np.unique(stored_values(image, mask, what)).tolist()
-        palette = (image.getpalette() or []) if image.mode == "P" else None
-        for value in there if palette is not None else ():
-            colour = palette[3 * value : 3 * value + 3]
+        palette = image.getpalette() if image.mode == "P" else None
+        for value in there if palette else ():
+            colour = (palette or [])[3 * value : 3 * value + 3]
             first, where = colours.setdefault(value, (colour, path))
             if colour != first:
                 raise ValueError(
@@ -258,8 +258,8 @@ def _first_card(
         raise ValueError(f"no card fits {facts['name']}: {one_line(error, Card)}") from None
     statistics = Statistics(channels)
     for key, fields in samples():
-        image, *_ = fit(unknown, decode(unknown, fields, key))
-        statistics.add(image, next(iter(fields.values())))
+        sample = fit(unknown, decode(unknown, fields, key))
+        statistics.add(sample.image, next(iter(fields.values())))
     mean, std = (tuple(np.round(each, 4).tolist()) for each in statistics.moments)
     std = tuple(max(each, SMALLEST) for each in std)
     return unknown.model_copy(update={"mean": mean, "std": std}), statistics.notes()

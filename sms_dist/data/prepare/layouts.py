@@ -212,7 +212,10 @@ def cityscapes(source: Path, card: Card) -> Prepared:
     classes[list(label_ids)] = np.arange(card.num_classes)
     train, test = shuffled(_scenes(source, "train"), card.name), _scenes(source, "val")
     files = ("train", train), ("val", test)
-    samples = [_with_masks(source, part, images, classes) for part, images in files]
+    samples = (
+        _with_masks(source, "train", train, classes),
+        _with_masks(source, "val", test, classes),
+    )
     roots = [source / kind / part for kind in ("leftImg8bit", "gtFine") for part, _ in files]
     taken = [
         *train,
