@@ -25,7 +25,6 @@ from sms_dist.stacks import obstacle, stack_size
 from sms_dist.training.context import example
 from sms_dist.training.trial import Trial, trial
 
-
 UNTRIED = Trial(unused=(), frozen=())
 
 
@@ -170,8 +169,8 @@ def show_layers(planned: Planned, console: Console) -> None:
     for each in planned.layers:
         shape, count = "x".join(map(str, each.shape)), f"{counts.pop(each.name, 0):,}"
         rows.add_row(each.name, each.kind, shape, each.dense or "yes", count)
-    for name, count in counts.items():
-        rows.add_row(f"({name} products)", "", "", "no", f"{count:,}")
+    for name, number in counts.items():
+        rows.add_row(f"({name} products)", "", "", "no", f"{number:,}")
     console.print(rows)
 
 
