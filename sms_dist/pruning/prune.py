@@ -52,8 +52,8 @@ def prune(
     inner = bare(model)
     with _arguments_named():
         pruned = [each for each in weights(inner, dense) if each.is_pruned]
-        start = _start(inner, pruned, sparsity, mask)
         masters = _masters(model, pruned)
+        start = _start(inner, pruned, sparsity, mask)
         used = {each.name: each.effective(inner).detach() for each in pruned}
         used |= {each.name: masters[each.name] for each in pruned if each.name in masters}
         for name, weight in used.items():
