@@ -268,12 +268,11 @@ def _check_forward(config: Config) -> None:
 
     info = data.described(config.data)
     num_train, _ = data.split_sizes(info, config.data)
-    size, last = config.data.batch_size, num_train % config.data.batch_size
+    smallest = num_train // -(-num_train // config.data.batch_size)  # steps are nearly equal
     pieces = config.engine.accumulation * max(
         config.engine.ranks_per_candidate, config.pretrain.ranks or 1
     )
-    smallest = min(step // pieces for step in (min(size, num_train), last or size))
-    trial(config, info, on_meta(config, info), max(1, min(smallest, 2)))
+    trial(config, info, on_meta(config, info), max(1, min(smallest // pieces, 2)))
 
 
 def _check_measures(config: Config) -> None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sms_dist.config import Config
 from sms_dist.data.dataset import DatasetInfo
@@ -32,6 +33,10 @@ def trial(config: Config, info: DatasetInfo, model: nn.Module, batch_size: int =
     trained = [n for n, p in model.named_parameters() if p.requires_grad]
 
     def step(tensors: Mapping[str, Tensor], given: tuple[Tensor, ...]) -> tuple[str, ...]:
+        for module in model.modules():
+            # Without values, statistics of a batch would import torch's compiler.
+            if isinstance(module, _BatchNorm) and batch_size > 1:
+                module.eval()
         outputs = functional_call(model, dict(tensors), given)
         _check_outputs(outputs, info, name, batch_size)
         heads = outputs if isinstance(outputs, tuple) else (outputs,)
