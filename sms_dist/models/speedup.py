@@ -122,17 +122,21 @@ def without_values(
     model: nn.Module,
     inputs: tuple[Tensor, ...],
     training: bool,
+    most_zeros: int = 0,
 ) -> T:
     """Return run(tensors of the model, inputs) on the meta device, or with zeros on the CPU where
-    the model asks for values. The model and global randomness stay as they are."""
+    the model asks for values or has few parameters. The model and global randomness stay as they
+    are."""
+    is_small = sum(parameter.numel() for parameter in model.parameters()) <= most_zeros
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     modes = {module: module.training for module in model.modules()}
     try:
         model.train(training)
         with torch.random.fork_rng(devices=[]):
             try:
-                moved = {name: tensor.to("meta") for name, tensor in tensors.items()}
-                return run(moved, tuple(values.to("meta") for values in inputs))
+                if not is_small:
+                    moved = {name: tensor.to("meta") for name, tensor in tensors.items()}
+                    return run(moved, tuple(values.to("meta") for values in inputs))
             except (RuntimeError, NotImplementedError) as error:
                 if "meta" not in str(error):
                     raise
