@@ -127,7 +127,16 @@ class _Calls:
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """Let the running statistics be those of the last call, and count every call."""
+        """Let the running statistics be those of the last call, and count every call.
+
+        What a forward pass does to other buffers is undone.
+        """
+        others = [
+            (module, name, buffer.clone())
+            for module in self._model.modules()
+            if module not in self.layers
+            for name, buffer in module.named_buffers(recurse=False)
+        ]
         saved = [(layer.momentum, vars(layer).get("forward")) for layer in self.layers]
         for i, layer in enumerate(self.layers):
             layer.reset_running_stats()  # 0 x NaN is NaN: what stood there must not be weighted in
@@ -146,6 +155,8 @@ class _Calls:
                 del vars(layer)["forward"]
                 if forward is not None:
                     vars(layer)["forward"] = forward
+            for module, name, buffer in others:
+                module.get_buffer(name).copy_(buffer)
 
     def begin(self, parts: Iterable[Iterator[Any]], axis: Axis) -> list[Iterator[Any]]:
         """Return the parts of a training set after a look at the first batch, which is among them.

@@ -22,7 +22,8 @@ from sms_dist.methods.phases import Recipe
 from sms_dist.methods.plan import check_pretrain_ranks, pretrain_ranks
 from sms_dist.models.speedup import macs, on_meta
 from sms_dist.pruning.mask import Mask, prunable_names
-from sms_dist.soups.states import State, bare_state
+from sms_dist.soups.states import State as State
+from sms_dist.soups.states import bare_state
 from sms_dist.soups.vector import SurvivingVector
 from sms_dist.tasks import SCORES, make_task
 from sms_dist.tasks.base import Task

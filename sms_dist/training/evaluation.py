@@ -35,12 +35,13 @@ def measured(
     """
     set_stage("batch norm")
     model = with_norms(context, state, axis)
+    measured_state = {name: tensor.clone() for name, tensor in bare_state(model).items()}
     set_stage("evaluate")
     test = evaluate(context.task, model, context.loaders.test, axis)
     metrics = {f"test_{name}": value for name, value in test.items()}
     if context.loaders.validation.num_samples:
         metrics |= validated(context, model, axis)
-    return {name: tensor.clone() for name, tensor in bare_state(model).items()}, metrics
+    return measured_state, metrics
 
 
 def with_norms(context: Context, state: State, axis: Axis) -> nn.Module:

@@ -80,6 +80,15 @@ def test_batch_norm_and_metrics_have_the_bits_of_one_rank(axis, found):
     assert each(found, f"batch norm, metrics over the {axis}") == [[True, True]] * 4
 
 
+@pytest.mark.parametrize("axis", ["world", "data"])
+def test_every_call_of_a_norm_on_any_rank_counts(axis, found):
+    assert each(found, f"norms over the {axis}") == [[True] * 3] * 4
+
+
+def test_buffers_of_the_ranks_of_a_group_become_one_state(found):
+    assert each(found, "united") == [[True, 1, True]] * 4
+
+
 def test_the_first_ranks_form_an_axis_and_the_others_are_left_out(found):
     assert each(found, "four first") == [[rank, 4, 4] for rank in RANKS]
     assert each(found, "two first") == [[0, 2, 2], [1, 2, 2], None, None]

@@ -10,8 +10,12 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import update_bn
 
 from sms_dist import data, models
 from sms_dist.config import DataConfig, ModelConfig
@@ -27,7 +31,8 @@ from sms_dist.mesh.collectives import (
 from sms_dist.mesh.topology import Axis, first_ranks
 from sms_dist.soups.diversity import gram
 from sms_dist.soups.merge import CandidateShards, mix
-from sms_dist.soups.norms import recompute_
+from sms_dist.soups.norms import recompute_, recompute_norms
+from sms_dist.soups.states import weights
 from sms_dist.tasks import make_task
 from sms_dist.training.evaluation import evaluate
 
@@ -79,8 +84,8 @@ def mixing() -> dict[str, list]:
             shards = CandidateShards(own, dict(enumerate(owners)), length, mesh)
             even, uneven = [1 / m] * m, [(i + 1) / m for i in range(m)]
             first = [1.0] + [0.0] * (m - 1)
-            for name, weights in (("mix", even), ("weighted", uneven), ("skipped", first)):
-                if not torch.equal(shards.mix(weights), mix(whole, weights)):
+            for name, shares in (("mix", even), ("weighted", uneven), ("skipped", first)):
+                if not torch.equal(shards.mix(shares), mix(whole, shares)):
                     wrong[name].append([owners, length])
             if not torch.allclose(shards.gram(), gram(whole), rtol=1e-9, atol=0):
                 wrong["gram"].append([owners, length])
@@ -124,6 +129,58 @@ def measuring(axis: Axis) -> list:
     ]
 
 
+class Counting(nn.Module):
+    """A block that is called twice, a running mean, and a count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block, self.fc = nn.Sequential(nn.BatchNorm1d(4), nn.ReLU()), nn.Linear(4, 2)
+        self.register_buffer("center", torch.zeros(4))
+        self.register_buffer("steps", torch.tensor(0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            self.center = 0.5 * self.center + 0.5 * x.mean(0)
+            self.steps += 1 + int(x[0, 0] == 7)
+        return self.fc(self.block(self.block(x) * 3 + x))
+
+
+def norms(axis: Axis) -> list:
+    """Statistics over an axis against torch's alone; the first rank has all batches but three."""
+    torch.manual_seed(0)
+    batches = [torch.randn(n, 4) + n for n in (3, 5, 4, 6, 2, 7)]
+    shares = [batches] if axis.size == 1 else [batches[3:], batches[:2], batches[2:3], []]
+    shares = [batches[:5], batches[5:]] if axis.size == 2 else shares
+    model, reference = Counting(), Counting()
+    reference.load_state_dict(model.state_dict())
+    update_bn(batches, reference)
+    ranks = SimpleNamespace(topology=SimpleNamespace(world=axis))
+    recompute_norms(model, shares[axis.rank], ranks)
+    pairs = zip(model.block.buffers(), reference.block.buffers(), strict=True)
+    return [torch.allclose(a.double(), b.double(), rtol=1e-5, atol=1e-6) for a, b in pairs]
+
+
+def united() -> list:
+    """Buffers of DDP: a mean as that of one process with the whole batch, the first's count."""
+    torch.manual_seed(0)
+    whole, model = torch.randn(8, 4), Counting()
+    share = whole.chunk(mesh.data.size)[mesh.data.rank]
+    share[0, 0] = 7 * mesh.data.rank  # another count on all ranks but the first
+    wrapped = DistributedDataParallel(model, process_group=mesh.data.group)
+    wrapped(share)
+    state = weights(wrapped)
+    return [
+        torch.allclose(state["center"], 0.5 * _mean_of(whole), atol=1e-6),
+        int(state["steps"]),
+        list(state) == list(model.state_dict()),
+    ]
+
+
+def _mean_of(whole: torch.Tensor) -> torch.Tensor:
+    whole[:: 8 // mesh.data.size, 0] = 7.0 * torch.arange(mesh.data.size)
+    return whole.mean(0)
+
+
 def firsts(num: int) -> list[int] | None:
     axis = first_ranks(mesh, num)
     if axis is None:
@@ -165,6 +222,8 @@ for name, axis in (("world", world), ("data", mesh.data)):
     is_same = torch.equal(total, expected) and torch.equal(in_tables, expected)
     found[f"parts over the {name}"] = is_same
     found[f"batch norm, metrics over the {name}"] = measuring(axis)
+    found[f"norms over the {name}"] = norms(axis)
+found["united"] = united()
 found["four first"] = firsts(4)
 found["two first"] = firsts(2)
 found["mesh"] = [mesh.group, mesh.data.rank, mesh.is_leader]
