@@ -202,26 +202,3 @@ def _axis(model: nn.Module) -> Axis | None:
     elif is_deepspeed(model):
         group = model.data_parallel_group
     return Axis(group, dist.get_rank(group), dist.get_world_size(group)) if group else None
-<<<<<<< HEAD
-=======
-
-
-def _full(parameter: Tensor, masters: Mapping[Tensor, Tensor]) -> Tensor:
-    """Return a whole parameter of a DeepSpeed engine in fp32. Every rank of its group must call."""
-    if hasattr(parameter, "ds_id") or hasattr(parameter, "_hp_mapping"):
-        from deepspeed.utils import safe_get_full_fp32_param
-        from deepspeed.zero import GatheredParameters
-
-        if (master := safe_get_full_fp32_param(parameter)) is not None:
-            return torch.as_tensor(master).detach()
-        with GatheredParameters([parameter]):  # it is frozen
-            return parameter.detach().clone()
-    return masters.get(parameter, parameter).detach()
-
-
-def _masters_of_stage_0(optimizer: Any) -> dict[Tensor, Tensor]:
-    """Return the fp32 master of each low-precision parameter; in fp32 there are none."""
-    low, high = getattr(optimizer, "fp16_groups", []), getattr(optimizer, "fp32_groups", [])
-    pairs = [zip(*groups, strict=True) for groups in zip(low, high, strict=True)]
-    return {parameter: master for group in pairs for parameter, master in group}
->>>>>>> w_norms
