@@ -206,12 +206,12 @@ def _axis(model: nn.Module) -> Axis | None:
 def _full(parameter: Tensor, masters: Mapping[Tensor, Tensor]) -> Tensor:
     """Return a whole parameter of a DeepSpeed engine in fp32. Every rank of its group must call."""
     if hasattr(parameter, "ds_id") or hasattr(parameter, "_hp_mapping"):
+        import deepspeed
         from deepspeed.utils import safe_get_full_fp32_param
-        from deepspeed.zero import GatheredParameters
 
         if (master := safe_get_full_fp32_param(parameter)) is not None:
             return torch.as_tensor(master).detach()
-        with GatheredParameters([parameter]):  # it is frozen
+        with deepspeed.zero.GatheredParameters([parameter]):  # it is frozen
             return parameter.detach().clone()
     return masters.get(parameter, parameter).detach()
 
