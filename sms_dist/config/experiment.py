@@ -115,6 +115,9 @@ class EngineConfig(Section):
     gradients: Literal["dense", "surviving"] = "dense"
     """ddp: gradients that ranks of a group exchange under a fixed mask: all, or only those of
     surviving weights, for slow links; bit-identical with two ranks, not with more"""
+    conditional: bool = False
+    """ddp: set it where a model uses some of its parameters in some steps only, as layers that are
+    skipped at random; those that no step uses are found without it"""
     accumulation: Count = 1
     """micro-batches per optimizer step; the batch size stays the same"""
     zero_stage: Literal[0, 1, 2, 3] = 0
@@ -140,6 +143,9 @@ class ModelConfig(Section):
     weights_except: Names = ()
     """tensors or whole modules that keep their random initial values instead, such as another
     classifier"""
+    freeze: Names = ()
+    """parameters that are never trained: names of tensors or whole modules, or patterns such as
+    layer?.*; they are still pruned, unless pruning.keep_dense names them"""
 
 
 class PretrainConfig(Section):

@@ -92,9 +92,11 @@ class Engine(Trainable, Protocol):
 
 
 def make_optimizer(job: Job) -> torch.optim.Optimizer:
-    """Return the job's optimizer over the model and the rule's parameters; steps set its rate."""
+    """Return the job's optimizer over the rule's parameters, and those of the model that are not
+    frozen; steps set its rate."""
     settings, rule = job.optimizer, job.rule
-    trained = [*job.model.parameters(), *(rule.parameters if rule else ())]
+    trained = [p for p in job.model.parameters() if p.requires_grad]
+    trained += rule.parameters if rule else ()
     if rule and not rule.allows_nesterov:
         settings = replace(settings, nesterov=False)
     return optimizer_maker(settings.name)(trained, settings)

@@ -60,7 +60,7 @@ class DdpEngine:
         self._missed_first_backward = False
 
     def step(self, inputs: Inputs, targets: Tensor, weight: float, rate: float, loss: Loss) -> None:
-        with explained(self._compile) if self._compile != "eager" else nullcontext():
+        with explained(self._compile) if self._compile != "eager" else _all_used():
             if self._missed_first_backward:
                 self._repeat_first_backward(inputs, targets)
             self._optimizer.zero_grad(set_to_none=not self._holds_gradients)
@@ -163,6 +163,7 @@ class DdpEngine:
                 process_group=job.axis.group,
                 broadcast_buffers=False,  # norms are recomputed; the others have a mean
                 gradient_as_bucket_view=True,
+                find_unused_parameters=job.engine.conditional,
             )
         if job.engine.gradients == "surviving" and self._pruned:
             surviving = SurvivingGradients(job.model, job.mask, job.axis)
@@ -199,6 +200,20 @@ class DdpEngine:
         return self._model.no_sync()
 
 
+@contextmanager
+def _all_used() -> Iterator[None]:
+    """Turn the error of DDP about a parameter without gradient into a ValueError of one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("Expected to have finished reduction"):
+            raise
+        raise ValueError(
+            "engine.conditional=false: this model has used some of its parameters in one step and "
+            "not in another, which ranks of a group must know; set it to true"
+        ) from None
+
+
 class Latent:
     """The weights behind a sparse training rule: the network computes with the rule's view of them.
 
@@ -225,10 +240,10 @@ class Latent:
 
     def gradients_(self) -> None:
         """Turn the gradients of the view into those of the weights that are trained."""
-        gradients = {}
-        for name, weight in self._weights.items():
-            assert weight.grad is not None, name
-            gradients[name] = weight.grad
+        gradients = {  # one that is frozen or unused has none, and moves with the rule only
+            name: torch.zeros_like(weight) if weight.grad is None else weight.grad
+            for name, weight in self._weights.items()
+        }
         self._rule.gradients_(self._detached(), gradients)
 
     def after_step_(self) -> None:

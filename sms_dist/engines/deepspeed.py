@@ -95,6 +95,13 @@ class DeepSpeedEngine:
         assert job.rule is None, "checked before anything starts"
         self._held = hold(job.model, job.mask)
         self._job = job
+        named = job.model.named_parameters()
+        # DeepSpeed has no masters of these, and rounds them to the precision it computes in.
+        self._frozen = {n: p.detach().clone() for n, p in named if not p.requires_grad}
+        # It reads these, which a launcher sets; without one there is one rank.
+        for name, value in {"RANK": job.mesh.world.rank, "WORLD_SIZE": job.mesh.world.size}.items():
+            os.environ.setdefault(name, str(value))
+        os.environ.setdefault("LOCAL_RANK", "0")
         self._buffers = SharedBuffers(job.model, job.axis)
         with _barriers_inside(job.axis.group):
             self._engine, *_ = deepspeed.initialize(
@@ -119,7 +126,8 @@ class DeepSpeedEngine:
         self._buffers.average_()
 
     def weights(self) -> dict[str, Tensor]:
-        return weights(self._engine)
+        frozen = {name: tensor.clone() for name, tensor in self._frozen.items()}
+        return weights(self._engine) | frozen
 
     @property
     def is_sharded(self) -> bool:

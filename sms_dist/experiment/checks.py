@@ -15,7 +15,7 @@ from sms_dist.config import Config
 from sms_dist.config.experiment import EngineConfig
 from sms_dist.engines import ENGINES, compile_obstacle
 from sms_dist.engines.optimizers import OPTIMIZERS, optimizer_maker, optimizer_settings
-from sms_dist.experiment.sizes import num_parameters, prunable_shapes
+from sms_dist.experiment.sizes import check_parameters, num_parameters, prunable_shapes
 from sms_dist.methods import recipe, starts_from_dense
 from sms_dist.methods.phases import Phase, Recipe
 from sms_dist.pruning.allocation import ALLOCATIONS, num_kept
@@ -143,6 +143,7 @@ def _check_engine(config: Config, requested: tuple[Phase, ...]) -> None:
             f"pretrain.optimizer={optimizer}: engine.name={engine.name} steps in its own way; use "
             f"{' or '.join(OPTIMIZERS)}, or engine.name=ddp"
         )
+    check_parameters(config, data.described(config.data))
     if engine.compile != "eager":
         _check_compile(config)
     if engine.name == "packed":

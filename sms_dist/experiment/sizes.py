@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sms_dist import data
 from sms_dist.config import Config, ModelConfig
 from sms_dist.data.dataset import DatasetInfo
+from sms_dist.engines import check_deepspeed
 from sms_dist.methods.plan import Sizes, Survivors
 from sms_dist.pruning.allocation import num_kept
 from sms_dist.pruning.feasible import UNSTRUCTURED, num_expected, without
@@ -48,6 +49,12 @@ def prunable_shapes(config: Config, info: DatasetInfo) -> dict[str, tuple[int, .
     from sms_dist.pruning import mask
 
     return mask.prunable_shapes(_on_meta(config, info), config.pruning.embeddings)
+
+
+def check_parameters(config: Config, info: DatasetInfo) -> None:
+    """Raise ValueError if the engine cannot train a parameter of the model."""
+    if config.engine.name == "deepspeed":
+        check_deepspeed(config.engine, config.pretrain.clip_norm, _on_meta(config, info))
 
 
 def has_batch_norm(config: Config, info: DatasetInfo) -> bool:

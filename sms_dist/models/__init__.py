@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from sms_dist.base.lookup import guarded, lookup_open
+from sms_dist.base.lookup import guarded, lookup_open, nearest
 from sms_dist.base.randomness import stream
 from sms_dist.config import ModelConfig
 from sms_dist.models import weights
@@ -79,7 +80,22 @@ def _built(
         raise ValueError(
             f"model.name={config.name} returned a {type(model).__name__}, not a torch.nn.Module"
         )
+    _freeze(model, config.freeze)
     return model
+
+
+def _freeze(model: nn.Module, patterns: Sequence[str]) -> None:
+    """Freeze the parameters of these names, modules or patterns; ValueError for unknown ones."""
+    parameters = dict(model.named_parameters())
+    for pattern in patterns:
+        chosen = [n for n in parameters if fnmatchcase(n, pattern) or n.startswith(f"{pattern}.")]
+        if not chosen:
+            near = nearest(pattern, [*parameters, *(n for n, _ in model.named_modules() if n)])
+            raise ValueError(f"model.freeze={pattern} is no parameter or module{near}")
+        for name in chosen:
+            parameters[name].requires_grad_(False)
+    if patterns and not any(p.requires_grad for p in parameters.values()):
+        raise ValueError(f"model.freeze={list(patterns)} freezes all parameters; leave some out")
 
 
 def _checked(

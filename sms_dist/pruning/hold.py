@@ -206,7 +206,8 @@ class Hold:
         masters: Mapping[Tensor, Tensor] = {}  # parameter -> fp32 master of ZeRO-0
         if _is_deepspeed(model):
             optimizer = model.basic_optimizer  # type: ignore[assignment]
-            masters = _masters(model.optimizer, kept)
+            _check_flat(model.optimizer)
+            masters = {p: m for p, m in masters_of_stage_0(model.optimizer).items() if p in kept}
         self._masters = {master: self._names[p] for p, master in masters.items()}
         self._pruned = Pruned({**kept, **{master: kept[p] for p, master in masters.items()}})
         self._pruned.weights_(p for p in self._pruned if not hasattr(p, "ds_id"))
@@ -251,7 +252,7 @@ class Hold:
         The ranks of a DeepSpeed engine's group call together.
         """
         counts = {
-            name: int(torch.count_nonzero(_whole(p)[~self._pruned.kept(p).to(p.device)]))
+            name: int(torch.count_nonzero(whole(p)[~self._pruned.kept(p).to(p.device)]))
             for p, name in (self._names | self._masters).items()
             if p in self._pruned
         }
@@ -311,21 +312,23 @@ def _remove(handles: Iterable[RemovableHandle]) -> None:
         handle.remove()
 
 
-# Inside of DeepSpeed. Nothing here communicates but `_whole`.
+# Inside of DeepSpeed. Nothing here communicates but `whole`.
 
 
-def _masters(optimizer: Any, kept: Mapping[Tensor, Tensor]) -> dict[Tensor, Tensor]:
-    """Return the fp32 masters that ZeRO-0 has of parameters in low precision."""
+def _check_flat(optimizer: Any) -> None:
     if hasattr(optimizer, "fp32_groups_flat"):
         raise ValueError(
             "DeepSpeed's fused optimizer has one flat master for all weights; hold the model "
             "before deepspeed.initialize"
         )
+
+
+def masters_of_stage_0(optimizer: Any) -> dict[Tensor, Tensor]:
+    """Return the fp32 masters that ZeRO-0 has of parameters in low precision; else none."""
     if not hasattr(optimizer, "fp32_groups"):
         return {}
     groups = zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True)
-    pairs = [pair for group in groups for pair in zip(*group, strict=True)]
-    return {parameter: master for parameter, master in pairs if parameter in kept}
+    return dict(pair for group in groups for pair in zip(*group, strict=True))
 
 
 @torch.no_grad()
@@ -372,7 +375,7 @@ def _zero_shards_of_stage_3_(parameter: Any, pruned: Tensor) -> None:
             safe_set_local_optimizer_state(parameter, value.masked_fill(piece, 0), key)
 
 
-def _whole(parameter: Tensor) -> Tensor:
+def whole(parameter: Tensor) -> Tensor:
     """Return a parameter, from its fp32 master if DeepSpeed has one; then the group calls together.
 
     A frozen parameter has none.

@@ -19,7 +19,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 
 from sms_dist.mesh.collectives import broadcast_, sum_
 from sms_dist.mesh.topology import Axis
-from sms_dist.pruning.hold import SHARDING, bare
+from sms_dist.pruning.hold import SHARDING, bare, masters_of_stage_0, whole
 
 State = dict[str, Tensor]  # parameters and buffers under the bare model's names
 
@@ -39,9 +39,10 @@ def weights(model: nn.Module) -> State:
     state = bare_state(inner)
     names = [name for name, _ in inner.named_parameters()]
     if is_deepspeed(model):
-        masters = _masters_of_stage_0(model.optimizer)
+        masters = masters_of_stage_0(model.optimizer)
         parameters = inner.parameters()
-        state |= {n: _full(p, masters) for n, p in zip(names, parameters, strict=True)}
+        whole_ones = [whole(masters.get(p, p)).detach() for p in parameters]
+        state |= dict(zip(names, whole_ones, strict=True))
         state = {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
     state = {name: tensor.clone() for name, tensor in state.items()}
     if (axis := _axis(model)) is not None:
@@ -201,23 +202,3 @@ def _axis(model: nn.Module) -> Axis | None:
     elif is_deepspeed(model):
         group = model.data_parallel_group
     return Axis(group, dist.get_rank(group), dist.get_world_size(group)) if group else None
-
-
-def _full(parameter: Tensor, masters: Mapping[Tensor, Tensor]) -> Tensor:
-    """Return a whole parameter of a DeepSpeed engine in fp32. Every rank of its group must call."""
-    if hasattr(parameter, "ds_id") or hasattr(parameter, "_hp_mapping"):
-        import deepspeed
-        from deepspeed.utils import safe_get_full_fp32_param
-
-        if (master := safe_get_full_fp32_param(parameter)) is not None:
-            return torch.as_tensor(master).detach()
-        with deepspeed.zero.GatheredParameters([parameter]):  # it is frozen
-            return parameter.detach().clone()
-    return masters.get(parameter, parameter).detach()
-
-
-def _masters_of_stage_0(optimizer: Any) -> dict[Tensor, Tensor]:
-    """Return the fp32 master of each low-precision parameter; in fp32 there are none."""
-    low, high = getattr(optimizer, "fp16_groups", []), getattr(optimizer, "fp32_groups", [])
-    pairs = [zip(*groups, strict=True) for groups in zip(low, high, strict=True)]
-    return {parameter: master for group in pairs for parameter, master in group}

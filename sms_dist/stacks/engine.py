@@ -41,7 +41,7 @@ class StackEngine:
         self._pruned = torch.stack([self._pruned_row(job) for job in filled])
         weights = [self._network.row(dict(job.model.named_parameters())) for job in filled]
         self._weights = torch.stack(weights).masked_fill_(self._pruned, 0.0)
-        buffers = [dict(job.model.named_buffers()) for job in filled]
+        buffers = [_unmoved(job) for job in filled]
         self._buffers = {n: torch.stack([each[n] for each in buffers]) for n in buffers[0]}
         self._stored = bare_state(given[0].model).keys()
         optimizers = [job.optimizer for job in filled]
@@ -150,6 +150,14 @@ class StackEngine:
 
     def _index(self, rows: Sequence[int]) -> Tensor:
         return torch.tensor(rows, dtype=torch.int64, device=self._weights.device)
+
+
+def _unmoved(job: Job) -> dict[str, Tensor]:
+    """Return what no optimizer moves: buffers, and frozen parameters, pruned by the mask."""
+    frozen = {n: p.detach() for n, p in job.model.named_parameters() if not p.requires_grad}
+    for name in frozen.keys() & job.mask.keys():
+        frozen[name] = frozen[name].masked_fill(~job.mask[name], 0.0)
+    return {**dict(job.model.named_buffers()), **frozen}
 
 
 class StackPlace:

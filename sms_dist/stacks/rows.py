@@ -27,13 +27,14 @@ LOW = (torch.conv1d, torch.conv2d, torch.conv3d, F.linear)
 class RowNetwork:
     """The forward pass of one network for many rows of weights.
 
-    A row is all parameters of one copy of the network, one after another.
+    A row is the parameters of one copy of the network that are trained, one after another. Frozen
+    ones are among the buffers.
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
         """Compute as `model` does; its own weights are not used."""
         self._model, self._dtype = model, dtype
-        self._shapes = {name: p.shape for name, p in model.named_parameters()}
+        self._shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
         self._sizes = [shape.numel() for shape in self._shapes.values()]
         self._device = next(model.parameters()).device
 

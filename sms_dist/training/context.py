@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from sms_dist import data, models
 from sms_dist.base.lookup import guarded, is_own_name, own
@@ -39,6 +40,7 @@ class Context:
     loaders: Loaders
     task: Task
     parameters: tuple[str, ...]  # names, in the model's order
+    unused: tuple[str, ...]  # those of them that the forward pass does not use
     buffers: Mapping[str, Tensor]  # persistent ones, on the meta device
     prunable: tuple[str, ...]
     macs: Mapping[str, int]  # of one input, by weight
@@ -60,6 +62,9 @@ class Context:
         )
         if not model.training:  # as pretrained models are handed out; layers may stay so
             model.train()
+        # Some engines would give these a gradient of zero, and move them by weight decay.
+        for name in self.unused:
+            model.get_parameter(name).requires_grad_(False)
         if self.config.engine.channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.to(self.mesh.device)
@@ -112,6 +117,7 @@ def set_up(config: Config, mesh: Topology) -> Context:
         loaders=loaders,
         task=make_task(dataset.info, config.data),
         parameters=parameters,
+        unused=unused_parameters(config, dataset.info),
         buffers={n: t for n, t in bare_state(model).items() if n not in parameters},
         prunable=tuple(prunable_names(model, config.pruning.keep_dense, config.pruning.embeddings)),
         macs=macs(model, _example(dataset.info)),
@@ -146,6 +152,27 @@ def _on_meta(config: Config, info: DatasetInfo) -> nn.Module:
     return models.build_on_meta(
         config.model, info.input_shape, info.num_classes, data_name=info.name, task=info.task
     )
+
+
+def unused_parameters(config: Config, info: DatasetInfo) -> tuple[str, ...]:
+    """Return the parameters on which no output of a training step depends, from shapes alone.
+
+    A model that needs values to know its way is taken to use all.
+    """
+    model = _on_meta(config, info).train()
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    try:
+        outputs = model(*(torch.cat([tensor, tensor]) for tensor in _example(info)))
+    except (RuntimeError, NotImplementedError):
+        return ()
+    leaves = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+    traced = [leaf.sum() for leaf in leaves if leaf.requires_grad]
+    if not traced:
+        raise ValueError(
+            f"model.name={config.model.name}: no output depends on a parameter that is trained"
+        )
+    gradients = torch.autograd.grad(traced, list(named.values()), allow_unused=True)
+    return tuple(n for n, g in zip(named, gradients, strict=True) if g is None)
 
 
 def _example(info: DatasetInfo) -> tuple[Tensor, ...]:
