@@ -149,8 +149,8 @@ def choosy(input_shape, num_classes):
     return Choosy(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(400, num_classes))
 
 def sigmoid(input_shape, num_classes):
-    layers = [nn.Conv2d(1, 4, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(400, num_classes)]
-    return nn.Sequential(*layers)
+    last = nn.Linear(400, num_classes)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sigmoid(), nn.Flatten(), last)
 """
 
 
