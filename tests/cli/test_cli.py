@@ -236,7 +236,8 @@ def test_doctor_says_what_is_broken(tmp_path: Path) -> None:
     lines = result.stdout.splitlines()
     assert result.exit_code == 0, result.output
     assert all(line.startswith("ok       ") for line in lines)
-    assert lines[-1].startswith("ok       all-reduce of one rank on ")
+    assert lines[-2].startswith("ok       all-reduce of one rank on ")
+    assert lines[-1] == "ok       model digits_cnn: 23,824 prunable weights"
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
     result = call("doctor", "--set", f"records.root={tmp_path / 'file' / 'runs'}")
