@@ -90,7 +90,7 @@ def planner(config: Config) -> Callable[[int | None], Planned]:
     recipe = check(config, start)
     size, count = sizes(config, info), survivors(config, info)
     is_normed, every = has_batch_norm(config, info), tuple(layers(config, info))
-    tried = trial(config, info, on_meta(config, info))
+    tried = trial(config, info)
 
     def plan(num_ranks: int | None) -> Planned:
         ranks = config.engine.ranks_per_candidate if num_ranks is None else num_ranks

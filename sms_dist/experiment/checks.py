@@ -15,13 +15,7 @@ from sms_dist.config import Config
 from sms_dist.config.experiment import EngineConfig
 from sms_dist.engines import ENGINES, compile_obstacle
 from sms_dist.engines.optimizers import OPTIMIZERS, optimizer_maker, optimizer_settings
-from sms_dist.experiment.sizes import (
-    check_parameters,
-    layers,
-    num_parameters,
-    on_meta,
-    prunable_shapes,
-)
+from sms_dist.experiment.sizes import check_parameters, layers, num_parameters, prunable_shapes
 from sms_dist.methods import recipe, starts_from_dense
 from sms_dist.methods.phases import Phase, Recipe
 from sms_dist.pruning.allocation import ALLOCATIONS, num_kept
@@ -268,11 +262,11 @@ def _check_forward(config: Config) -> None:
 
     info = data.described(config.data)
     num_train, _ = data.split_sizes(info, config.data)
-    smallest = num_train // -(-num_train // config.data.batch_size)  # steps are nearly equal
+    steps = -(-num_train // config.data.batch_size)  # of an epoch, nearly equal
     pieces = config.engine.accumulation * max(
         config.engine.ranks_per_candidate, config.pretrain.ranks or 1
     )
-    trial(config, info, on_meta(config, info), max(1, min(smallest // pieces, 2)))
+    trial(config, info, 1 if num_train // steps // pieces < 2 else 2)
 
 
 def _check_measures(config: Config) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sms_dist.pruning.layers import larger_dims
 
-T = TypeVar("T")
 OTHER = "other"  # products of no weight, or of several; no weight is called so
 aten = torch.ops.aten
 _ADDENDS = (aten.addmm, aten.baddbmm, aten.addmv)  # their first tensor is added, not multiplied
@@ -114,36 +113,19 @@ def _traced(model: nn.Module, inputs: tuple[Tensor, ...]) -> _Trace:
             functional_call(model, dict(tensors), given)
         return trace
 
-    return without_values(trace, model, inputs, training=False)
-
-
-def without_values(
-    run: Callable[[Mapping[str, Tensor], tuple[Tensor, ...]], T],
-    model: nn.Module,
-    inputs: tuple[Tensor, ...],
-    training: bool,
-    most_zeros: int = 0,
-) -> T:
-    """Return run(tensors of the model, inputs) on the meta device, or with zeros on the CPU where
-    the model asks for values or has few parameters. The model and global randomness stay as they
-    are."""
-    is_small = sum(parameter.numel() for parameter in model.parameters()) <= most_zeros
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     modes = {module: module.training for module in model.modules()}
+    every = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     try:
-        model.train(training)
+        model.eval()
         with torch.random.fork_rng(devices=[]):
             try:
-                if not is_small:
-                    moved = {name: tensor.to("meta") for name, tensor in tensors.items()}
-                    return run(moved, tuple(values.to("meta") for values in inputs))
+                moved = {name: tensor.to("meta") for name, tensor in every.items()}
+                return trace(moved, tuple(values.to("meta") for values in inputs))
             except (RuntimeError, NotImplementedError) as error:
-                if "meta" not in str(error):
+                if "meta" not in str(error):  # else it asks for values, which are zeros then
                     raise
-            zeros = {n: torch.zeros_like(tensor, device="cpu") for n, tensor in tensors.items()}
-            for name, parameter in model.named_parameters():
-                zeros[name].requires_grad_(parameter.requires_grad)
-            return run(zeros, tuple(torch.zeros_like(values, device="cpu") for values in inputs))
+            zeros = {name: torch.zeros_like(tensor, device="cpu") for name, tensor in every.items()}
+            return trace(zeros, tuple(torch.zeros_like(each, device="cpu") for each in inputs))
     finally:
         for module, mode in modes.items():
             module.training = mode

@@ -131,7 +131,7 @@ def set_up(config: Config, mesh: Topology) -> Context:
         loaders=loaders,
         task=make_task(dataset.info, config.data),
         parameters=parameters,
-        unused=together(lambda: trial(config, dataset.info, model).unused, mesh.world, mesh.device),
+        unused=together(lambda: trial(config, dataset.info).unused, mesh.world, mesh.device),
         buffers={n: t for n, t in bare_state(model).items() if n not in parameters},
         weights=together(
             lambda: tuple(model_weights(config, dataset.info, model)), mesh.world, mesh.device

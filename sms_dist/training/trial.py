@@ -1,22 +1,23 @@
-"""A forward and a backward pass without values: what a model returns, and what it leaves out."""
+"""A training step on a made-up batch: what a model returns, and what it leaves out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from sms_dist.config import Config
+from sms_dist import models
+from sms_dist.config import Config, ModelConfig
 from sms_dist.data.dataset import DatasetInfo
-from sms_dist.models.speedup import on_meta, without_values
+from sms_dist.models.speedup import on_meta
 from sms_dist.tasks.base import main_output
 
-# Parameters with which a step is taken on the CPU: gradients on the meta device import torch's
-# compiler, which takes as long as all else of a plan.
-MOST_ZEROS = 15_000_000
+# Values of a sample times parameters: beyond it a step may take seconds on a CPU. Below it, the
+# meta device would, which imports a compiler for batch norm.
+LARGE = 4 * 10**10
 
 
 class Trial(NamedTuple):
@@ -26,37 +27,54 @@ class Trial(NamedTuple):
     frozen: tuple[str, ...]
 
 
-def trial(config: Config, info: DatasetInfo, model: nn.Module, batch_size: int = 2) -> Trial:
-    """Take a model through a training step of a few samples, a large one on the meta device.
+def trial(config: Config, info: DatasetInfo, batch_size: int = 2) -> Trial:
+    """Take a model through a training step of a few samples; global randomness stays as it is.
 
-    ValueError where its outputs are not those of the task, or one sample is too few for it.
+    Large ones take it on the meta device, where nothing is computed. ValueError where the outputs
+    are not those of the task, or one sample is too few.
     """
-    name = f"model.name={config.model.name}"
-    inputs = tuple(each.expand(batch_size, *each.shape[1:]) for each in example(info))
-    trained = [n for n, p in model.named_parameters() if p.requires_grad]
-
-    def step(tensors: Mapping[str, Tensor], given: tuple[Tensor, ...]) -> tuple[str, ...]:
-        outputs = functional_call(model, dict(tensors), given)
-        _check_outputs(outputs, info, name, batch_size)
-        heads = outputs if isinstance(outputs, tuple) else (outputs,)
-        total = torch.stack([head.float().sum() for head in heads]).sum()
-        if not total.requires_grad:
-            raise ValueError(f"{name}: no parameter that is trained has an effect on the outputs")
-        leaves = [tensors[n] for n in trained]
-        gradients = torch.autograd.grad(total, leaves, allow_unused=True)
-        return tuple(n for n, g in zip(trained, gradients, strict=True) if g is None)
-
+    model = config.model.model_copy(update={"weights": None}).model_dump_json()
     try:
-        unused = without_values(step, model, inputs, training=True, most_zeros=MOST_ZEROS)
+        return _tried(model, info, batch_size)
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
         raise ValueError(
             f"data.batch_size={config.data.batch_size} leaves a rank one sample of a step, and "
-            f"batch norm of {name} needs two; raise it, or lower engine.accumulation, or "
-            "engine.ranks_per_candidate"
+            f"batch norm of model.name={config.model.name} needs two; raise it, or lower "
+            "engine.accumulation, or engine.ranks_per_candidate"
         ) from None
-    return Trial(unused, tuple(n for n, p in model.named_parameters() if not p.requires_grad))
+
+
+@lru_cache(maxsize=4)  # a plan asks several times, a sweep for every point
+def _tried(json: str, info: DatasetInfo, batch_size: int) -> Trial:
+    config, inputs = ModelConfig.model_validate_json(json), example(info)
+    shape, num_classes, name, task = info.input_shape, info.num_classes, info.name, info.task
+    meta = models.build_on_meta(config, shape, num_classes, data_name=name, task=task)
+    inputs = tuple(each.expand(batch_size, *each.shape[1:]) for each in inputs)
+    with torch.random.fork_rng(devices=[]):
+        if inputs[0][0].numel() * sum(p.numel() for p in meta.parameters()) > LARGE:
+            try:
+                return _step(meta, inputs, info, config.name)
+            except (RuntimeError, NotImplementedError) as error:
+                if "meta" not in str(error):  # else it asks for values
+                    raise
+        model = models.build(config, shape, num_classes, seed=0, data_name=name, task=task)
+        zeros = tuple(torch.zeros_like(each, device="cpu") for each in inputs)
+        return _step(model, zeros, info, config.name)
+
+
+def _step(model: nn.Module, inputs: tuple[Tensor, ...], info: DatasetInfo, name: str) -> Trial:
+    outputs = model.train()(*inputs)
+    _check_outputs(outputs, info, f"model.name={name}", len(inputs[0]))
+    heads = outputs if isinstance(outputs, tuple) else (outputs,)
+    total = torch.stack([head.float().sum() for head in heads]).sum()
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    if not total.requires_grad:
+        raise ValueError(f"model.name={name}: nothing that is trained has an effect on the outputs")
+    gradients = torch.autograd.grad(total, [*trained.values()], allow_unused=True)
+    unused = tuple(n for n, g in zip(trained, gradients, strict=True) if g is None)
+    return Trial(unused, tuple(n for n, p in model.named_parameters() if n not in trained))
 
 
 def example(info: DatasetInfo) -> tuple[Tensor, ...]:

@@ -170,3 +170,15 @@ def test_a_mask_only_tightens_and_fits_the_model():
     model[0].weight.data[0, 0] = torch.nan
     with pytest.raises(ValueError, match=r"0.weight is not finite"):
         prune(model, 0.9)
+
+
+def test_what_torch_has_pruned_stays_pruned():
+    model = nn.Sequential(nn.Linear(10, 10))
+    torchs.random_unstructured(model[0], "weight", 0.3)
+    mask = Mask.from_torch(model)
+    assert torch.equal(mask["0.weight_orig"], model[0].weight_mask == 1)
+    assert mask.sparsity == pytest.approx(0.3)
+    with pytest.raises(ValueError, match=r"sparsity=0.1 is below 0.3, that of the mask"):
+        prune(model, 0.1)
+    assert prune(model, 0.3) == mask
+    assert torch.equal(model[0].weight == 0, ~mask["0.weight_orig"])
