@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
@@ -51,8 +52,12 @@ def prunable_shapes(config: Config, info: DatasetInfo) -> dict[str, tuple[int, .
     return mask.prunable_shapes(_on_meta(config, info), config.pruning.embeddings)
 
 
-def check_parameters(config: Config, info: DatasetInfo) -> None:
-    """Raise ValueError if the engine cannot train a parameter of the model."""
+def check_model(config: Config, info: DatasetInfo) -> None:
+    """Raise ValueError if the engine cannot train the model as it shall."""
+    from sms_dist.models.checkpointing import checkpoint_blocks_
+
+    if config.engine.gradient_checkpointing:
+        checkpoint_blocks_(deepcopy(_on_meta(config, info)), config.model.name)
     if config.engine.name == "deepspeed":
         check_deepspeed(config.engine, config.pretrain.clip_norm, _on_meta(config, info))
 
