@@ -40,13 +40,13 @@ def weights(model: nn.Module) -> State:
     names = [name for name, _ in inner.named_parameters()]
     if is_deepspeed(model):
         masters = masters_of_stage_0(model.optimizer)
-        parameters = inner.parameters()
-        whole_ones = [whole(masters.get(p, p)).detach() for p in parameters]
+        whole_ones = [whole(masters.get(p, p)).detach() for p in inner.parameters()]
         state |= dict(zip(names, whole_ones, strict=True))
         state = {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
     state = {name: tensor.clone() for name, tensor in state.items()}
     if (axis := _axis(model)) is not None:
-        unite_([tensor for name, tensor in state.items() if name not in set(names)], axis)
+        parameters = set(names)
+        unite_([tensor for name, tensor in state.items() if name not in parameters], axis)
     return state
 
 

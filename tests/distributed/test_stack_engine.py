@@ -123,6 +123,38 @@ def buffers(engine, place):
     return {n.removeprefix("buffer."): t for n, t in row.items() if n.startswith("buffer.")}
 
 
+class Counting(nn.Module):
+    """A batch norm that is called twice, a running mean that is assigned, a count, a constant."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.last = nn.BatchNorm1d(36), nn.Linear(36, 3)
+        self.register_buffer("center", torch.zeros(36))
+        self.register_buffer("steps", torch.tensor(0))
+        self.register_buffer("passing", torch.zeros(1), persistent=False)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        self.center = 0.5 * self.center + 0.5 * x.mean(0)
+        self.steps += 1
+        return self.last(self.norm(self.norm(x - self.center)))
+
+
+def test_what_a_forward_pass_does_to_buffers_comes_home():
+    def build(seed):
+        torch.manual_seed(seed)
+        return Counting()
+
+    engine = stacked(jobs_of(build))
+    for place, job in enumerate(jobs_of(build)):
+        home = alone(job, place).weights()
+        assert home["steps"] == STEPS
+        assert home["center"].any()
+        assert home["norm.num_batches_tracked"] == 2 * STEPS
+        assert "passing" not in home
+        assert_close(engine.place(place).weights(), home)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_takes_the_steps_that_each_candidate_takes_alone(family):
     options, shape = FAMILIES[family]
