@@ -119,6 +119,9 @@ class EngineConfig(Section):
     conditional: bool = False
     """ddp: set it where a model uses some of its parameters in some steps only, as layers that are
     skipped at random; those that no step uses are found without it"""
+    gradient_checkpointing: bool = False
+    """compute the activations of blocks again in the backward pass instead of keeping them: less
+    memory, more time, the same results"""
     accumulation: Count = 1
     """micro-batches per optimizer step; the batch size stays the same"""
     zero_stage: Literal[0, 1, 2, 3] = 0
@@ -263,6 +266,9 @@ class RetrainConfig(Section):
     swa_from: Fraction | None = None
     """average the weights after each epoch from this fraction of the epochs on; the average becomes
     the candidate (null: no averaging)"""
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """ddp: decay of an exponential moving average of the weights, which each step moves and which
+    becomes the candidate, e.g. 0.999 (null: no averaging)"""
     swa_learning_rate: Above0 | None = None
     """constant learning rate while averaging (null: the schedule goes on)"""
 

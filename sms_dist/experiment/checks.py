@@ -15,7 +15,11 @@ from sms_dist.config import Config
 from sms_dist.config.experiment import EngineConfig
 from sms_dist.engines import ENGINES, compile_obstacle
 from sms_dist.engines.optimizers import OPTIMIZERS, optimizer_maker, optimizer_settings
+<<<<<<< HEAD
 from sms_dist.experiment.sizes import check_parameters, layers, num_parameters, prunable_shapes
+=======
+from sms_dist.experiment.sizes import check_model, num_parameters, prunable_shapes
+>>>>>>> w_hold
 from sms_dist.methods import recipe, starts_from_dense
 from sms_dist.methods.phases import Phase, Recipe
 from sms_dist.pruning.allocation import ALLOCATIONS, num_kept
@@ -151,7 +155,23 @@ def _check_engine(config: Config, requested: tuple[Phase, ...]) -> None:
             f"pretrain.optimizer={optimizer}: engine.name={engine.name} steps in its own way; use "
             f"{' or '.join(OPTIMIZERS)}, or engine.name=ddp"
         )
-    check_parameters(config, data.described(config.data))
+    check_model(config, data.described(config.data))
+    for retrain in (each.retrain for phase in requested for each in phase.candidates):
+        if retrain.ema is not None and engine.name == "deepspeed":
+            raise ValueError(
+                f"retrain.ema={retrain.ema}: engine.name=deepspeed spreads the weights over ranks; "
+                "use null, or engine.name=ddp"
+            )
+        if retrain.ema is not None and retrain.swa_from is not None:
+            raise ValueError(
+                f"retrain.ema={retrain.ema} and retrain.swa_from={retrain.swa_from} are two ways "
+                "to average weights; set one of them to null"
+            )
+    if engine.gradient_checkpointing and engine.compile != "eager":
+        raise ValueError(
+            "engine.gradient_checkpointing: a compiler decides itself what it computes again; set "
+            "it to false, or use engine.compile=eager"
+        )
     if engine.compile != "eager":
         _check_compile(config)
     if engine.name == "packed":

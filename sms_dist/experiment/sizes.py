@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import lru_cache, partial
 from math import prod
 from typing import TYPE_CHECKING
@@ -60,8 +61,12 @@ def layers(config: Config, info: DatasetInfo) -> list[Weight]:
     return model_weights(config, info, on_meta(config, info))
 
 
-def check_parameters(config: Config, info: DatasetInfo) -> None:
-    """Raise ValueError if the engine cannot train a parameter of the model."""
+def check_model(config: Config, info: DatasetInfo) -> None:
+    """Raise ValueError if the engine cannot train the model as it shall."""
+    from sms_dist.models.checkpointing import checkpoint_blocks_
+
+    if config.engine.gradient_checkpointing:
+        checkpoint_blocks_(deepcopy(_on_meta(config, info)), config.model.name)
     if config.engine.name == "deepspeed":
         check_deepspeed(config.engine, config.pretrain.clip_norm, on_meta(config, info))
 

@@ -61,4 +61,8 @@ def obstacle(engine: EngineConfig, phase: Phase) -> str | None:
         return f"the sparse training rule {phase.training.rule} changes the step of each candidate"
     if engine.precision == "fp16":
         return "engine.precision=fp16 has a scale of the loss for each candidate"
+    if engine.gradient_checkpointing:
+        return "engine.gradient_checkpointing computes blocks anew, which vmap cannot"
+    if any(candidate.retrain.ema is not None for candidate in phase.candidates):
+        return "retrain.ema averages the weights of each candidate after each of its steps"
     return None

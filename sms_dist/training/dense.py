@@ -95,6 +95,9 @@ class KeptEpoch:
         self._epoch, self._weights = epoch, weights
         self.weights: State = {}
 
+    def after_step(self) -> None:
+        """Do nothing: only the ends of epochs count."""
+
     def after_epoch(self, epoch: int) -> None:
         """Keep the weights if this is the epoch. Every rank of the axis must call."""
         if epoch == self._epoch:

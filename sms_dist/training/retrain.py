@@ -101,7 +101,9 @@ class CandidateTraining:
     ) -> Training[AnyTrainable]:
         """Return the training on an engine that was made for the job."""
         context, candidate = self._context, self._candidate
-        self._average = WeightAverage(candidate.retrain, engine.weights)
+        named = self.job.model.named_parameters()
+        trained = {name: p.detach() for name, p in named if p.requires_grad}
+        self._average = WeightAverage(candidate.retrain, engine.weights, trained)
         self._training = Training(
             engine=engine,
             loader=context.loaders.train,
@@ -194,17 +196,38 @@ def known_history(history: History | None, schedule: str) -> History:
 
 
 class WeightAverage:
-    """Stochastic weight averaging (Izmailov et al., 2018): the mean of the weights after epochs.
+    """The mean of the weights after epochs, or an exponential moving average over steps.
 
-    It begins after a fraction of the epochs, `retrain.swa_from`.
+    The mean (stochastic weight averaging, Izmailov et al., 2018) begins after a fraction of the
+    epochs, `retrain.swa_from`. The moving average, `retrain.ema`, begins as the weights after the
+    first step. Pruned weights are zero in both.
     """
 
-    def __init__(self, retrain: RetrainConfig, weights: Callable[[], State]) -> None:
-        """Average what `weights` returns; every rank of the group must call it."""
+    def __init__(
+        self,
+        retrain: RetrainConfig,
+        weights: Callable[[], State],
+        trained: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Average what `weights` returns after epochs, and the parameters `trained` after steps.
+
+        Every rank of the group must call `weights`.
+        """
+        self._decay, self._trained = retrain.ema, dict(trained or {})
+        self._moving: State = {}
         self._first = first_averaged(retrain)
         self._weights = weights
         self._sum: State = {}
         self._count = 0
+
+    def after_step(self) -> None:
+        """Move the moving average towards the weights."""
+        if self._decay is None:
+            return
+        if not self._moving:
+            self._moving = {name: weight.clone() for name, weight in self._trained.items()}
+        moving, weights = list(self._moving.values()), list(self._trained.values())
+        torch._foreach_lerp_(moving, weights, 1 - self._decay)
 
     def after_epoch(self, epoch: int) -> None:
         """Add the weights, if this epoch counts. Every rank of the group must call."""
@@ -215,22 +238,27 @@ class WeightAverage:
             self._sum[name] = self._sum[name].add_(value) if name in self._sum else value
 
     def state(self) -> State:
-        """Return the sum so far, no copy, and the number of epochs in it."""
-        return {"count": number(self._count)} | joined({"sum": self._sum})
+        """Return the sum so far and the number of epochs in it, and the moving average; no copy."""
+        return {"count": number(self._count)} | joined({"sum": self._sum, "moving": self._moving})
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from a state; ValueError if it does not fit. Every rank must call."""
         sums: State = {}
         if state.get("count"):
             sums = _averaged(self._weights())
-        check_fit(state, {"count": number(0)} | joined({"sum": sums}))
+        moving = {}
+        if self._decay is not None and part(state, "moving"):
+            moving = {name: torch.empty_like(weight) for name, weight in self._trained.items()}
+        check_fit(state, {"count": number(0)} | joined({"sum": sums, "moving": moving}))
         copy_(sums, part(state, "sum"))
+        copy_(moving, part(state, "moving"))
+        self._moving = moving
         self._sum, self._count = sums, int(state["count"])
 
     def result(self) -> State:
         """Return the present weights, and what is averaged in its place. Every rank must call."""
         averages = {name: (total / self._count).float() for name, total in self._sum.items()}
-        return self._weights() | averages
+        return self._weights() | averages | self._moving
 
 
 def _averaged(state: State) -> State:

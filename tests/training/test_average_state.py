@@ -64,3 +64,21 @@ def test_a_state_that_does_not_fit_is_refused(changed, words):
     with pytest.raises(ValueError, match=words):
         other.restore(state)
     assert other.state().keys() == {"count"}
+
+
+@pytest.mark.parametrize("done", range(5))
+def test_a_moving_average_follows_each_step_and_goes_on_after_any(done):
+    retrain, weight = RetrainConfig(epochs=6, ema=0.9), torch.zeros(3)
+    straight, resumed = (WeightAverage(retrain, lambda: {"a": weight}, {"a": weight}) for _ in "ab")
+    expected = None
+    for step in range(6):
+        if step == done:
+            resumed.restore({name: tensor.clone() for name, tensor in straight.state().items()})
+        weight.copy_(torch.tensor([0.0, step, step**2]))  # the first is pruned
+        straight.after_step()
+        if step >= done:
+            resumed.after_step()
+        expected = weight.clone() if expected is None else 0.9 * expected + 0.1 * weight
+    assert torch.equal(straight.result()["a"], resumed.result()["a"])
+    torch.testing.assert_close(straight.result()["a"], expected)
+    assert straight.result()["a"][0] == 0
