@@ -15,11 +15,7 @@ from sms_dist.config import Config
 from sms_dist.config.experiment import EngineConfig
 from sms_dist.engines import ENGINES, compile_obstacle
 from sms_dist.engines.optimizers import OPTIMIZERS, optimizer_maker, optimizer_settings
-<<<<<<< HEAD
-from sms_dist.experiment.sizes import check_parameters, layers, num_parameters, prunable_shapes
-=======
-from sms_dist.experiment.sizes import check_model, num_parameters, prunable_shapes
->>>>>>> w_hold
+from sms_dist.experiment.sizes import check_model, layers, num_parameters, prunable_shapes
 from sms_dist.methods import recipe, starts_from_dense
 from sms_dist.methods.phases import Phase, Recipe
 from sms_dist.pruning.allocation import ALLOCATIONS, num_kept

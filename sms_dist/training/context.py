@@ -19,15 +19,10 @@ from sms_dist.mesh.topology import Topology
 from sms_dist.methods import recipe
 from sms_dist.methods.phases import Recipe
 from sms_dist.methods.plan import check_pretrain_ranks, pretrain_ranks
-<<<<<<< HEAD
+from sms_dist.models.checkpointing import checkpoint_blocks_
 from sms_dist.models.speedup import macs, multiplied
 from sms_dist.pruning.layers import Weight, weights
 from sms_dist.pruning.mask import Mask
-=======
-from sms_dist.models.checkpointing import checkpoint_blocks_
-from sms_dist.models.speedup import macs, on_meta
-from sms_dist.pruning.mask import Mask, prunable_names
->>>>>>> w_hold
 from sms_dist.soups.states import State as State
 from sms_dist.soups.states import bare_state
 from sms_dist.soups.vector import SurvivingVector
