@@ -66,7 +66,7 @@ def check_model(config: Config, info: DatasetInfo) -> None:
     from sms_dist.models.checkpointing import checkpoint_blocks_
 
     if config.engine.gradient_checkpointing:
-        checkpoint_blocks_(deepcopy(_on_meta(config, info)), config.model.name)
+        checkpoint_blocks_(deepcopy(on_meta(config, info)), config.model.name)
     if config.engine.name == "deepspeed":
         check_deepspeed(config.engine, config.pretrain.clip_norm, on_meta(config, info))
 

@@ -24,11 +24,13 @@ def checkpoint_blocks_(model: nn.Module, name: str) -> None:
             module.register_forward_hook(_take_back, always_call=True)
     for module in model.modules():
         if getattr(module, "supports_gradient_checkpointing", False):
-            module.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+            enable: Any = module.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
             return
     if hasattr(model, "set_grad_checkpointing"):
         try:
-            model.set_grad_checkpointing(True)
+            turn_on: Any = model.set_grad_checkpointing
+            turn_on(True)
         except AssertionError:  # as timm says that it cannot
             raise _no_blocks(name) from None
         return
@@ -36,7 +38,7 @@ def checkpoint_blocks_(model: nn.Module, name: str) -> None:
     if not blocks:
         raise _no_blocks(name)
     for block in blocks:
-        block.forward = partial(_checkpointed, block, block.forward)  # type: ignore[method-assign]
+        block.forward = partial(_checkpointed, block, block.forward)
 
 
 def _blocks(model: nn.Module) -> Iterator[nn.Module]:
