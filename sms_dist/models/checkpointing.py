@@ -26,9 +26,9 @@ def checkpoint_blocks_(model: nn.Module, name: str) -> None:
         if getattr(module, "supports_gradient_checkpointing", False):
             module.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
             return
-    if hasattr(model, "set_grad_checkpointing"):
+    if callable(switch := getattr(model, "set_grad_checkpointing", None)):
         try:
-            model.set_grad_checkpointing(True)
+            switch(True)
         except AssertionError:  # as timm says that it cannot
             raise _no_blocks(name) from None
         return
@@ -36,7 +36,7 @@ def checkpoint_blocks_(model: nn.Module, name: str) -> None:
     if not blocks:
         raise _no_blocks(name)
     for block in blocks:
-        block.forward = partial(_checkpointed, block, block.forward)  # type: ignore[method-assign]
+        block.forward = partial(_checkpointed, block, block.forward)
 
 
 def _blocks(model: nn.Module) -> Iterator[nn.Module]:
