@@ -24,13 +24,11 @@ def checkpoint_blocks_(model: nn.Module, name: str) -> None:
             module.register_forward_hook(_take_back, always_call=True)
     for module in model.modules():
         if getattr(module, "supports_gradient_checkpointing", False):
-            enable: Any = module.gradient_checkpointing_enable
-            enable({"use_reentrant": False})
+            module.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
             return
-    if hasattr(model, "set_grad_checkpointing"):
+    if callable(switch := getattr(model, "set_grad_checkpointing", None)):
         try:
-            turn_on: Any = model.set_grad_checkpointing
-            turn_on(True)
+            switch(True)
         except AssertionError:  # as timm says that it cannot
             raise _no_blocks(name) from None
         return

@@ -95,7 +95,7 @@ class KeptEpoch:
         self._epoch, self._weights = epoch, weights
         self.weights: State = {}
 
-    def after_step(self) -> None:
+    def after_update(self) -> None:
         """Do nothing: only the ends of epochs count."""
 
     def after_epoch(self, epoch: int) -> None:

@@ -42,7 +42,7 @@ class Watcher(Protocol):
 class Follower(Protocol):
     """Computes something from the weights as they train; its state is part of checkpoints."""
 
-    def after_step(self) -> None: ...
+    def after_update(self) -> None: ...
 
     def after_epoch(self, epoch: int) -> None: ...
 
@@ -195,7 +195,7 @@ class Training(Generic[AnyTrainable]):
     def after_step(self, batch: Batch) -> None:
         """Count a step that the engine has taken; raise Stopped if the run is to stop."""
         self._step += 1
-        self.follower.after_step()
+        self.follower.after_update()
         self.watcher.step(len(self.epochs) + 1, self._step, self.meter, batch.size)
         self.checkpointer.after_step(self.num_steps, self._checkpoint)
         self._end_epoch_if_done()

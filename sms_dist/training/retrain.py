@@ -220,7 +220,7 @@ class WeightAverage:
         self._sum: State = {}
         self._count = 0
 
-    def after_step(self) -> None:
+    def after_update(self) -> None:
         """Move the moving average towards the weights."""
         if self._decay is None:
             return

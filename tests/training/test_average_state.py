@@ -75,9 +75,9 @@ def test_a_moving_average_follows_each_step_and_goes_on_after_any(done):
         if step == done:
             resumed.restore({name: tensor.clone() for name, tensor in straight.state().items()})
         weight.copy_(torch.tensor([0.0, step, step**2]))  # the first is pruned
-        straight.after_step()
+        straight.after_update()
         if step >= done:
-            resumed.after_step()
+            resumed.after_update()
         expected = weight.clone() if expected is None else 0.9 * expected + 0.1 * weight
     assert torch.equal(straight.result()["a"], resumed.result()["a"])
     torch.testing.assert_close(straight.result()["a"], expected)

@@ -74,6 +74,9 @@ class Nobody:
     def finish(self):
         pass
 
+    def after_update(self):
+        pass
+
     def after_epoch(self, epoch):
         pass
 

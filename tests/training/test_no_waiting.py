@@ -53,7 +53,7 @@ class Nobody:
     def step(self, *arguments):
         pass
 
-    epoch = after_step = finish = after_epoch = step
+    epoch = after_step = after_update = finish = after_epoch = step
 
 
 def model() -> nn.Module:
