@@ -41,6 +41,23 @@ def test_the_rules_do_choose_differently(found):
     assert coefficients["learned"] != coefficients["distilled"]
 
 
+@pytest.mark.parametrize("mesh", [*MESHES, "alone"])
+def test_a_soup_has_mean_buffers_and_counts_of_the_first_candidate(mesh, found):
+    for rank in found:
+        soup, differing = rank[mesh]["buffers"]
+        assert soup == {
+            "weight": "[1.0]",
+            "mean": "[1.0, 1.0, 1.0]",
+            "wide": "[1.0, 1.0]",
+            "wave": "[1j, 1j]",
+            "hidden": "[1.0, -inf]",
+            "steps": "7",
+            "table": "[[300, 300, 300], [300, 300, 300]]",
+            "flag": "[False]",
+        }
+        assert differing == ["steps", "flag"]
+
+
 def test_every_pair_is_measured(found):
     pairs = found[0]["4x1"]["pairs"]
     assert [pair["candidates"] for pair in pairs] == [[0, 1], [0, 3], [1, 3]]

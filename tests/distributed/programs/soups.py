@@ -25,6 +25,7 @@ from sms_dist.pruning.mask import apply_
 from sms_dist.soups.diversity import loss_barrier
 from sms_dist.soups.merge import Mixer, merge
 from sms_dist.soups.rules import RULES, Descent
+from sms_dist.soups.vector import SurvivingVector
 from sms_dist.training.context import Context, State, set_up
 from sms_dist.training.evaluation import ensemble, measured
 from sms_dist.training.oracle import SoupOracle
@@ -75,6 +76,30 @@ def bits(state: State) -> str:
     return hasher.hexdigest()
 
 
+def buffers(mesh: Topology, owners: dict[int, int]) -> list[object]:
+    """A soup of one parameter, and what becomes of buffers of many types."""
+    like = {
+        "mean": torch.zeros(3),
+        "wide": torch.zeros(2, dtype=torch.float64),
+        "wave": torch.zeros(2, dtype=torch.complex64),
+        "hidden": torch.tensor([0.0, float("-inf")]),
+        "steps": torch.tensor(0),
+        "table": torch.zeros(2, 3, dtype=torch.int16),
+        "flag": torch.zeros(1, dtype=torch.bool),
+    }
+    own = {}
+    for i, group in owners.items():
+        if group == mesh.group:
+            own[i] = {n: t + i for n, t in like.items() if n not in ("table", "flag")}
+            own[i] |= {"table": like["table"] + 300, "flag": torch.tensor([i == 1])}
+            own[i] |= {"wave": like["wave"] + i * 1j, "weight": torch.ones(1) * i}
+            own[i]["steps"] = torch.tensor(7 + i)
+    vector = SurvivingVector({"weight": torch.zeros(1)}, ["weight"], {})
+    mixer = Mixer(mesh, vector, own, owners, like)
+    soup = mixer.mixed([0.5, 0.25, 0.25])
+    return [{n: str(t.tolist()) for n, t in soup.items()}, list(mixer.differing)]
+
+
 def findings(context: Context) -> dict[str, object]:
     here = dataclasses.replace(context, mesh=alone)
     mask, owners = random_mask(context), {i: i % context.mesh.num_groups for i in INDICES}
@@ -84,8 +109,9 @@ def findings(context: Context) -> dict[str, object]:
         apply_(state, mask)
         states[i], _ = measured(here, state, single)
     own = {i: state for i, state in states.items() if owners[i] == context.mesh.group}
-    mixer = Mixer(context.mesh, context.surviving_vector(mask), own, owners)
+    mixer = Mixer(context.mesh, context.surviving_vector(mask), own, owners, context.buffers)
     found: dict[str, object] = {"ensemble": ensemble(context, own, owners)}
+    found["buffers"] = buffers(context.mesh, owners)
     for name, rule in RULES.items():
         teacher = candidate(here, 3) if rule.needs_teacher else None
         oracle = SoupOracle(context, mixer, half, teacher)
