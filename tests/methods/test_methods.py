@@ -91,6 +91,7 @@ def test_every_retrain_key_can_vary():
         "weight_decay": [0, 0.1, 0.2, 0.3],
         "warmup": [0, 0.1, 0.2, 0.3],
         "swa_from": [None, 0.0, 0.5, 0.9],
+        "ema": [0.9, None, None, None],
         "swa_learning_rate": [None, 0.1, 0.2, 0.3],
     }
     made = config(vary=vary)
