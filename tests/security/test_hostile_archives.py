@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sms_dist.data import shards, tar_index
-from sms_dist.data.shards import cached_name, file_identity, positions_of, read_shard
+from sms_dist.data.shards import TABLE, cached_name, file_identity, positions_of, read_shard
 from sms_dist.data.tar_index import MAX_BYTES, MAX_NOTE, scan
 
 BLOCK = 512
@@ -109,7 +109,7 @@ def test_a_table_of_positions_that_somebody_else_made_is_not_believed(tmp_path):
     shard = tmp_path / "x.tar"
     shard.write_bytes(GOOD + END)
     good = positions_of(shard, tmp_path)
-    kept = tmp_path / cached_name("x.npy", file_identity(shard))
+    kept = tmp_path / cached_name("x.npy", f"{file_identity(shard)}|{TABLE}")
     assert np.array_equal(positions_of(shard, tmp_path), good)
     beyond = good.copy()
     beyond["cls"] = (0, 1 << 60)
