@@ -64,7 +64,7 @@ def _interrupted(scratch: Path) -> Path:
             assert time.monotonic() < end, "the run does not come to its first candidate"
             time.sleep(0.05)
         process.send_signal(signal.SIGSTOP)  # nothing moves while it is copied
-        shutil.copytree(run, copy)
+        shutil.copytree(run, copy, ignore=shutil.ignore_patterns(".*.tmp"))
     finally:
         process.kill()
         process.wait()

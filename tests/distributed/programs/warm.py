@@ -123,7 +123,7 @@ def begin(job: Job) -> None:
 
 def run(job: Job) -> None:
     program, *_ = sys.argv = job["words"]
-    sys.path[0] = str(Path(program).parent)
+    sys.path.insert(0, str(Path(program).parent))
     trap = nullcontext()
     if job["root"]:
         log = Path(f"{job['logs']}.operations")
