@@ -35,7 +35,7 @@ from sms_dist.data.loader import Batch, Loader, Step
 from sms_dist.mesh.topology import Axis, Topology
 from sms_dist.pruning.allocation import ALLOCATIONS
 from sms_dist.pruning.mask import Mask, apply_, full_mask
-from sms_dist.pruning.patterns import prune
+from sms_dist.pruning.patterns import keep_allocated
 from sms_dist.run import store
 from sms_dist.soups.diversity import gram
 from sms_dist.soups.merge import CandidateShards
@@ -105,7 +105,7 @@ def costs(folder: Path, num: int) -> list[Cost]:
     whole, kept = full_mask(weights, weights), num // 10
 
     def pruned() -> Mask:
-        return prune(weights, whole, kept, ALLOCATIONS["global"])
+        return keep_allocated(weights, whole, kept, ALLOCATIONS["global"])
 
     found = [cost("threshold", num, pruned, num)]
     mask = pruned()

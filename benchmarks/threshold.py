@@ -24,7 +24,7 @@ from benchmarks.rows import Row, Target, report
 from benchmarks.turns import in_turn, peak_memory
 from sms_dist.pruning.allocation import ALLOCATIONS, num_kept
 from sms_dist.pruning.mask import Mask, full_mask
-from sms_dist.pruning.patterns import prune
+from sms_dist.pruning.patterns import keep_allocated
 
 SPARSITY = 0.9
 NAME = "threshold"
@@ -33,7 +33,9 @@ MIB = 2**20
 
 def pruned(weights: dict[str, Tensor], mask: Mask, sparsity: float = SPARSITY) -> Mask:
     """As a phase does it."""
-    return prune(weights, mask, num_kept(mask.num_weights, sparsity), ALLOCATIONS["global"])
+    return keep_allocated(
+        weights, mask, num_kept(mask.num_weights, sparsity), ALLOCATIONS["global"]
+    )
 
 
 def against_reading(weights: dict[str, Tensor], turns: int) -> list[Row]:

@@ -46,6 +46,10 @@ def test_a_good_configuration_gives_the_recipe_of_its_method(method: str) -> Non
             "data.name=camvid model.name=pspnet data.corruptions=generated",
             "data.corruptions measures classes of images, and data.name=camvid is for segmentation",
         ),
+        (
+            "pretrain.mask=zeros",
+            "pretrain.mask=zeros says what of pretrain.from is pruned, and pre",
+        ),
         ("retrain.schedule=alr", "retrain.schedule=alr is not known, did you mean allr"),
         ("pretrain.schedule=linea", "pretrain.schedule=linea is not known, did you mean linear"),
         ("pruning.allocation=globl", "pruning.allocation=globl is not known, did you mean global"),

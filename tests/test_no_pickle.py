@@ -47,7 +47,7 @@ IMPORTING = {"importlib.import_module", "runpy.run_path", "runpy.run_module"}
 # tensors and plain containers, and refuses a file that names anything else to call; the error is
 # what it raises then.
 ALLOWED = {
-    "sms_dist/models/weights.py": {"torch.load", "pickle.UnpicklingError"},
+    "sms_dist/base/weights_file.py": {"torch.load", "pickle.UnpicklingError"},
     "sms_dist/base/lookup.py": {"importlib.import_module"},  # the user's own code, by name
     "sms_dist/models/hugging_face.py": {"importlib.import_module"},  # names that stand in the code
     "sms_dist/cli/commands/doctor.py": {"importlib.import_module"},

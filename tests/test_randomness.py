@@ -2,10 +2,11 @@
 
 import random
 
+import numpy as np
 import pytest
 import torch
 
-from sms_dist.base.randomness import Stream, stream
+from sms_dist.base.randomness import Stream, seed, stream
 
 IDS = torch.tensor([0, 1, 50_000, 2**40])
 
@@ -21,6 +22,22 @@ IDS = torch.tensor([0, 1, 50_000, 2**40])
 )
 def test_keys_are_golden(address, key):
     assert stream(*address) == Stream(key)
+
+
+def test_the_seed_of_an_address_is_the_key_of_its_stream():
+    assert seed(0, "retrain order", 1, 0) == 654293213300460980
+    numbers = np.arange(2)
+    assert seed(numbers[0], "retrain order", numbers[1], False) == 654293213300460980
+    assert torch.Generator().manual_seed(seed(2**62, "order")).initial_seed() < 2**63
+
+
+@pytest.mark.parametrize(
+    "address", [(0, "order/1"), (0, ""), (0, 1), (0.0, "order"), (0, "a", "b")]
+)
+def test_two_addresses_never_read_alike(address):
+    """Were "order/1" a purpose, ("order/1", 2) would be ("order", 1, 2)."""
+    with pytest.raises(ValueError, match="must be"):
+        seed(*address)
 
 
 def test_uniforms_are_golden():

@@ -59,28 +59,38 @@ def imported(tree: ast.AST, module: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno, name if base == "sms_dist" and room(name) in HEIGHT else base
 
 
+def is_for_types(node: ast.If) -> bool:
+    """Return whether a block is for those that check types, and never runs."""
+    return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
 def violations(source: str, module: str) -> list[str]:
     """Return what is wrong with the imports of a module, one line each."""
-    own = room(module)
+    own, tree = room(module), ast.parse(source)
     assert own is not None, module
+    types = ast.Module([], [])
     if own in ("__main__", "launcher"):
         height = TOP
     elif own == "":
-        height = -1  # `import sms_dist` costs nothing
+        height = -1  # `import sms_dist` costs nothing; to know the types of the library neither
+        blocks = [node for node in tree.body if isinstance(node, ast.If) and is_for_types(node)]
+        tree.body = [node for node in tree.body if node not in blocks]
+        types.body = [statement for node in blocks for statement in node.body]
     elif own in HEIGHT:
         height = HEIGHT[own]
     else:
         return [f"{module}: {own} is no room of STOREYS; give it a place"]
     wrong = []
-    for line, target in imported(ast.parse(source), module):
-        other = room(target)
-        if other in (None, "", own):
-            continue
-        if other not in HEIGHT:
-            wrong.append(f"{module}:{line} imports {target}, which nothing may import")
-        elif HEIGHT[other] >= height:
-            where = "above" if HEIGHT[other] > height else "beside"
-            wrong.append(f"{module}:{line} imports {target}, {where} it")
+    for part, limit in ((tree, height), (types, HEIGHT["config"])):
+        for line, target in imported(part, module):
+            other = room(target)
+            if other in (None, "", own):
+                continue
+            if other not in HEIGHT:
+                wrong.append(f"{module}:{line} imports {target}, which nothing may import")
+            elif HEIGHT[other] >= limit:
+                where = "above" if HEIGHT[other] > limit else "beside"
+                wrong.append(f"{module}:{line} imports {target}, {where} it")
     return wrong
 
 
@@ -115,6 +125,8 @@ def test_every_room_is_there_and_has_files() -> None:
         ("sms_dist.start.session", "from sms_dist.cli.main import cli"),
         ("sms_dist.cli.main", "import launcher.main"),
         ("sms_dist.__init__", "from sms_dist.base.lookup import lookup"),
+        ("sms_dist.__init__", "if TYPE_CHECKING:\n    from sms_dist.config import Config"),
+        ("sms_dist.__init__", "if QUICK:\n    from sms_dist.soups.soup import soup"),
         ("sms_dist.cli.main", "from sms_dist.surprise import x"),
         ("sms_dist.surprise", "import os"),
     ],
@@ -133,6 +145,7 @@ def test_a_bad_import_is_found(module: str, source: str) -> None:
         ("sms_dist.run.store", "from sms_dist import __version__"),
         ("sms_dist.experiment.experiment", "from sms_dist.training import loop"),
         ("sms_dist.cli.main", "from sms_dist import reports, start"),
+        ("sms_dist.__init__", "if TYPE_CHECKING:\n    from sms_dist.soups.soup import soup"),
         ("sms_dist.__main__", "from sms_dist.cli.main import main"),
         ("launcher.main", "from sms_dist.start import main"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import functools
 import importlib
@@ -109,8 +110,9 @@ def is_own_name(value: object) -> bool:
 def own_files(values: object) -> dict[str, Path]:
     """Return the source files of people's own code that nested values name, by relative path.
 
-    Those of the modules named and of all that has been imported from the same folder so far, so
-    call it when the names have been looked up. What is installed is left out.
+    Those of the modules named, of all that has been imported from the same folder so far, and of
+    what they may yet import from there. Call it when the names have been looked up. What is
+    installed is left out.
     """
     files: dict[str, Path] = {}
     for name in sorted(set(_own_names(values))):
@@ -120,13 +122,37 @@ def own_files(values: object) -> dict[str, Path]:
         root = next((Path(place).resolve() for place in places if place), None)
         if root is None or _is_installed(root):
             continue
-        loaded = [each.__file__ for each in [*sys.modules.values()] if hasattr(each, "__file__")]
-        sources = [Path(file).resolve() for file in loaded if file and file.endswith(".py")]
+        loaded = [getattr(each, "__file__", None) for each in [*sys.modules.values()]]
+        sources = [Path(file).resolve() for file in loaded if file]
         sources += root.rglob("*.py") if root.is_dir() else []
-        for source in sources:
+        while sources:
+            source = sources.pop()
             if source.is_relative_to(root.parent) and not _is_installed(source):
-                files[source.relative_to(root.parent).as_posix()] = source
+                key = source.relative_to(root.parent).as_posix()
+                if key not in files:
+                    sources += _imported_files(source, root.parent)
+                files[key] = source
     return dict(sorted(files.items()))
+
+
+def _imported_files(source: Path, root: Path) -> Iterator[Path]:
+    """Yield the files in a folder that a source file may import, wherever in it."""
+    try:
+        tree = ast.parse(source.read_bytes() if source.suffix == ".py" else "")
+    except (SyntaxError, ValueError):  # whoever imports it says so
+        return
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        start, names = root, [alias.name for alias in node.names]
+        if isinstance(node, ast.ImportFrom):
+            start = source.parents[node.level - 1] if node.level else root
+            names = [f"{node.module}.{name}" if node.module else name for name in names]
+        for parts in (name.split(".") for name in names):
+            for place in (start.joinpath(*parts[: i + 1]) for i in range(len(parts))):
+                for file in (place.with_name(f"{place.name}.py"), place / "__init__.py"):
+                    if file.is_file():
+                        yield file
 
 
 def _own_names(values: object) -> Iterator[str]:

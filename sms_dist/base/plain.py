@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections import Counter
 from itertools import chain
@@ -24,6 +25,20 @@ MAX_INTEGER = 1 << 63
 LONGEST = 2000  # characters of a message
 LONGEST_VALUE = 100  # of a value in it
 _TAG = "tag:yaml.org,2002:"
+
+
+def at_home(text: str) -> str:
+    """Return a path whose leading ~ or ~user is that home folder; ValueError for nobody."""
+    expanded = os.path.expanduser(text)
+    if expanded.startswith("~"):
+        user = expanded.partition("/")[0]
+        raise ValueError(f"begins with {user}, and nobody here is called so; write the whole path")
+    return expanded
+
+
+def path(text: str) -> Path:
+    """Return the path that a word of a command line names, ~ being the home folder."""
+    return Path(at_home(text))
 
 
 def is_file(path: Path) -> bool:

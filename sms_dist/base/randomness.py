@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from operator import index
 
 import torch
 from torch import Tensor
@@ -47,6 +48,22 @@ class Stream:
         counter = samples[:, None] * num_draws + draws
         bits = _splitmix64(counter * _GOLDEN + self.key)
         return _shift_right(bits, 40).to(torch.float32) / (1 << 24)
+
+
+def seed(base: int, purpose: str, *address: int) -> int:
+    """Return the seed of an address such as (base, "order", phase, candidate, epoch): 63 bits.
+
+    Equal addresses have equal seeds, whichever rank asks; all others have unrelated ones. For
+    `torch.manual_seed`, a `torch.Generator` or `numpy.random.default_rng`. ValueError unless the
+    purpose is a word without "/" and everything else an integer.
+    """
+    if not isinstance(purpose, str) or not purpose or "/" in purpose:
+        raise ValueError(f"purpose={purpose!r} must be a word without /, such as order")
+    try:
+        numbers = [index(part) for part in (base, *address)]
+    except TypeError:
+        raise ValueError(f"the seed of {(base, *address)}: every part must be an integer") from None
+    return stream(numbers[0], purpose, *numbers[1:]).key
 
 
 def stream(seed: int, purpose: str, *address: int) -> Stream:

@@ -96,13 +96,13 @@ def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
         raise ValueError(f"these tensors could not be read again: {error}") from None
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], str]:
+def read(path: Path, place: str | None = None) -> tuple[dict[str, Tensor], str]:
     """Return the tensors of a file, on the CPU, and its SHA-256.
 
-    Takes no more memory than they. ValueError where it is no safetensors file, or changes
-    meanwhile; OSError.
+    Takes no more memory than they. `place` names the file in errors (None: its path): ValueError
+    where it is no safetensors file, or changes meanwhile; OSError.
     """
-    places = check(path)
+    places = check(path, place)
     digest = hashlib.sha256()
     end = places[-1].last if places else 0
     with path.open("rb", buffering=0) as file:

@@ -20,8 +20,8 @@ from sms_dist.cli.commands import check_writable, words
 from sms_dist.cli.plan import planned
 from sms_dist.config import Config
 from sms_dist.config import file as config_file
-from sms_dist.config.compare import differences
 from sms_dist.run.paths import RunPaths
+from sms_dist.run.run_folder import check_same
 
 Pair = tuple[str, str]  # key, value as written
 
@@ -75,6 +75,7 @@ class SweepRun:
     folder: Path
     num_ranks: int
     after: Path | None = None
+    options: tuple[str, ...] = ()  # more of the launcher's
 
     @property
     def paths(self) -> RunPaths:
@@ -82,7 +83,7 @@ class SweepRun:
 
     def arguments(self, file: Path | None) -> list[str]:
         """Return the options of `sms-dist run` and of the launcher."""
-        return [*words(file, self.settings), "--run-dir", str(self.folder)]
+        return [*words(file, self.settings), "--run-dir", str(self.folder), *self.options]
 
     @property
     def state(self) -> Literal["done", "unfinished", "new"]:
@@ -90,12 +91,7 @@ class SweepRun:
         paths = self.paths
         if not paths.config.is_file():
             return "new"
-        changed = differences(config_file.load(paths.config), self.config)
-        if changed:
-            raise ValueError(
-                f"the run folder {paths.root} holds a run with another configuration "
-                f"({'; '.join(changed)}); name other folders with --to, or remove it"
-            )
+        check_same(paths, self.config, "name other folders with --to")
         return "done" if paths.summary.is_file() else "unfinished"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Any, NoReturn
 
@@ -9,7 +10,7 @@ import click
 
 from sms_dist import __version__
 from sms_dist.base.plain import printable
-from sms_dist.base.process import BAD_INPUT
+from sms_dist.base.process import BAD_INPUT, FAILED, lost_output, open_screen
 from sms_dist.cli.commands.data import data
 from sms_dist.cli.commands.doctor import doctor
 from sms_dist.cli.commands.export import export
@@ -56,9 +57,20 @@ for verb in (plan, measure, run, sweep, submit, status, report, samples, export,
     cli.add_command(verb)
 
 
+ONLY_PRINT = ("plan", "status", "report", "samples", "doctor")  # others end as what they did ends
+
+
 def main() -> None:
-    """Entry point."""
-    cli()
+    """Entry point: the screen decides the exit status only of verbs that do nothing but print."""
+    open_screen()
+    try:
+        cli()
+    except SystemExit as end:
+        lost = lost_output()
+        if lost is None or lost.errno == errno.EPIPE or end.code or sys.argv[1] not in ONLY_PRINT:
+            raise
+        print(f"error: standard output could not be written: {lost.strerror}", file=sys.stderr)
+        sys.exit(FAILED)
 
 
 if __name__ == "__main__":

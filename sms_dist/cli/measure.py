@@ -21,7 +21,7 @@ import click
 
 from sms_dist import data
 from sms_dist.base.lookup import search_beside
-from sms_dist.base.plain import printable
+from sms_dist.base.plain import path, printable
 from sms_dist.base.process import BAD_INPUT, DONE
 from sms_dist.cli.commands.run import command
 from sms_dist.cli.forecast import Estimate, Rates
@@ -110,9 +110,9 @@ def measure(arguments: Sequence[str], config: Config, num_ranks: int, steps: int
 
 
 @click.command()
-@click.option("--config", "config_file", type=Path)
+@click.option("--config", "config_file", type=path)
 @click.option("--set", "settings", multiple=True)
-@click.option("--run-dir", type=Path, required=True)
+@click.option("--run-dir", type=path, required=True)
 def main(config_file: Path | None, settings: tuple[str, ...], run_dir: Path) -> None:
     """Run as a rank of a run does, and write the most memory it had beside the run folder."""
     from sms_dist.start.session import Session

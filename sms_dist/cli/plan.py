@@ -28,6 +28,8 @@ class Planned:
     num_ranks: int
     plan: Plan
     has_batch_norm: bool
+    start: float = 0.0  # the sparsity at which pruning begins
+    notes: tuple[str, ...] = ()  # what to know of the weights that the run is given
 
     @property
     def totals(self) -> dict[str, int]:
@@ -54,6 +56,7 @@ class Planned:
             "data": config.data.name,
             "model": config.model.name,
             "num_ranks": self.num_ranks,
+            "start_sparsity": self.start,
         }
         return facts | self.plan.as_json() | {"totals": self.totals}
 
@@ -68,7 +71,15 @@ def planned(config: Config, num_ranks: int | None = None) -> Planned:
 
 def planner(config: Config) -> Callable[[int | None], Planned]:
     """Return a function from the number of ranks (None: one group) to the plan."""
-    recipe, info = check(config), data.info(config.data)
+    check(config)
+    info = data.info(config.data)
+    start: float = 0.0
+    notes: tuple[str, ...] = ()
+    if config.pretrain.from_ is not None or config.model.weights is not None:
+        from sms_dist.experiment.begin import planned_begin  # imports torch
+
+        start, notes = planned_begin(config, info)
+    recipe = check(config, start)
     size, count = sizes(config, info), survivors(config, info)
     is_normed = has_batch_norm(config, info)
 
@@ -76,7 +87,8 @@ def planner(config: Config) -> Callable[[int | None], Planned]:
         ranks = config.engine.ranks_per_candidate if num_ranks is None else num_ranks
         groups = groups_of(ranks, config.engine.ranks_per_candidate)
         check_pretrain_ranks(config.pretrain.ranks, ranks)
-        return Planned(config, info, ranks, make_plan(recipe, groups, size, count), is_normed)
+        made = make_plan(recipe, groups, size, count)
+        return Planned(config, info, ranks, made, is_normed, start, notes)
 
     return plan
 
@@ -109,6 +121,7 @@ def _header(planned: Planned) -> list[str]:
         f"{plan.sizes.steps_per_epoch:,} steps an epoch",
         f"model   {config.model.name}: {prunable:,} prunable weights, {other:,} other parameters",
         f"ranks   {planned.num_ranks} in {_some(plan.num_groups, 'group')} of {per_candidate}",
+        *(f"weights {note}" for note in planned.notes),
     ]
 
 

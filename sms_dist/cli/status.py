@@ -129,7 +129,7 @@ class RunStatus:
             "jobs": list(dict.fromkeys(number for number in numbers if number)),
             "requeues": sum(line.is_requeued for line in self.job_lines),
             "events": [self._shown(event) for event in shown[-NUM_EVENTS:]],
-            "warnings": [_words(event) for event in shown if event.event == "warning"],
+            "warnings": [_words(event) for event in shown if event.event in ("warning", "changes")],
             "faults": [self._shown(e) for e in shown if e.event in ("fault", "stopped")],
             "damaged": self.damaged,
         }

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from sms_dist.base.process import lost_output
 from sms_dist.cli.amounts import about, ago, span
 from sms_dist.cli.status import RunStatus
 from sms_dist.start.screen import plain_line
@@ -41,7 +42,7 @@ def show(runs: Sequence[Path], is_one: bool, is_json: bool, every: float | None)
                 print(json.dumps(values[0] if is_one else values, indent=indent), flush=True)
             else:
                 print(text(statuses, is_one), flush=True)
-            if every is None or all(status.state in ENDED for status in statuses):
+            if every is None or lost_output() or all(status.state in ENDED for status in statuses):
                 break
             time.sleep(every)
             statuses = [RunStatus(run) for run in runs]

@@ -229,7 +229,7 @@ def submit_all(
             continue
         folder = _new_folder(root.logs)
         array = Array(folder / LIST, len(members), at_most)
-        place = submission.place(cluster, root.snapshot)
+        place = submission.place(cluster, root.snapshot, members[0].options)
         script = array_script(cluster, place, array, job_name=members[0].config.name)
         if dry_run:
             yield script.rstrip()

@@ -15,6 +15,7 @@ from sms_dist.config.section import (
     Counts,
     Epochs,
     Few,
+    FilePath,
     Fraction,
     Integers,
     Names,
@@ -30,10 +31,10 @@ from sms_dist.schedules.learning_rate import Curve
 class DataConfig(Section):
     """The section `data`: the data set, how it is read, extra measurements."""
 
-    name: str = "digits_distorted"
+    name: FilePath = "digits_distorted"
     """see [data sets](data.md); `card`: shards of your own, described by their card.yaml; the path
     of a card, a .yaml file; `package.module:function`: your own data set"""
-    path: str | None = None
+    path: FilePath | None = None
     """folder of shards, or of the data set as it is downloaded; the digits are embedded and need
     none"""
     loader: Literal["resident", "streaming"] = "resident"
@@ -55,7 +56,7 @@ class DataConfig(Section):
     """celeba: the attribute whose combinations with the target are measured apart"""
     subgroups: dict[str, list[str]] = {}
     """measure the recall of groups of classes, e.g. {animals: [cat, dog], things: [car]}"""
-    corruptions: str | None = None
+    corruptions: FilePath | None = None
     """also measure dense models and soups on corrupted test images: a CIFAR-C or ImageNet-C folder,
     or `generated`"""
     corruption_samples: Count | None = None
@@ -66,7 +67,7 @@ class DataConfig(Section):
     """translation: largest number of tokens of a sentence, its end included"""
     max_length_policy: Literal["stop", "cut", "skip"] = "stop"
     """translation: longer training sentences stop the run, are cut, or are skipped"""
-    vocabulary: str = "bytes"
+    vocabulary: FilePath = "bytes"
     """translation: bytes, or a SentencePiece model file"""
     languages: Pair = ("en", "de")
     """translation: source and target language, as in the names of the files"""
@@ -81,7 +82,7 @@ class DataConfig(Section):
     mixed, in the order of the resident loader)"""
     max_bad_samples: Natural = 0
     """streaming: damaged samples that each rank skips before the run stops"""
-    cache: str | None = None
+    cache: FilePath | None = None
     """folder for unpacked or downloaded shards and their indices (null: beside the shards)"""
     remote: bool = False
     """allow shards at URLs, and `pipe:` commands, which run in a shell"""
@@ -138,7 +139,7 @@ class ModelConfig(Section):
     """see [models](models.md); `package.module:function`: your own; `timm:NAME`: one of timm's"""
     options: dict[str, Any] = {}
     """keyword arguments of the model's build function"""
-    weights: str | None = None
+    weights: FilePath | None = None
     """initial weights for pretraining: a safetensors or state-dict file"""
     weights_except: Names = ()
     """tensors or whole modules that keep their random initial values instead, such as another
@@ -151,8 +152,13 @@ class ModelConfig(Section):
 class PretrainConfig(Section):
     """The section `pretrain`: dense training, or where finished dense weights are."""
 
-    from_: Annotated[str | None, Field(alias="from")] = None
-    """finished dense weights to prune: a run folder, its dense/ folder or a .safetensors file"""
+    from_: Annotated[FilePath | None, Field(alias="from")] = None
+    """finished weights to prune: a run folder (its dense weights), the folder of a phase (its soup)
+    or of Hugging Face, a safetensors or state-dict file"""
+    mask: FilePath | None = None
+    """what of `from` is pruned already and stays so: a mask file, `zeros` (what is exactly zero),
+    `none` (all weights train again); null: mask.safetensors beside the weights, or none where there
+    are no zeros to speak of"""
     history: Literal["recorded", "config"] = "recorded"
     """config: where `from` has no history.json, this section says how its weights were
     pretrained"""
@@ -309,7 +315,7 @@ class SoupConfig(Section):
 class RecordsConfig(Section):
     """The section `records`: run folders, TensorBoard, checkpoints."""
 
-    root: str = "runs"
+    root: FilePath = "runs"
     """folder of run folders; a run folder is root/name (--run-dir overrides)"""
     tensorboard: bool = True
     """write TensorBoard event files"""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+
+from sms_dist.base.plain import at_home
 
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -14,6 +16,7 @@ Few = Annotated[int, Field(ge=1, le=1_000)]
 Above0 = Annotated[float, Field(gt=0)]
 AtLeast0 = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+FilePath = Annotated[str, AfterValidator(at_home)]
 # YAML has lists only.
 Integers = Annotated[tuple[int, ...], Strict(False)]
 Counts = Annotated[tuple[Few, ...], Strict(False)]

@@ -25,6 +25,7 @@ from sms_dist.engines.state import (
     restore_optimizer_state_,
 )
 from sms_dist.mesh.collectives import together
+from sms_dist.mesh.topology import GroupUnit
 from sms_dist.pruning.hold import hold
 from sms_dist.soups.states import SharedBuffers, weights
 
@@ -57,37 +58,6 @@ SHARDS = (
 )
 
 
-class GroupUnit:
-    """DeepSpeed's model-parallel unit: data parallel over the group, model parallel over this rank.
-
-    Without the latter, clipping would take the gradient's norm over the whole world, silently.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self._axis, self._alone = job.axis, job.mesh.alone
-
-    def get_data_parallel_group(self) -> dist.ProcessGroup | None:
-        return self._axis.group
-
-    def get_data_parallel_rank(self) -> int:
-        return self._axis.rank
-
-    def get_data_parallel_world_size(self) -> int:
-        return self._axis.size
-
-    def get_data_parallel_group_ranks(self) -> list[int]:
-        return dist.get_process_group_ranks(self._axis.group)
-
-    def get_model_parallel_group(self) -> dist.ProcessGroup | None:
-        return self._alone
-
-    def get_model_parallel_rank(self) -> int:
-        return 0
-
-    def get_model_parallel_world_size(self) -> int:
-        return 1
-
-
 class DeepSpeedEngine:
     """Take a candidate's steps with DeepSpeed, its state spread over the group from ZeRO-1 on."""
 
@@ -108,7 +78,7 @@ class DeepSpeedEngine:
                 model=job.model,
                 optimizer=make_optimizer(job),
                 config=deepspeed_config(job),
-                mpu=GroupUnit(job),
+                mpu=GroupUnit(job.axis, job.mesh.alone),
                 dist_init_required=False,
             )
         forget_first_step_(self._engine.optimizer)

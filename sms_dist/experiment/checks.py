@@ -38,13 +38,14 @@ from sms_dist.stacks import obstacle
 from sms_dist.tasks import COMPARABLE
 
 
-def check(config: Config) -> Recipe:
+def check(config: Config, start: float = 0.0) -> Recipe:
     """The recipe of the method; ValueError for the first thing that could not work.
 
+    `start` is the sparsity of the weights that `pretrain.from` names, where it is known already.
     Asks no machine and reads no more than a card or a vocabulary: every rank comes to the same
     conclusion.
     """
-    chosen = recipe(config)
+    chosen = recipe(config, start)
     requested = chosen.phases
     _check_names(config, requested)
     _check_history(config, requested)
@@ -115,6 +116,11 @@ def _check_history(config: Config, requested: tuple[Phase, ...]) -> None:
         raise ValueError(
             f"model.weights={config.model.weights} is where pretraining begins, and pretrain.from="
             f"{config.pretrain.from_} is where it has ended; leave one of them out"
+        )
+    if config.pretrain.mask is not None and config.pretrain.from_ is None:
+        raise ValueError(
+            f"pretrain.mask={config.pretrain.mask} says what of pretrain.from is pruned, and "
+            "pretrain.from is not given; give it, or leave the mask out"
         )
     if schedules and config.pretrain.from_ is None and config.pretrain.epochs == 0:
         raise ValueError(

@@ -7,20 +7,20 @@ from functools import partial
 
 import torch
 
+from sms_dist.experiment.begin import stored_mask
 from sms_dist.mesh.collectives import from_first, gather_json, together
+from sms_dist.pruning.mask import Mask
 from sms_dist.run import store
 from sms_dist.run.checkpoint_files import forget
 from sms_dist.run.journal import DamagedSamplesEvent, DenseEvent
 from sms_dist.run.logbook import GroupWatcher, Logbook
-from sms_dist.run.paths import HISTORY, KEPT, METRICS, WEIGHTS
+from sms_dist.run.paths import HISTORY, KEPT, MASK, METRICS, WEIGHTS
 from sms_dist.run.schema import DenseMetrics
 from sms_dist.schedules.learning_rate import History
 from sms_dist.training.checkpoints import checkpointer
 from sms_dist.training.context import Context, State
-from sms_dist.training.dense import load_dense, pretrain
+from sms_dist.training.dense import DENSE, load_dense, pretrain
 from sms_dist.training.evaluation import measured
-
-DENSE = "dense"  # the folder of its checkpoints
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class DenseModel:
     history: History | None
     metrics: DenseMetrics
     kept: State | None = None  # the weights of an earlier epoch
+    mask: Mask | None = None  # what is pruned already, and stays so
 
 
 def dense_model(context: Context, log: Logbook) -> DenseModel:
@@ -50,6 +51,8 @@ def _made_and_stored(context: Context, log: Logbook) -> DenseModel:
     if made.history is not None:
         documents[HISTORY] = asdict(made.history) | {"kept_epoch": context.recipe.kept_epoch}
     tensors = {WEIGHTS: made.state} | ({} if made.kept is None else {KEPT: made.kept})
+    if made.mask is not None:
+        tensors[MASK] = {**made.mask}
     if log.is_main:
         store.save(log.paths.dense, tensors, documents)
         forget(log.paths.recovery(DENSE))
@@ -80,13 +83,14 @@ def _made(context: Context, log: Logbook) -> DenseModel:
     state, metrics = measured(context, dense.state, mesh.world, log.set_stage)
     record = DenseMetrics(
         metrics=dict(metrics),
+        sparsity=None if dense.mask is None else dense.mask.sparsity,
         epochs_trained=recipe.dense_epochs,
         epochs_total=recipe.pretrain.epochs,
         epochs=tuple(dense.epochs),
         seconds=watcher.seconds if watcher else None,
         resumed_at=(tuple(watcher.resumed_at) or None) if watcher else None,
     )
-    return DenseModel(state, dense.history, record, dense.kept)
+    return DenseModel(state, dense.history, record, dense.kept, dense.mask)
 
 
 def _stored(context: Context, log: Logbook) -> DenseModel:
@@ -98,7 +102,10 @@ def _stored(context: Context, log: Logbook) -> DenseModel:
     kept = None
     if context.recipe.kept_epoch is not None:
         kept = context.on_device(store.load_tensors(folder, KEPT))
-    return DenseModel(state, history, store.load_record(folder, METRICS, DenseMetrics), kept)
+    record, mask = store.load_record(folder, METRICS, DenseMetrics), stored_mask(folder)
+    if mask is not None:
+        mask = Mask(context.on_device({name: mask[name] for name in context.prunable}))
+    return DenseModel(state, history, record, kept, mask)
 
 
 def log_damaged(context: Context, log: Logbook, place: str) -> None:

@@ -28,7 +28,7 @@ def run(context: Context, log: Logbook) -> Summary:
     Every rank must call. While they retrain, groups do not wait for each other.
     """
     dense = dense_model(context, log)
-    last = PhaseState(dense.state, full_mask(dense.state, context.prunable))
+    last = PhaseState(dense.state, dense.mask or full_mask(dense.state, context.prunable))
     done: list[PhaseMetrics] = []
     for phase in context.recipe.phases:
         last, record = _phase(context, log, phase, last, dense, done)
@@ -67,6 +67,7 @@ def _summary(
         final = FinalMetrics(sparsity=phases[-1].sparsity, metrics=phases[-1].soup.metrics)
     else:
         final = FinalMetrics(
+            sparsity=dense.sparsity or 0.0,
             metrics=dense.metrics,
             epochs_trained=dense.epochs_trained,
             epochs_total=dense.epochs_total,

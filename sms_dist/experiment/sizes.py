@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache, partial
+from math import prod
 from typing import TYPE_CHECKING
 
 from sms_dist import data
@@ -11,10 +12,12 @@ from sms_dist.data.dataset import DatasetInfo
 from sms_dist.engines import check_deepspeed
 from sms_dist.methods.plan import Sizes, Survivors
 from sms_dist.pruning.allocation import num_kept
-from sms_dist.pruning.feasible import UNSTRUCTURED, num_expected, without
+from sms_dist.pruning.feasible import KEPT_DENSE, UNSTRUCTURED, num_expected, without
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from sms_dist.pruning.layers import Weight
 
 
 def sizes(config: Config, info: DatasetInfo) -> Sizes:
@@ -35,20 +38,26 @@ def survivors(config: Config, info: DatasetInfo) -> Survivors:
 
 def num_parameters(config: Config, info: DatasetInfo) -> tuple[int, int]:
     """Return the numbers of prunable and of other parameters of the model."""
-    from sms_dist.pruning.mask import prunable_names
-
-    model, pruning = _on_meta(config, info), config.pruning
-    counts = {name: p.numel() for name, p in model.named_parameters()}
-    names = prunable_names(model, pruning.keep_dense, pruning.embeddings)
-    num_prunable = sum(counts[name] for name in names)
-    return num_prunable, sum(counts.values()) - num_prunable
+    num = sum(parameter.numel() for parameter in _on_meta(config, info).parameters())
+    num_prunable = sum(prod(weight.shape) for weight in layers(config, info) if weight.is_pruned)
+    return num_prunable, num - num_prunable
 
 
 def prunable_shapes(config: Config, info: DatasetInfo) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of all weights that could be pruned, those kept dense included."""
-    from sms_dist.pruning import mask
+    """Return the shapes, outputs first, of all weights that could be pruned, those kept dense
+    included."""
+    return {
+        weight.name: weight.matrix_shape
+        for weight in layers(config, info)
+        if weight.dense in ("", KEPT_DENSE)
+    }
 
-    return mask.prunable_shapes(_on_meta(config, info), config.pruning.embeddings)
+
+def layers(config: Config, info: DatasetInfo) -> list[Weight]:
+    """Return what may be a weight matrix of the model, pruned or not; ValueError where unclear."""
+    from sms_dist.training.context import model_weights
+
+    return model_weights(config, info, _on_meta(config, info))
 
 
 def check_parameters(config: Config, info: DatasetInfo) -> None:

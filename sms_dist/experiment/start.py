@@ -11,7 +11,7 @@ from sms_dist.methods.phases import Candidate, Phase
 from sms_dist.pruning.feasible import FILTERS
 from sms_dist.pruning.filters import companions
 from sms_dist.pruning.mask import Mask, apply_, full_mask
-from sms_dist.pruning.patterns import tighten
+from sms_dist.pruning.prune import tighten_weights
 from sms_dist.run import store
 from sms_dist.run.logbook import Logbook
 from sms_dist.run.paths import MASK, METRICS, WEIGHTS
@@ -69,8 +69,9 @@ def pruned(context: Context, phase: Phase, last: PhaseState) -> Mask:
     """Return the mask of the phase's sparsity, by the weights and within the mask of `last`."""
     assert phase.sparsity is not None
     pruning = context.config.pruning
-    return tighten(
-        last.state,
+    return tighten_weights(
+        [weight for weight in context.weights if weight.is_pruned],
+        context.effective(last.state),
         last.mask,
         phase.sparsity,
         pruning.pattern,

@@ -123,6 +123,29 @@ def together(function: Callable[[], T], axis: Axis, device: torch.device) -> T:
     return value  # type: ignore[return-value]
 
 
+def alike(function: Callable[[], T], what: str, axis: Axis, device: torch.device) -> T:
+    """Run `function` on all ranks and return its JSON value, which must be the same on all.
+
+    ValueError on all of them if it raises one on any, or if two values differ. All ranks must call.
+    """
+    cause, text = None, ""
+    try:
+        value = function()
+        text = json.dumps(value)
+    except (ValueError, OSError) as error:
+        cause = error
+    complaint = None if cause is None else str(cause)
+    everyone = gather_json([text, complaint], axis, device)
+    for rank, (theirs, problem) in enumerate(everyone):
+        if problem is not None:
+            raise ValueError(problem) from cause
+        if theirs != everyone[0][0]:
+            raise ValueError(
+                f"ranks do not agree on {what}: {everyone[0][0]} (rank 0), {theirs} (rank {rank})"
+            ) from cause
+    return value
+
+
 def agree(facts: Mapping[str, str], axis: Axis, device: torch.device) -> None:
     """Make sure that all ranks hold the same facts; RuntimeError with a line for each difference.
 

@@ -65,6 +65,37 @@ class Topology:
         return self.data.is_first
 
 
+class GroupUnit:
+    """DeepSpeed's model-parallel unit: data parallel over a group, model parallel over this rank.
+
+    Without the latter, clipping would take the gradient's norm over the whole world, silently.
+    """
+
+    def __init__(self, data: Axis, alone: dist.ProcessGroup | None) -> None:
+        self._data, self._alone = data, alone
+
+    def get_data_parallel_group(self) -> dist.ProcessGroup | None:
+        return self._data.group
+
+    def get_data_parallel_rank(self) -> int:
+        return self._data.rank
+
+    def get_data_parallel_world_size(self) -> int:
+        return self._data.size
+
+    def get_data_parallel_group_ranks(self) -> list[int]:
+        return dist.get_process_group_ranks(self._data.group)
+
+    def get_model_parallel_group(self) -> dist.ProcessGroup | None:
+        return self._alone
+
+    def get_model_parallel_rank(self) -> int:
+        return 0
+
+    def get_model_parallel_world_size(self) -> int:
+        return 1
+
+
 def world_size() -> int:
     """Return the number of ranks that the launcher started, 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
@@ -157,9 +188,14 @@ def in_mesh(
 
 def by_itself(device: str = "auto", threads: int = 1) -> Topology:
     """Return a mesh of this process alone, whoever started it: to look at models, not to train."""
-    axis = Axis(None, 0, 1)
     torch.set_num_threads(threads)
-    return Topology(world=axis, data=axis, candidate=axis, alone=None, device=device_of(device))
+    return one_process(device_of(device))
+
+
+def one_process(device: torch.device) -> Topology:
+    """Return a mesh of this process alone, on a device."""
+    axis = Axis(None, 0, 1)
+    return Topology(world=axis, data=axis, candidate=axis, alone=None, device=device)
 
 
 def first_ranks(topology: Topology, num: int) -> Axis | None:

@@ -10,7 +10,9 @@ from typing import Any, get_type_hints
 from pydantic import ValidationError, create_model
 
 from sms_dist.base.lookup import guarded, lookup_open, nearest
+from sms_dist.base.plain import shown
 from sms_dist.config import Config
+from sms_dist.config.file import problem
 from sms_dist.config.section import Section
 from sms_dist.methods.after_training import (
     SwampKeys,
@@ -35,6 +37,7 @@ from sms_dist.methods.during_training import (
     single_training,
 )
 from sms_dist.methods.phases import Phase, Recipe, SparseTraining, after_training
+from sms_dist.schedules.sparsity import fraction_per_phase, geometric
 from sms_dist.sparse_rules import RULES, rule_class
 
 
@@ -84,7 +87,7 @@ def _wrong_key(name: str, keys: type[Section], error: ValidationError) -> ValueE
             f"method.{key} is not a key of method.name={name}{nearest(key, valid)}; "
             f"valid values: {', '.join(valid)}"
         )
-    return ValueError(f"method.{key}={first['input']!r} {first['msg'].removeprefix('Input ')}")
+    return ValueError(f"method.{key}={shown(first['input'])} {problem(first)}")
 
 
 METHODS: dict[str, Method] = {
@@ -113,8 +116,11 @@ METHODS |= {  # every other rule is the method of one training under it
 METHODS["dense"] = Method("nothing is pruned", dense)  # for comparison
 
 
-def recipe(config: Config) -> Recipe:
-    """Return the recipe of the configured method; ValueError where it cannot be made."""
+def recipe(config: Config, start: float = 0.0) -> Recipe:
+    """Return the recipe of the configured method; ValueError where it cannot be made.
+
+    `start` is the sparsity of the weights that `pretrain.from` names.
+    """
     methods: Mapping[str, Callable[[Config], Recipe]] = METHODS
     made = lookup_open(methods, config.method.name, "method.name", _own_method)(config)
     if config.pretrain.from_ is not None and not starts_from_dense(made, config):
@@ -122,7 +128,38 @@ def recipe(config: Config) -> Recipe:
             f"pretrain.from={config.pretrain.from_}, but method.name={config.method.name} prunes "
             "while it trains, from the initial weights; remove pretrain.from"
         )
-    return replace(made, kept_epoch=_kept_epoch(config, made))
+    phases = _from_sparse(config, made.phases, start) if start else made.phases
+    return replace(made, phases=phases, kept_epoch=_kept_epoch(config, made))
+
+
+def _from_sparse(config: Config, phases: tuple[Phase, ...], start: float) -> tuple[Phase, ...]:
+    """Return phases that begin at the sparsity of the start; ValueError for those below it.
+
+    Phases that a method makes by `cycles` remove equal fractions of what the start has left.
+    """
+    goal, sparsities = config.pruning.goal_sparsity, [phase.sparsity for phase in phases]
+    begin = f"the {100 * start:.6g} % at which pretrain.from={config.pretrain.from_} is sparse"
+    if not all(phase.has_fixed_mask for phase in phases):
+        raise ValueError(
+            f"method.name={config.method.name} moves its mask while it trains, and {begin} would "
+            "not stay pruned; choose another method, or set pretrain.mask=none to begin dense"
+        )
+    is_even = goal is not None and sparsities == geometric(goal, len(phases))
+    for phase in phases:
+        wanted = goal if is_even else phase.sparsity
+        if wanted is not None and wanted < start:
+            what = f"phase {phase.index} of {config.method.name}: {wanted:.6g}"
+            raise ValueError(
+                f"{f'pruning.goal_sparsity={goal}' if is_even else what} is below {begin}; raise "
+                "it, or set pretrain.mask=none to begin dense"
+            )
+    if goal is None or not is_even:
+        return phases
+    fraction = fraction_per_phase(goal, len(phases), start)
+    return tuple(
+        replace(phase, sparsity=sparsity, fraction=fraction)
+        for phase, sparsity in zip(phases, geometric(goal, len(phases), start), strict=True)
+    )
 
 
 def _own_method(given: Callable[..., Any]) -> Callable[[Config], Recipe]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic import ValidationError
 
 from sms_dist.config import Config, PretrainConfig, RetrainConfig
+from sms_dist.config.file import problem
 from sms_dist.schedules.sparsity import fraction_per_phase, geometric
 from sms_dist.sparse_rules import rule_class
 
@@ -124,8 +125,7 @@ def _candidate(config: Config, index: int, field: str, changes: dict[str, Any]) 
         retrain = RetrainConfig.model_validate(config.retrain.model_dump() | changes)
     except ValidationError as error:
         first = error.errors()[0]
-        key, problem = first["loc"][0], first["msg"].replace("Input should", "should")
-        raise ValueError(f"{field}.{key}: {first['input']} {problem}") from None
+        raise ValueError(f"{field}.{first['loc'][0]}: {first['input']} {problem(first)}") from None
     return Candidate(index, seed, retrain)
 
 

@@ -53,8 +53,8 @@ def build(
         torch.default_generator.manual_seed(stream(seed, "init").key)
         model = _built(family, config, input_shape, num_classes)
     if config.weights is not None:
-        state = weights.read(config.weights, model, except_=config.weights_except, name=config.name)
-        model.load_state_dict(state, strict=False)
+        given = weights.read(config.weights, model, except_=config.weights_except, name=config.name)
+        model.load_state_dict(given.state, strict=False)
     return model
 
 

@@ -82,7 +82,6 @@ PAD, END, START = 0, 1, 0  # tokens
 # Left over in old files; the model never had a use for it.
 UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 FEED_FORWARDS = ("relu", "gated-gelu", "gated-silu")  # of T5 1.0, of v1.1, and a later one
-FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 class T5(nn.Module):
@@ -154,7 +153,7 @@ def t5(
         "num_layers": num_layers,
     }
     if folder:
-        return _from_folder(Path(folder), num_classes, dropout)
+        return _from_folder(plain.path(folder), num_classes, dropout)
     settings = {
         **shape,
         "vocab_size": num_classes,
@@ -209,11 +208,8 @@ def _from_folder(folder: Path, num_classes: int, dropout: float) -> nn.Module:
         )
     model = _built(settings, dropout)
     if not model.shared.weight.is_meta:
-        path = next((folder / name for name in FILES if (folder / name).is_file()), None)
-        if path is None:
-            raise ValueError(f"model.options.folder={folder} holds neither {' nor '.join(FILES)}")
-        state = weights.read(
-            str(path), model, name="t5", ignored=(UNUSED,), source="model.options.folder"
+        given = weights.read(
+            str(folder), model, name="t5", ignored=(UNUSED,), source="model.options.folder"
         )
-        model.load_state_dict(state, strict=False)
+        model.load_state_dict(given.state, strict=False)
     return model

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
+from typing import NamedTuple
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from sms_dist.base import safetensors_file
+from sms_dist.base import weights_file
 from sms_dist.base.lookup import nearest
-from sms_dist.base.plain import is_file
-from sms_dist.soups.states import OPTIONAL, State, aliases, bare_state, some
+from sms_dist.base.weights_file import State, fitted
+from sms_dist.pruning.mask import pruned_already
+from sms_dist.soups.states import OPTIONAL, aliases, bare_state, some
 
 
 def assign_(model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -40,14 +37,17 @@ def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     return model.get_submodule(module), leaf
 
 
-SOURCE = "model.weights"  # the key that has another beside it for what is left out
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # keys of what training programs save
-PREFIXES = ("module.", "_orig_mod.", "model.")  # of models that were wrapped when they were saved
-# What torch.load raises for files that are damaged, or something else.
-_UNREADABLE = (
-    *(UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, MemoryError),
-    *(TypeError, AttributeError, AssertionError, OverflowError, struct.error),
-)
+SOURCE, EXCEPT = "model.weights", "model.weights_except"
+FINISHED = "pretrain.from"
+
+
+class Given(NamedTuple):
+    """The tensors of a file by the names of the model that they fit."""
+
+    state: State
+    masks: State  # bool, of weights that torch.nn.utils.prune masks
+    file: Path
+    notes: tuple[str, ...]  # for people: what has been done to the values
 
 
 def read(
@@ -58,27 +58,63 @@ def read(
     except_: Sequence[str] = (),
     ignored: Sequence[str] = (),
     source: str = SOURCE,
-) -> State:
+) -> Given:
     """Return the file's tensors by the model's names, for `load_state_dict(state, strict=False)`.
 
     `except_` names tensors, or modules with all they contain, that keep their initial values;
     `ignored` names tensors that the file may hold besides. `name` is the model's, `source` the key
-    that gave the path: for errors, which are ValueErrors. Nothing in the file is executed.
+    that gave the path: for errors, which are ValueErrors. Finished weights (`source` is
+    pretrain.from) must be whole: there `except_` only leaves out what the model lacks. Nothing in
+    the file is executed.
     """
     place = f"{source}={path}"
-    wanted = bare_state(model)
-    loaded = _plain_names(_file(Path(path), place), wanted)
-    loaded = _first_names(loaded, aliases(model), place)
-    _check_except(except_, [*wanted, *loaded])
-    ignored = (*except_, *ignored)
-    loaded = {key: tensor for key, tensor in loaded.items() if not is_below(key, ignored)}
+    wanted, others = bare_state(model), aliases(model)
+    is_parted = any(key.endswith("_orig") for key in wanted)  # by torch.nn.utils.prune, too
+    file = weights_file.read(path, place, is_parted)
+    whole, left_out = {*wanted} if source == FINISHED else set(), (*except_, *ignored)
+    found = [key for key in file.tensors if key in whole or not is_below(key, except_)]
+    names, short = fitted(found, [*wanted, *others], place)
+    if not whole:
+        _check_except(except_, [*wanted, *file.tensors, *short.values()])
+    names = {
+        key: new
+        for key, new in names.items()
+        if new in whole or not (is_below(new, left_out) or is_below(short[key], left_out))
+    }
+    loaded = _first_names({new: file.tensors[key] for key, new in names.items()}, others, place)
     wanted = {
         key: tensor
         for key, tensor in wanted.items()
-        if not is_below(key, except_) and (key in loaded or not key.endswith(OPTIONAL))
+        if (key in whole or not is_below(key, except_))
+        and (key in loaded or not key.endswith(OPTIONAL))
     }
-    check_fits(place, loaded, wanted, name, "model.weights_except" if source == SOURCE else None)
-    return loaded
+    check_fits(place, loaded, wanted, name, source)
+    of_file = {names[key]: key for key in reversed(names)}
+    num_rounded = 0
+    for key, tensor in loaded.items():
+        num_rounded += _num_rounded(tensor, f"{place}: {of_file.get(key, key)}", wanted[key])
+    masks = {names[key]: mask for key, mask in file.masks.items() if key in names}
+    masks |= {n: loaded[m] != 0 for n in loaded if (m := pruned_already(n)) in loaded}
+    notes = (f"{place}: {num_rounded:,} float64 values are rounded to fp32",)
+    return Given(loaded, masks, file.path, notes if num_rounded else ())
+
+
+def _num_rounded(tensor: Tensor, place: str, like: Tensor) -> int:
+    """Return how many values fp32 rounds; ValueError for values that cannot be computed with."""
+    if not like.is_floating_point():
+        return 0
+    if not tensor.is_floating_point():
+        raise ValueError(
+            f"{place} is of {tensor.dtype}, and the model computes with {like.dtype}; save the "
+            "weights before they are quantised, or as floating-point numbers"
+        )
+    single = tensor.float()
+    if num := tensor.numel() - int(torch.isfinite(single).sum()):
+        raise ValueError(
+            f"{place} has {num:,} of {tensor.numel():,} values that are NaN or infinite; take the "
+            "weights from before their training diverged"
+        )
+    return int((single.double() != tensor).sum()) if tensor.dtype is torch.float64 else 0
 
 
 def check_fits(
@@ -86,15 +122,16 @@ def check_fits(
     loaded: Mapping[str, Tensor],
     wanted: Mapping[str, Tensor],
     name: str,
-    except_key: str | None = None,
+    source: str | None = None,
 ) -> None:
     """Raise ValueError where names or shapes differ from the model's.
 
-    `except_key` is the key that can leave tensors out.
+    `source` is the key that gave the file; another one may leave tensors of it out.
     """
     missing, extra = sorted(wanted.keys() - loaded.keys()), sorted(loaded.keys() - wanted.keys())
     if missing or extra:
-        way_out = f"; name tensors to leave out in {except_key}" if except_key else ""
+        may_leave_out = source == SOURCE or (source == FINISHED and not missing)
+        way_out = f"; name tensors to leave out in {EXCEPT}" if may_leave_out else ""
         raise ValueError(
             f"{place} does not fit model.name={name}: it lacks {some(missing)}, and has "
             f"{some(extra)} besides{way_out}"
@@ -103,8 +140,8 @@ def check_fits(
     if different:
         first = different[0]
         way_out = ""
-        if except_key and len(different) < len(wanted):
-            way_out = f"; {except_key}=[{', '.join(different)}] starts these anew"
+        if source == SOURCE and len(different) < len(wanted):
+            way_out = f"; {EXCEPT}=[{', '.join(different)}] starts these anew"
         raise ValueError(
             f"{place}: {first} has the shape {tuple(loaded[first].shape)}, model.name={name} wants "
             f"{tuple(wanted[first].shape)}{way_out}"
@@ -114,56 +151,6 @@ def check_fits(
 def is_below(key: str, names: Iterable[str]) -> bool:
     """Return whether a tensor is one of the named ones, or in a named module."""
     return any(key == name or key.startswith(f"{name}.") for name in names)
-
-
-def read_safetensors(path: Path, place: str, device: str = "cpu") -> State:
-    """Return all tensors of a safetensors file; `place` begins the ValueError where it is none."""
-    safetensors_file.check(path, place)
-    try:
-        return dict(safetensors.torch.load_file(path, device=device))
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{place} is no safetensors file: {error}") from None
-
-
-def _file(path: Path, place: str) -> State:
-    if not is_file(path):
-        raise ValueError(f"{place} is no file; give a .safetensors file or a saved state dict")
-    if path.suffix == ".safetensors":
-        return read_safetensors(path, place)
-    try:
-        # weights_only builds tensors and plain containers, and calls nothing that the file names
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        raise ValueError(
-            f"{place} is no state dict of tensors ({_first_line(error)}); save model.state_dict(), "
-            "not the model, or a .safetensors file"
-        ) from None
-    return _state_dict(content, place)
-
-
-def _state_dict(content: Any, place: str) -> State:
-    """Return the tensors in a usual wrapper; ValueError where it is no mapping of names to them."""
-    for key in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not content:
-        raise ValueError(f"{place} holds a {type(content).__name__}, not a state dict")
-    for key, value in content.items():
-        if not isinstance(value, Tensor):
-            raise ValueError(
-                f"{place}: {key} is a {type(value).__name__}, not a tensor; save the state dict by "
-                f"itself or under {WRAPPERS[0]}"
-            )
-    return {str(key): value.detach() for key, value in content.items()}
-
-
-def _plain_names(loaded: State, wanted: Mapping[str, Tensor]) -> State:
-    """Remove the prefixes that all names have, and that none of the model's has."""
-    for prefix in PREFIXES * 2:
-        is_wrapped = bool(loaded) and all(key.startswith(prefix) for key in loaded)
-        if is_wrapped and not any(key.startswith(prefix) for key in wanted):
-            loaded = {key.removeprefix(prefix): tensor for key, tensor in loaded.items()}
-    return loaded
 
 
 def _first_names(loaded: State, others: Mapping[str, str], place: str) -> State:
@@ -184,9 +171,3 @@ def _check_except(except_: Sequence[str], keys: Sequence[str]) -> None:
                 f"model.weights_except={name} is neither in the model nor in the file"
                 f"{nearest(name, keys)}"
             )
-
-
-def _first_line(error: BaseException) -> str:
-    """Return the first sentence of an error, without torch's advice in terminal colours."""
-    line = (str(error).splitlines() or [type(error).__name__])[0]
-    return line.partition(". ")[0]

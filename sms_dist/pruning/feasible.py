@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from math import prod
 
 from sms_dist.base.lookup import nearest
@@ -16,6 +17,7 @@ from sms_dist.pruning.allocation import (
 )
 
 UNSTRUCTURED, FILTERS = "unstructured", "filters"
+KEPT_DENSE = "kept dense"  # why a weight is not pruned that pruning.keep_dense names
 DEFAULT_ALLOCATION = "global"
 DEFAULT_SCORE = "magnitude"
 _N_OF_M = re.compile(r"([1-9]\d{0,3}):([1-9]\d{0,3})")
@@ -106,16 +108,22 @@ def n_of_m(pattern: str) -> tuple[int, int] | None:
 
 
 def without(names: Iterable[str], keep_dense: Sequence[str]) -> list[str]:
-    """Return the weights to prune, all but those to keep dense; ValueError for other names."""
+    """Return the weights to prune, all but those to keep dense: weights, layers with all in them,
+    or patterns with *; ValueError for one that names nothing."""
     names = list(names)
-    for name in keep_dense:
-        if name not in names:
-            near = nearest(name, names) or f"; for example {names[0]}" if names else ""
-            raise ValueError(f"pruning.keep_dense={name} is no weight that would be pruned{near}")
-    left = [name for name in names if name not in keep_dense]
+    dense = {entry: [n for n in names if _is_meant(n, entry)] for entry in keep_dense}
+    for entry, meant in dense.items():
+        if not meant:
+            near = nearest(entry, names) or f"; for example {names[0]}" if names else ""
+            raise ValueError(f"pruning.keep_dense={entry} is no weight that would be pruned{near}")
+    left = [name for name in names if not any(name in meant for meant in dense.values())]
     if names and not left:
         raise ValueError("pruning.keep_dense names every weight there is; nothing is left to prune")
     return left
+
+
+def _is_meant(name: str, entry: str) -> bool:
+    return name == entry or name.startswith(f"{entry}.") or fnmatchcase(name, entry)
 
 
 def _check_filters(shapes: Shapes, sparsities: Sequence[float]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sms_dist.base import safetensors_file
 from sms_dist.base.files import replacing
-from sms_dist.pruning.feasible import without
+from sms_dist.pruning.layers import bare, weights
 
 Tensors = Mapping[str, Tensor]
 
@@ -73,15 +73,19 @@ class Mask(Mapping[str, Tensor]):
         return hasher.hexdigest()
 
     def apply_(self, model: nn.Module) -> None:
-        """Set the pruned weights of a module to +0.0; ValueError where names or shapes differ."""
-        parameters = dict(model.named_parameters())
+        """Set the pruned weights of a model to +0.0; ValueError where names or shapes differ."""
+        parameters = dict(bare(model).named_parameters())
+        self.check_fits(parameters)
+        apply_(parameters, self)
+
+    def check_fits(self, tensors: Tensors) -> None:
+        """Raise ValueError unless the tensors have the mask's names and shapes."""
         for name, kept in self.items():
-            shape = tuple(parameters[name].shape) if name in parameters else "not there"
-            if shape != kept.shape:
+            shape = tuple(tensors[name].shape) if name in tensors else "not there"
+            if shape != tuple(kept.shape):
                 raise ValueError(
                     f"{name} of the mask is {tuple(kept.shape)}, and {shape} in the model"
                 )
-        apply_(parameters, self)
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file of bool tensors, which appears whole; ValueError or OSError."""
@@ -101,50 +105,34 @@ class Mask(Mapping[str, Tensor]):
             raise ValueError(f"{path} holds no mask: {error}") from None
 
     @classmethod
-    def from_zeros(cls, model: nn.Module) -> Mask:
-        """Return the mask that keeps every prunable weight of a module that is not exactly zero."""
-        return cls({name: model.get_parameter(name) != 0 for name in prunable_names(model)})
+    def from_zeros(cls, model: nn.Module, dense: Sequence[str] = ()) -> Mask:
+        """Return the mask that keeps every prunable weight of a model that is not exactly zero."""
+        inner = bare(model)
+        pruned = [each for each in weights(inner, dense) if each.is_pruned]
+        return cls({each.name: each.effective(inner).detach() != 0 for each in pruned})
 
     @classmethod
-    def from_torch(cls, model: nn.Module) -> Mask:
-        """Return the mask of a module whose layers `torch.nn.utils.prune` has pruned.
+    def from_torch(cls, model: nn.Module, dense: Sequence[str] = ()) -> Mask:
+        """Return the mask of a model whose layers `torch.nn.utils.prune` has pruned.
 
         Prunable weights without a mask of theirs are kept. ValueError if none has one.
         """
-        names, buffers = prunable_names(model), dict(model.named_buffers())
+        inner = bare(model)
+        names = prunable_names(inner, dense)
+        buffers = dict(inner.named_buffers())
         if not any(pruned_already(name) in buffers for name in names):
             raise ValueError(
                 "no prunable weight has a mask of torch.nn.utils.prune; Mask.from_zeros reads "
                 "what is exactly zero"
             )
-        return full_mask({**dict(model.named_parameters()), **buffers}, names)
-
-
-_PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+        return full_mask({**dict(inner.named_parameters()), **buffers}, names)
 
 
 def prunable_names(
     model: nn.Module, keep_dense: Sequence[str] = (), embeddings: bool = False
 ) -> list[str]:
-    """Return the names of the weights of convolutions, linear layers and, if asked for, embeddings.
-
-    Biases and normalisation are never pruned. A linear layer that shares its weight with an
-    embedding counts as one. Those in `keep_dense` are left out; each must be one (ValueError).
-    """
-    own = {name for name, _ in model.named_parameters()}  # tied ones under their first name
-    kinds = (*_PRUNABLE, nn.Embedding) if embeddings else _PRUNABLE
-    names = [
-        f"{name}.weight" if name else "weight"
-        for name, module in model.named_modules()
-        if isinstance(module, kinds)
-    ]
-    return without([name for name in names if name in own], keep_dense)
-
-
-def prunable_shapes(model: nn.Module, embeddings: bool = False) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of all weights that could be pruned, also of a model on the meta device."""
-    names = prunable_names(model, embeddings=embeddings)
-    return {name: tuple(model.get_parameter(name).shape) for name in names}
+    """Return the names of the parameters that are pruned, in the order of layers; see `weights`."""
+    return [w.name for w in weights(model, keep_dense, embeddings=embeddings) if w.is_pruned]
 
 
 def pruned_already(name: str) -> str:

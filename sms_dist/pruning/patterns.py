@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from sms_dist.pruning.mask import Mask, Tensors
 from sms_dist.pruning.selection import keep_largest
 from sms_dist.pruning.threshold import Layer, magnitude_keys
 
+T = TypeVar("T")
 # (the prunable weights) -> numbers of the same shapes, none negative: the largest stay
 Score = Callable[[Tensors], Tensors]
 _INPUTS = 1  # the dim of a linear layer's inputs and of a convolution's input channels
@@ -33,26 +35,26 @@ def tighten(
     mask: Tensors,
     sparsity: float,
     pattern: str = UNSTRUCTURED,
-    allocation: str = DEFAULT_ALLOCATION,
-    score: str = DEFAULT_SCORE,
+    allocation: str | Allocation = DEFAULT_ALLOCATION,
+    score: str | Score = DEFAULT_SCORE,
 ) -> Mask:
     """Return the mask of a phase: a pure function of the weights; a pruned weight never returns.
 
     The weights stay that `score` makes largest. `sparsity` is of all weights of the mask. Patterns
     other than unstructured round it in every layer, so the mask's own sparsity differs a little
-    from it. ValueError for an unknown name.
+    from it. Functions are taken in place of names. ValueError for an unknown name.
     """
     numbers = n_of_m(pattern)
     mask, tensors = Mask(mask), _scored(tensors, mask, score)
     if pattern == UNSTRUCTURED:
-        allocate = lookup_open(ALLOCATIONS, allocation, "pruning.allocation")
-        return prune(tensors, mask, num_kept(mask.num_weights, sparsity), allocate)
+        allocate = _function(ALLOCATIONS, allocation, "pruning.allocation")
+        return keep_allocated(tensors, mask, num_kept(mask.num_weights, sparsity), allocate)
     if numbers is None:
         return keep_filters(tensors, mask, sparsity)
     return keep_of_groups(tensors, mask, sparsity, numbers[1])
 
 
-def prune(tensors: Tensors, mask: Tensors, num_kept: int, allocate: Allocation) -> Mask:
+def keep_allocated(tensors: Tensors, mask: Tensors, num_kept: int, allocate: Allocation) -> Mask:
     """Return a tighter mask that keeps exactly `num_kept` of the prunable weights.
 
     Ties go to the lower (parameter, index), so every rank with the same bits makes the same mask.
@@ -103,23 +105,31 @@ def _largest_of_groups(weight: Tensor, alive: Tensor, num: int, size: int) -> Te
     return alive & stays.flatten(-2).movedim(-1, _INPUTS)
 
 
-def _scored(tensors: Tensors, mask: Tensors, name: str) -> Tensors:
+def _function(table: Mapping[str, T], given: str | T, key: str) -> T:
+    return lookup_open(table, given, key) if isinstance(given, str) else given
+
+
+def _scored(tensors: Tensors, mask: Tensors, given: str | Score) -> Tensors:
     """Return the numbers that a score gives the weights; ValueError where they cannot be ranked."""
-    score = lookup_open(SCORES, name, "pruning.score")
+    score = _function(SCORES, given, "pruning.score")
     if score is magnitude:
         return tensors
     with torch.no_grad():
         scores = score({n: tensors[n] for n in mask})
     for n, kept in mask.items():
         if n not in scores or scores[n].shape != kept.shape:
-            shape = tuple(scores[n].shape) if n in scores else "nothing"
+            size = tuple(scores[n].shape) if n in scores else "nothing"
             raise ValueError(
-                f"pruning.score={name} returned {shape} for {n}, which is {tuple(kept.shape)}; "
-                "return a tensor of the same shape for every weight"
+                f"pruning.score={_name(given)} returned {size} for {n}, which is "
+                f"{tuple(kept.shape)}; return a tensor of the same shape for every weight"
             )
         if not bool(((scores[n] >= 0) & torch.isfinite(scores[n])).all()):
             raise ValueError(
-                f"pruning.score={name} returned numbers for {n} that are negative or not finite; "
-                "the larger a number, the sooner its weight stays"
+                f"pruning.score={_name(given)} returned numbers for {n} that are negative or not "
+                "finite; the larger a number, the sooner its weight stays"
             )
     return scores
+
+
+def _name(given: object) -> str:
+    return str(getattr(given, "__name__", given))

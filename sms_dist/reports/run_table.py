@@ -22,16 +22,17 @@ def run_table(summary: Summary) -> Table:
     label = scores.score(score).label
     title = Text(f"test {label}, {summary.method}, seed {summary.seed}", style="bold")
     table = Table(title=title, caption=_caption(phases), caption_justify="left")
-    dense = scores.text(summary.dense.test(score), score)
+    dense, given = scores.text(summary.dense.test(score), score), summary.dense.sparsity
+    start = "dense" if given is None else f"start ({given:.2%} sparse)"
     if not phases:
-        table.add_column("dense", justify="right")
+        table.add_column(start, justify="right")
         table.add_row(dense)
         return table
     is_single = all(len(phase.candidates) == 1 for phase in phases)
     pruned = (summary.method,) if is_single else ("soup", "best candidate", "mean candidate")
     ensembles = [p.ensemble.test(score) if p.ensemble else None for p in phases]
     has_ensemble = not is_single and any(value is not None for value in ensembles)
-    others = ["ensemble"] * has_ensemble + ["dense"] * summary.dense.is_trained
+    others = ["ensemble"] * has_ensemble + [start] * summary.dense.is_trained
     for name in ("phase", "sparsity", *pruned, *others):
         table.add_column(name, justify="right")  # a head wraps where the terminal is narrow
     for phase, ensemble in zip(phases, ensembles, strict=True):

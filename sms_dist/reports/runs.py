@@ -82,6 +82,7 @@ class Run:
     retrain_epochs: dict[int, tuple[int, ...]]  # phase -> epochs of each candidate that is known
     ood: dict[str, OodMetrics]  # by the model's folder
     is_done: bool
+    changes: tuple[str, ...] = ()  # of its files, with which it was told to go on
 
     @property
     def method(self) -> Method:
@@ -277,6 +278,7 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
         except ValueError as error:
             notes.append(f"left out, damaged: {error}")
             continue
+        notes += [f"{folder} went on with other files: {change}" for change in run.changes]
         if run.score:
             runs.append(run)
         else:
@@ -343,6 +345,7 @@ def collect(
         # Other corruptions may have been asked for later: those count.
         ood={where: each for where, each in ood if each.corruptions == ood[-1][1].corruptions},
         is_done=summary is not None or bool(of(journal.DoneEvent)),
+        changes=tuple(event.message for event in of(journal.ChangesEvent)),
     )
 
 

@@ -151,6 +151,13 @@ class OodEvent(Event):
     metrics: OodMetrics
 
 
+class ChangesEvent(Event):
+    """Inputs of the run have changed, and it was told to go on with them."""
+
+    event: Literal["changes"] = "changes"
+    message: str
+
+
 class DoneEvent(Event):
     """The run is complete."""
 

@@ -20,11 +20,14 @@ from sms_dist.base.files import entering, json_text, make_folder, write_text
 from sms_dist.config import Config
 from sms_dist.config import file as config_file
 from sms_dist.config.compare import differences
+from sms_dist.run.inputs import changes, inputs_of, moved
+from sms_dist.run.journal import ChangesEvent, Journal
 from sms_dist.run.lock import Lock, acquire
 from sms_dist.run.paths import RunPaths
-from sms_dist.run.schema import EnvironmentFile, Start, parsed
+from sms_dist.run.schema import EnvironmentFile, Input, Start, parsed
 
 SNAPSHOT_ORIGIN = "origin.json"  # says where a job's copy of the code was made
+ANOTHER = "choose another name, give --run-dir"
 WORLD_VARIABLES = (
     *("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_JOB_ID"),
     *("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"),
@@ -36,6 +39,7 @@ def enter(
     config: Config,
     environment: Start,
     on_lost: Callable[[str], None],
+    accepts_changes: bool = False,
 ) -> tuple[Lock, bool]:
     """Lock the run folder and open it; return the lock, and whether this is a resume.
 
@@ -43,23 +47,35 @@ def enter(
     """
     lock = acquire(paths.lock, on_lost)
     try:
-        return lock, open_run(paths, config, environment)
+        return lock, open_run(paths, config, environment, accepts_changes)
     except ValueError:
         lock.release()
         raise
 
 
-def open_run(paths: RunPaths, config: Config, environment: Start) -> bool:
+def open_run(
+    paths: RunPaths, config: Config, environment: Start, accepts_changes: bool = False
+) -> bool:
     """Make the run folder, or enter one with the same configuration; return whether it is a resume.
 
     One process calls, before any other writes there. ValueError if the folder is another run's,
-    holds something else, or cannot be written.
+    holds something else, or cannot be written; and where inputs of the run have changed, unless it
+    `accepts_changes`, which the journal then records.
     """
     with entering(paths.root):
         is_resume = paths.config.is_file()
-        if is_resume:
-            _check_same(paths, config)
-        else:
+        starts, known = _recorded(paths.environment)
+    if is_resume:
+        check_same(paths, config)
+    now = inputs_of(config, known)
+    changed = changes(known, now)
+    if changed and not accepts_changes:
+        raise ValueError(
+            f"the run in {paths.root} began with other files: {'; '.join(changed)}; put back what "
+            "was there, begin another run with --run-dir, or go on with --accept-changes"
+        )
+    with entering(paths.root):
+        if not is_resume:
             _check_empty(paths)
             make_folder(paths.root)
             write_text(paths.config, config_file.dump(config))
@@ -67,19 +83,27 @@ def open_run(paths: RunPaths, config: Config, environment: Start) -> bool:
         # Where the groups of the last start were says nothing about this one.
         if paths.progress.is_dir():
             shutil.rmtree(paths.progress)
-        starts = EnvironmentFile(starts=(*_starts(paths.environment), environment))
-        write_text(paths.environment, json_text(starts.as_json()))
+        if changed:  # before they become what the run is made of
+            Journal(paths.journal).write(ChangesEvent(message="; ".join(changed)))
+        file = EnvironmentFile(starts=(*starts, environment), inputs={**known, **now} or None)
+        write_text(paths.environment, json_text(file.as_json()))
     return is_resume
 
 
-def _check_same(paths: RunPaths, config: Config) -> None:
+def check_same(paths: RunPaths, config: Config, way_out: str = ANOTHER) -> None:
+    """Raise ValueError unless the configuration is that of the run; files in it may have moved."""
     try:
         old = config_file.load(paths.config)
     except ValueError as error:
-        raise _occupied(paths.root, f"a configuration that cannot be read ({error})") from None
+        problem = f"a configuration that cannot be read ({error})"
+        raise _occupied(paths.root, problem, way_out) from None
     changed = differences(old, config)
     if changed:
-        raise _occupied(paths.root, f"a run with another configuration ({'; '.join(changed)})")
+        known = _recorded(paths.environment)[1]
+        changed = sorted({*changed} - {*moved(changed, known, inputs_of(config, known))})
+    if changed:
+        problem = f"a run with another configuration ({'; '.join(changed)})"
+        raise _occupied(paths.root, problem, way_out)
 
 
 def _check_empty(paths: RunPaths) -> None:
@@ -101,17 +125,17 @@ def _remove_remains(root: Path) -> None:
             entry.unlink()
 
 
-def _occupied(root: Path, content: str) -> ValueError:
-    return ValueError(
-        f"the run folder {root} holds {content}; choose another name, give --run-dir, or remove it"
-    )
+def _occupied(root: Path, content: str, way_out: str = ANOTHER) -> ValueError:
+    return ValueError(f"the run folder {root} holds {content}; {way_out}, or remove it")
 
 
-def _starts(path: Path) -> tuple[Start, ...]:
+def _recorded(path: Path) -> tuple[tuple[Start, ...], dict[str, Input]]:
+    """Return the earlier starts, and the inputs of the run."""
     if not path.is_file():
-        return ()
+        return (), {}
     try:
-        return parsed(EnvironmentFile, plain.read_json(path), str(path)).starts
+        file = parsed(EnvironmentFile, plain.read_json(path), str(path))
+        return file.starts, file.inputs or {}
     except ValueError:
         raise ValueError(f"{path} is damaged; remove it, it will be made again") from None
 

@@ -123,6 +123,7 @@ class DenseMetrics(Measured):
     """dense/metrics.json; without epochs and times also `dense` in summary.json."""
 
     metrics: Metrics
+    sparsity: float | None = None  # of weights that were sparse when they were given
     epochs_trained: int | None = None
     epochs_total: int | None = None
     epochs: Listed[Epoch] | None = None
@@ -384,10 +385,18 @@ class Start(Record):
         return int(text) if text.isdecimal() and len(text) < 10 else 0
 
 
+class Input(Record):
+    """A file that a run is made of, such as weights or own code."""
+
+    sha256: str
+    stamp: str | None = None  # size, time and number of the file, which change when it is written
+
+
 class EnvironmentFile(Record):
-    """environment.json: every start, the last one last."""
+    """environment.json: every start, the last one last; what the run is made of, by name."""
 
     starts: Annotated[Listed[Start], Field(min_length=1)]
+    inputs: dict[str, Input] | None = None
 
 
 class RecoveryFile(Record):

@@ -145,12 +145,18 @@ RETRAINING: dict[str, Callable[[Retraining, int], list[float]]] = {
 WITHOUT_WARMUP = ("ft", "lrw")
 
 
-def retraining_rates(name: str, phase: Retraining, num_steps: int, warmup: float) -> list[float]:
+def retraining_rates(
+    name: str,
+    phase: Retraining,
+    num_steps: int,
+    warmup: float,
+    field: str = "retrain.schedule",
+) -> list[float]:
     """Return the rate of every step: a warm-up from 0 on half a cosine, then the schedule."""
-    body = lookup_open(RETRAINING, name, "retrain.schedule")
+    body = lookup_open(RETRAINING, name, field)
     num_warmup = 0 if name in WITHOUT_WARMUP else int(warmup * num_steps)
     rates = body(phase, num_steps - num_warmup)
-    _check_rates(rates, num_steps - num_warmup, f"retrain.schedule={name}")
+    _check_rates(rates, num_steps - num_warmup, f"{field}={name}")
     rise = [rates[0] * (1 - math.cos(math.pi * i / num_warmup)) / 2 for i in range(num_warmup)]
     return rise + rates
 

@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 
-def geometric(goal: float, num_phases: int) -> list[float]:
-    """Return the sparsity after each phase where each removes the same fraction of what remains."""
-    early = [1 - (1 - goal) ** (k / num_phases) for k in range(1, num_phases)]
-    return [*early, goal]  # the goal itself, free of rounding
+def sparsities(goal: float, phases: int, start: float = 0.0) -> list[float]:
+    """Return the sparsity after each phase; each removes the same fraction of what remains.
+
+    `start` is the sparsity before the first phase, that of a model that is sparse already; the last
+    value is `goal` itself. ValueError unless 0 <= start <= goal < 1 and there is a phase.
+    """
+    if not 0 <= goal < 1:
+        raise ValueError(f"goal={goal} is no sparsity; give a fraction of at least 0 and below 1")
+    if not 0 <= start <= goal:
+        raise ValueError(
+            f"start={start} must lie between 0 and goal={goal}: pruning takes weights away only"
+        )
+    if not isinstance(phases, int) or phases < 1:
+        raise ValueError(f"phases={phases} must be a whole number of at least 1")
+    return geometric(goal, phases, start)
 
 
-def fraction_per_phase(goal: float, num_phases: int) -> float:
+def geometric(goal: float, num_phases: int, start: float = 0.0) -> list[float]:
+    """Return the sparsity after each phase, as `sparsities` does of values that were checked."""
+    factor = (1 - goal) / (1 - start)  # of what remains, over all phases
+    early = [1 - (1 - start) * factor ** (k / num_phases) for k in range(1, num_phases)]
+    # Rounding may neither loosen the mask nor pass the goal.
+    return [*(min(max(sparsity, start), goal) for sparsity in early), goal]
+
+
+def fraction_per_phase(goal: float, num_phases: int, start: float = 0.0) -> float:
     """Return the fraction of the remaining weights that each phase of `geometric` removes."""
-    return float(1 - (1 - goal) ** (1 / num_phases))
+    return float(1 - ((1 - goal) / (1 - start)) ** (1 / num_phases))
 
 
 def cubic(goal: float, num_steps: int, initial: float = 0.0) -> list[float]:

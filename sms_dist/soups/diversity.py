@@ -74,13 +74,19 @@ def loss_barrier(oracle: Oracle, num: int) -> float:
     """Return the largest excess of the validation loss on a segment between two of `num` candidates
     over the line between their own losses; at least 0. Every rank must call."""
     ends = [oracle.loss(average([i], num)) for i in range(num)]
-    excess = 0.0
-    for i, j in combinations(range(num), 2):
-        for t in SEGMENT_POINTS:
-            point = [0.0] * num
-            point[i], point[j] = 1 - t, t
-            excess = max(excess, oracle.loss(point) - (1 - t) * ends[i] - t * ends[j])
-    return excess
+
+    def between(i: int, j: int, t: float) -> float:
+        return oracle.loss([1 - t if k == i else t if k == j else 0.0 for k in range(num)])
+
+    pairs = combinations(range(num), 2)
+    segments = ((i, j, {t: between(i, j, t) for t in SEGMENT_POINTS}) for i, j in pairs)
+    return max((excess(ends[i], ends[j], losses) for i, j, losses in segments), default=0.0)
+
+
+def excess(first: float, last: float, losses: Mapping[float, float]) -> float:
+    """Return the largest excess of losses, by their place between 0 and 1, over the line between
+    the losses of both ends; at least 0."""
+    return max(0.0, *(loss - (1 - t) * first - t * last for t, loss in losses.items()))
 
 
 def _shared(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> float:

@@ -115,13 +115,15 @@ RULES: dict[str, Rule] = {
 }
 
 
-def rule(name: str) -> Rule:
-    """Return the rule of a name: one of the table, or `package.module:function`.
+def rule(name: str | Callable[..., Any]) -> Rule:
+    """Return the rule of a name: one of the table, or `package.module:function`; or of a function.
 
     A function of one's own is called with the candidates' validation scores and with a function
     that returns the score of the soup with given coefficients; it returns the coefficients. Its
     attribute `needs_validation = False` says that it looks at neither.
     """
+    if callable(name):
+        return _own_rule(getattr(name, "__qualname__", str(name)), name)
     return lookup_open(RULES, name, "soup.rule", partial(_own_rule, name))
 
 

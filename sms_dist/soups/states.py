@@ -49,7 +49,8 @@ def weights(model: nn.Module) -> State:
         average_([tensor for name, tensor in state.items() if name in means], axis)
         means.update(names)
         take_first_([tensor for name, tensor in state.items() if name not in means], axis)
-    return state
+    # The type says what is no parameter where the model is not at hand.
+    return {n: tensor if n in names else nn.Buffer(tensor) for n, tensor in state.items()}
 
 
 def load_(model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -125,6 +126,15 @@ class SharedBuffers:
     def average_(self) -> None:
         """Every rank of the axis must call, after the step."""
         average_([module.get_buffer(name) for _, module, name in self._places], self._axis)
+
+
+def unite_(tensors: Sequence[Tensor], axis: Axis) -> None:
+    """Make buffers equal on all ranks of the axis: the mean, or if they have none the first's.
+
+    Every rank of the axis must call.
+    """
+    average_([tensor for tensor in tensors if is_averaged(tensor)], axis)
+    take_first_([tensor for tensor in tensors if not is_averaged(tensor)], axis)
 
 
 @torch.no_grad()

@@ -35,6 +35,9 @@ def main() -> None:
     here = str(Path(__file__).resolve().parent)
     sys.path[:] = [each for each in sys.path if each != here]  # where this was started as a file
     end_with_launcher()  # first of all: what is imported next takes its time
+    from sms_dist.base.process import open_screen
+
+    open_screen()
     from sms_dist.start.rank import main
 
     main()

@@ -27,7 +27,7 @@ from torch.distributed.launcher import api
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this code, wherever it starts
 
-from sms_dist.base.process import BAD_INPUT, FAILED, STOPPED
+from sms_dist.base.process import BAD_INPUT, FAILED, STOPPED, open_screen
 from sms_dist.start import LAUNCHER, ON_REQUEST
 
 ON_PURPOSE = (BAD_INPUT, STOPPED)  # the rank has reported the reason
@@ -51,6 +51,7 @@ class Agent(LocalElasticAgent):
 
 def main() -> None:
     """Start the ranks of this host and end with their exit status."""
+    open_screen()
     api.LocalElasticAgent = Agent  # type: ignore[attr-defined]
     os.environ[LAUNCHER] = str(os.getpid())
     # Else a host that comes back waits for an address that is not sent any more (torch 2.13).

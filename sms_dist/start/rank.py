@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from sms_dist.base.plain import printable
+from sms_dist.base.plain import path, printable
 from sms_dist.base.process import BAD_INPUT, DONE, FAILED, STOPPED
 from sms_dist.start import ON_REQUEST
 
@@ -59,14 +59,16 @@ def report_exceptions(control: Control) -> None:
 
 
 @click.command(epilog="Without --config the embedded first experiment runs: a test of a cluster.")
-@click.option("--config", "config_file", type=Path, help="YAML file; only what differs.")
+@click.option("--config", "config_file", type=path, help="YAML file; only what differs.")
 @click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help="Override a key.")
-@click.option("--run-dir", type=Path, help="Run folder (default: records.root/name).")
+@click.option("--run-dir", type=path, help="Run folder (default: records.root/name).")
+@click.option("--accept-changes", "accepts_changes", is_flag=True, help="Go on with changed files.")
 @click.option("--local_rank", "--local-rank", type=int, hidden=True)  # the deepspeed launcher's
 def main(
     config_file: Path | None,
     settings: tuple[str, ...],
     run_dir: Path | None,
+    accepts_changes: bool,
     local_rank: int | None,
 ) -> None:
     """Run an experiment; started again with the same run folder, go on where it stopped."""
@@ -80,7 +82,9 @@ def main(
         config = load(config_file, settings)
         from sms_dist.start.session import Session  # torch: only once the configuration is good
 
-        session = Session.open(config, run_dir or Path(config.records.root) / config.name)
+        session = Session.open(
+            config, run_dir or Path(config.records.root) / config.name, accepts_changes
+        )
     except ValueError as error:
         _refuse(str(error))
     except OSError as error:  # no permission, a name that is too long

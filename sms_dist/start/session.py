@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from sms_dist.base.files import json_text, write_text
 from sms_dist.config import Config
 from sms_dist.engines.compiled import check_compiler
 from sms_dist.experiment import experiment
+from sms_dist.experiment.begin import begin
 from sms_dist.experiment.checks import check
 from sms_dist.experiment.facts import facts
 from sms_dist.experiment.sizes import sizes, survivors
@@ -25,7 +26,7 @@ from sms_dist.methods.phases import Recipe
 from sms_dist.methods.plan import Plan, make_plan
 from sms_dist.reports.run_table import run_table
 from sms_dist.run import run_folder
-from sms_dist.run.journal import FaultEvent, StartEvent, StoppedEvent
+from sms_dist.run.journal import FaultEvent, StartEvent, StoppedEvent, WarningEvent
 from sms_dist.run.lock import Lock
 from sms_dist.run.logbook import Logbook
 from sms_dist.run.paths import WEIGHTS, RunPaths
@@ -35,12 +36,14 @@ from sms_dist.run.store import is_complete
 from sms_dist.start.rank import report_exceptions, stop_on_signals
 from sms_dist.start.screen import Screen
 from sms_dist.training.context import Context, set_up
-from sms_dist.training.dense import load_dense
+from sms_dist.training.dense import given_history
 from sms_dist.training.retrain import known_history
+
+RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 
 
 def _check_dense(context: Context, paths: RunPaths) -> None:
-    """Check that weights from elsewhere fit the model, and that their history makes the schedules.
+    """Check that the history of weights from elsewhere makes the schedules.
 
     Not where the run folder has its own copy already. Every rank must call.
     """
@@ -48,24 +51,27 @@ def _check_dense(context: Context, paths: RunPaths) -> None:
     is_here = from_first(lambda: is_complete(paths.dense), mesh.world, mesh.device)
     if is_here:
         return
-    if context.config.model.weights is not None:
-        together(context.new_model, mesh.world, mesh.device)
     if source is None:
         return
-    dense = together(lambda: load_dense(context), mesh.world, mesh.device)
+    history = together(lambda: given_history(context), mesh.world, mesh.device)
     if context.recipe.phases:
-        known_history(dense.history, context.config.retrain.schedule)
+        known_history(history, context.config.retrain.schedule)
 
 
-def _entered(paths: RunPaths, config: Config, mesh: Topology) -> tuple[Lock | None, bool]:
+def _entered(
+    paths: RunPaths, config: Config, mesh: Topology, accepts_changes: bool
+) -> tuple[Lock | None, bool]:
     """Enter the run folder; return the first rank's lock, and whether this is a resume.
 
-    Every rank must call.
+    What people accepted they accepted once: not for ranks or jobs that are started again. Every
+    rank must call.
     """
     locks: list[Lock] = []
 
     def enter() -> bool:
-        lock, is_resumed = run_folder.enter(paths, config, environment(), mesh.control.lose)
+        start = environment()
+        accepts = accepts_changes and not any(map(start.number, RESTARTS))
+        lock, is_resumed = run_folder.enter(paths, config, start, mesh.control.lose, accepts)
         locks.append(lock)
         return is_resumed
 
@@ -96,14 +102,15 @@ class Session:
     plan: Plan
     is_resumed: bool
     lock: Lock | None  # held by the first rank
+    notes: tuple[str, ...] = ()  # what to know of the weights that the run is given
 
     @classmethod
-    def open(cls, config: Config, folder: Path) -> Session:
+    def open(cls, config: Config, folder: Path, accepts_changes: bool = False) -> Session:
         """Join the other ranks and check everything before the run folder is touched.
 
         ValueError on all ranks, for people. Every rank must call.
         """
-        recipe = check(config)
+        check(config)
         engine = config.engine
         mesh = topology.start(
             engine.ranks_per_candidate,
@@ -116,26 +123,34 @@ class Session:
         )
         report_exceptions(mesh.control)
         try:
-            return cls._opened(config, folder, recipe, mesh)
+            return cls._opened(config, folder, mesh, accepts_changes)
         except ValueError as error:
             mesh.control.fail(str(error))
             raise
 
     @classmethod
-    def _opened(cls, config: Config, folder: Path, recipe: Recipe, mesh: Topology) -> Session:
+    def _opened(
+        cls, config: Config, folder: Path, mesh: Topology, accepts_changes: bool
+    ) -> Session:
         together(
             lambda: check_compiler(config.engine.compile, mesh.device), mesh.world, mesh.device
         )
-        context = set_up(config, mesh)
+        context, paths = set_up(config, mesh), RunPaths(folder)
+
+        def chosen() -> tuple[Recipe, tuple[str, ...]]:
+            start, notes = begin(config, context.info, paths.dense)
+            return check(config, start), notes
+
+        recipe, notes = together(chosen, mesh.world, mesh.device)
+        context = replace(context, recipe=recipe)
         count = survivors(config, context.info)
         plan = make_plan(recipe, mesh.num_groups, sizes(config, context.info), count)
-        paths = RunPaths(folder)
         _check_dense(context, paths)
-        lock, is_resumed = _entered(paths, config, mesh)
+        lock, is_resumed = _entered(paths, config, mesh, accepts_changes)
         if mesh.world.is_first:
             write_text(paths.plan, json_text(PlanFile.model_validate(plan.as_json()).as_json()))
             _remove_stop_file(paths)
-        return cls(context, paths, plan, is_resumed, lock)
+        return cls(context, paths, plan, is_resumed, lock, notes)
 
     def run(self) -> None:
         """Run to the end; rank 0 shows the progress."""
@@ -156,7 +171,11 @@ class Session:
             if mesh.world.is_first:  # the others print nothing
                 screen = stack.enter_context(Screen(self.paths.progress, console, mesh.num_groups))
                 screen.headline(self._headline())
+                for note in self.notes:
+                    screen.say(note)
             self._log_start(log)
+            for note in self.notes:
+                log.event(WarningEvent(message=note))
             mesh.control.on_loss = partial(_record_fault, log)
             mesh.control.listen(self.paths.stop)
             stop_on_signals(mesh.control)

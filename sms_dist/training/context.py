@@ -20,8 +20,9 @@ from sms_dist.mesh.topology import Topology
 from sms_dist.methods import recipe
 from sms_dist.methods.phases import Recipe
 from sms_dist.methods.plan import check_pretrain_ranks, pretrain_ranks
-from sms_dist.models.speedup import macs, on_meta
-from sms_dist.pruning.mask import Mask, prunable_names
+from sms_dist.models.speedup import macs, multiplied, on_meta
+from sms_dist.pruning.layers import Weight, weights
+from sms_dist.pruning.mask import Mask
 from sms_dist.soups.states import State as State
 from sms_dist.soups.states import bare_state
 from sms_dist.soups.vector import SurvivingVector
@@ -42,9 +43,22 @@ class Context:
     parameters: tuple[str, ...]  # names, in the model's order
     unused: tuple[str, ...]  # those of them that the forward pass does not use
     buffers: Mapping[str, Tensor]  # persistent ones, on the meta device
-    prunable: tuple[str, ...]
+    weights: tuple[Weight, ...]  # what may be a weight matrix, pruned or not
     macs: Mapping[str, int]  # of one input, by weight
     pretrain_ranks: int
+
+    @property
+    def prunable(self) -> tuple[str, ...]:
+        """The names of the parameters that are pruned, in the order of layers."""
+        return tuple(weight.name for weight in self.weights if weight.is_pruned)
+
+    def effective(self, state: State) -> Mapping[str, Tensor]:
+        """Return what layers compute with, by the names of the parameters behind it."""
+        pruned = [weight for weight in self.weights if weight.is_pruned]
+        if all(weight.is_plain for weight in pruned):
+            return state
+        model = self.load(state)
+        return {weight.name: weight.effective(model).detach() for weight in pruned}
 
     def new_model(self) -> nn.Module:
         """The bare model with its initial weights, on the device; the same bits on all ranks."""
@@ -119,8 +133,10 @@ def set_up(config: Config, mesh: Topology) -> Context:
         parameters=parameters,
         unused=unused_parameters(config, dataset.info),
         buffers={n: t for n, t in bare_state(model).items() if n not in parameters},
-        prunable=tuple(prunable_names(model, config.pruning.keep_dense, config.pruning.embeddings)),
-        macs=macs(model, _example(dataset.info)),
+        weights=together(
+            lambda: tuple(model_weights(config, dataset.info, model)), mesh.world, mesh.device
+        ),
+        macs=macs(model, example(dataset.info)),
         pretrain_ranks=together(
             lambda: _pretrain_ranks(config, mesh, loaders), mesh.world, mesh.device
         ),
@@ -162,7 +178,7 @@ def unused_parameters(config: Config, info: DatasetInfo) -> tuple[str, ...]:
     model = _on_meta(config, info).train()
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     try:
-        outputs = model(*(torch.cat([tensor, tensor]) for tensor in _example(info)))
+        outputs = model(*(torch.cat([tensor, tensor]) for tensor in example(info)))
     except (RuntimeError, NotImplementedError):
         return ()
     leaves = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
@@ -175,7 +191,18 @@ def unused_parameters(config: Config, info: DatasetInfo) -> tuple[str, ...]:
     return tuple(n for n, g in zip(named, gradients, strict=True) if g is None)
 
 
-def _example(info: DatasetInfo) -> tuple[Tensor, ...]:
+def model_weights(config: Config, info: DatasetInfo, model: nn.Module) -> list[Weight]:
+    """Return what may be a weight matrix of the model, pruned or not; ValueError where unclear."""
+    pruning = config.pruning
+    return weights(
+        model,
+        pruning.keep_dense,
+        embeddings=pruning.embeddings,
+        multiplied=lambda: multiplied(model, example(info)),
+    )
+
+
+def example(info: DatasetInfo) -> tuple[Tensor, ...]:
     """The shapes of what the model takes for one sample."""
     if info.task == "translation":
         return on_meta(info.input_shape, torch.int64) * 2  # source and target

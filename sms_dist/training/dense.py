@@ -9,16 +9,16 @@ from typing import Any
 
 from torch import Tensor
 
-from sms_dist.base import plain
-from sms_dist.base.plain import is_file
+from sms_dist.base import plain, safetensors_file, weights_file
 from sms_dist.engines import make_engine
 from sms_dist.engines.base import Job
 from sms_dist.engines.optimizers import optimizer_settings
 from sms_dist.mesh.collectives import broadcast_state_
 from sms_dist.mesh.topology import Axis, first_ranks
-from sms_dist.models.weights import check_fits, read_safetensors
+from sms_dist.models.sparse_start import finished
+from sms_dist.models.weights import check_fits
 from sms_dist.pruning.mask import Mask
-from sms_dist.run.paths import HISTORY, KEPT, WEIGHTS
+from sms_dist.run.paths import HISTORY, KEPT
 from sms_dist.run.schema import Epoch
 from sms_dist.schedules.learning_rate import History, pretraining_rates
 from sms_dist.soups.states import bare_state
@@ -26,6 +26,7 @@ from sms_dist.training.checkpoints import Checkpointer
 from sms_dist.training.context import Context, State, full_precision
 from sms_dist.training.loop import Training, Watcher, train, training_loss
 
+DENSE = "dense"  # the folder of what was trained before the first phase
 MAX_HISTORY = 1 << 25  # bytes: a rate for each of millions of steps
 
 
@@ -37,6 +38,7 @@ class Dense:
     history: History | None  # None: the rates are not recorded
     epochs: list[Epoch]
     kept: State | None = None  # after the epoch that the recipe keeps
+    mask: Mask | None = None  # what is pruned already, and stays so
 
 
 def pretrain(
@@ -109,26 +111,35 @@ def _copy(state: State) -> State:
     return {name: tensor.detach().clone() for name, tensor in state.items()}
 
 
-def load_dense(context: Context) -> Dense:
-    """Return the weights that `pretrain.from` names; ValueError if they do not fit the model."""
+def given_history(context: Context) -> History | None:
+    """Return how the weights that `pretrain.from` names were trained.
+
+    ValueError if their history is damaged, or they lack the weights that the recipe rewinds to.
+    """
     source = context.config.pretrain.from_
     assert source is not None
-    file = _weights_file(source)
-    loaded = read_safetensors(file, f"pretrain.from={file}", str(context.mesh.device))
-    state = bare_state(context.new_model())
-    check_fits(f"pretrain.from={file}", loaded, state, context.config.model.name)
-    history = _history(context, file.parent / HISTORY)
-    return Dense(full_precision(state | loaded), history, [], _kept(context, file.parent))
+    folder = _pretraining(weights_file.find(source, f"pretrain.from={source}"))
+    _kept(context, folder)
+    return _history(context, folder / HISTORY)
 
 
-def _weights_file(source: str) -> Path:
-    path = Path(source)
-    for candidate in (path, path / WEIGHTS, path / "dense" / WEIGHTS):
-        if is_file(candidate):
-            return candidate
-    raise ValueError(
-        f"pretrain.from={source}: there are no dense weights; give a run folder, its dense/ folder "
-        "or a .safetensors file"
+def _pretraining(file: Path) -> Path:
+    """Return the folder of the history of weights: beside them, or in dense/ of their run."""
+    phase = file.parents[1]
+    return phase.parent / DENSE if phase.name.startswith("phase_") else file.parent
+
+
+def load_dense(context: Context) -> Dense:
+    """Return the weights that `pretrain.from` names; ValueError if they do not fit the model."""
+    model = context.new_model()
+    given = finished(context.config, model, context.weights)
+    folder = _pretraining(given.file)
+    return Dense(
+        state=context.on_device(full_precision(bare_state(model) | given.state)),
+        history=_history(context, folder / HISTORY),
+        epochs=[],
+        kept=_kept(context, folder),
+        mask=None if given.mask is None else Mask(context.on_device({**given.mask})),
     )
 
 
@@ -146,9 +157,9 @@ def _kept(context: Context, folder: Path) -> State | None:
             f"{wanted}"
         )
     place = f"pretrain.from={folder / KEPT}"
-    kept = read_safetensors(folder / KEPT, place, str(context.mesh.device))
+    kept, _ = safetensors_file.read(folder / KEPT, place)
     check_fits(place, kept, bare_state(context.new_model()), context.config.model.name)
-    return full_precision(kept)
+    return context.on_device(full_precision(kept))
 
 
 def _history(context: Context, file: Path) -> History | None:

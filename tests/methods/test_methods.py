@@ -186,3 +186,57 @@ def test_phases_only_tighten_and_end_at_the_goal(name):
     elif found:
         assert found == sorted(found)
         assert found[-1] == 0.95
+
+
+def sparse_start(start, **changes):
+    method = {"name": changes.pop("method", "sms")} | changes.pop("keys", {})
+    return recipe(
+        Config.model_validate(
+            {
+                "method": method,
+                "pretrain": {"from": "w"},
+                "pruning": {"goal_sparsity": 0.95, "phases": 2} | changes,
+                "candidates": {"count": 2},
+            }
+        ),
+        start,
+    ).phases
+
+
+@pytest.mark.parametrize("method", ["sms", "imp", "imp_m_times", "imp_reprune", "imp_swa", "swamp"])
+def test_phases_begin_at_the_sparsity_of_the_start(method):
+    found = sparse_start(0.9, method=method)
+    halfway = 1 - 0.1 * 0.5**0.5  # of the tenth that is left a half stays, in two equal parts
+    assert [phase.sparsity for phase in found] == pytest.approx([halfway, 0.95], rel=1e-12)
+    assert [phase.fraction for phase in found] == pytest.approx([1 - 0.5**0.5] * 2, rel=1e-12)
+
+
+def test_a_start_at_the_goal_is_retrained_and_one_phase_goes_there_at_once():
+    assert [p.sparsity for p in sparse_start(0.95)] == [0.95, 0.95]
+    assert [p.sparsity for p in sparse_start(0.9, phases=1)] == [0.95]
+    assert len(sparse_start(0.9, method="imp_m_phases")) == 4
+    assert sparse_start(0.97, method="dense") == ()
+
+
+def test_a_goal_below_the_start_is_refused():
+    with pytest.raises(ValueError, match=r"^pruning.goal_sparsity=0.5 is below the 90 % at which"):
+        sparse_start(0.9, goal_sparsity=0.5)
+
+
+def test_phases_of_a_method_of_ones_own_stay_as_they_are(monkeypatch, tmp_path):
+    code = "from sms_dist.methods.phases import Phase, single\n\ndef two(config, begin):\n"
+    code += "    return tuple(Phase(k, s, 0.5, single(config), 'uniform') for k, s in "
+    code += "enumerate((begin, 0.95), 1))\n"
+    (tmp_path / "their_phases.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = sparse_start(0.9, method="their_phases:two", keys={"begin": 0.91})
+    assert [phase.sparsity for phase in found] == [0.91, 0.95]
+    with pytest.raises(ValueError, match=r"phase 1 of their_phases:two: 0.8 is below the 90 % at"):
+        sparse_start(0.9, method="their_phases:two", keys={"begin": 0.8})
+
+
+def test_a_rule_that_moves_its_mask_is_refused_from_a_sparse_start():
+    keys = {"from_scratch": False}
+    with pytest.raises(ValueError, match=r"method.name=lc moves its mask while it trains, and the"):
+        sparse_start(0.9, method="lc", keys=keys)
+    assert [p.sparsity for p in sparse_start(0.0, method="lc", keys=keys)] == [0.95]

@@ -8,7 +8,7 @@ import torch
 from sms_dist.config import ModelConfig
 from sms_dist.models import MODELS, build, build_on_meta, speedup
 from sms_dist.models.resnets import SmallResNet, he
-from sms_dist.pruning.mask import prunable_shapes
+from sms_dist.pruning.mask import prunable_names
 from sms_dist.soups.states import bare_state
 
 DIGITS, CIFAR, IMAGENET = (1, 8, 8), (3, 32, 32), (3, 224, 224)
@@ -62,7 +62,7 @@ def inputs_for(name, shape):
 
 
 def num_prunable(model):
-    return sum(torch.Size(shape).numel() for shape in prunable_shapes(model).values())
+    return sum(model.get_parameter(name).numel() for name in prunable_names(model))
 
 
 def num_parameters(model):

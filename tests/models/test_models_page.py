@@ -10,7 +10,7 @@ import torch
 
 from sms_dist.config import ModelConfig
 from sms_dist.models import MODELS, build_on_meta, speedup
-from sms_dist.pruning.mask import prunable_shapes
+from sms_dist.pruning.mask import prunable_names
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 INTRODUCTION, COUNTS, *_ = PAGE.split("\n## ")
@@ -55,7 +55,7 @@ def test_the_counts_are_those_of_the_model(row):
     model = build_on_meta(ModelConfig(name=name), shape, num_classes, data_name="x", task=task)
     is_text = task == "translation"
     inputs = speedup.on_meta(shape, torch.int64) * 2 if is_text else speedup.on_meta(shape)
-    prunable = sum(torch.Size(shape).numel() for shape in prunable_shapes(model).values())
+    prunable = sum(model.get_parameter(name).numel() for name in prunable_names(model))
     found = [
         prunable,
         sum(p.numel() for p in model.parameters()),

@@ -137,10 +137,12 @@ def test_a_folder_gives_its_weights_and_shape(make, tmp_path):
     assert bare_state(meta).keys() == bare_state(model).keys()
 
 
-def test_a_folder_that_transformers_wrote_can_be_read(tmp_path):
+@pytest.mark.parametrize("size", ["1GB", "20KB"])  # one file; several with an index
+def test_a_folder_that_transformers_wrote_can_be_read(size, tmp_path):
     settings = transformers.T5Config(vocab_size=64, **SIZES, decoder_start_token_id=0)
     theirs = transformers.T5ForConditionalGeneration(settings).eval()
-    theirs.save_pretrained(tmp_path)
+    theirs.save_pretrained(tmp_path, max_shard_size=size)
+    assert (tmp_path / "model.safetensors").is_file() == (size == "1GB")
     ours = t5(vocabulary=60, folder=str(tmp_path)).eval()
     expected = theirs(input_ids=SOURCE, decoder_input_ids=TARGET, attention_mask=SOURCE.ne(0))
     assert torch.allclose(ours(SOURCE, TARGET), expected.logits.transpose(1, 2), atol=1e-6)

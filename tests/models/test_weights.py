@@ -56,6 +56,19 @@ def test_a_file_gives_the_initial_weights(name, theirs, tmp_path):
         lambda state: {f"_orig_mod.module.{name}": tensor for name, tensor in state.items()},
         lambda state: {name: nn.Parameter(t, t.is_floating_point()) for name, t in state.items()},
         lambda state: {n: t for n, t in state.items() if not n.endswith("num_batches_tracked")},
+        lambda state: state | {"epoch": 3, "best": 0.5, "arch": "resnet20", "_extra": None},
+        lambda state: {"checkpoint": {"model_state": state}, "optimizer": {"exp_avg": state}},
+        lambda state: {"model": state, "ema": {n: t + 1 for n, t in state.items()}},
+        lambda state: {"my_net": state, "epoch": 3},
+        lambda state: {f"net.backbone.{name}": tensor for name, tensor in state.items()},
+        lambda state: {f"student.{name}": tensor for name, tensor in state.items()},
+        lambda state: {
+            name.replace("layer1.", "layer1._orig_mod."): t for name, t in state.items()
+        },
+        lambda state: {name.replace("layer1.", "layer1.module."): t for name, t in state.items()},
+        lambda state: torch.optim.swa_utils.AveragedModel(resnet20(seed=9)).state_dict(),
+        lambda state: {name: t.double() for name, t in state.items()},
+        lambda state: {name: t.to_sparse() if t.ndim else t for name, t in state.items()},
     ],
 )
 def test_usual_wrappers_are_unpacked(wrap, theirs, tmp_path):
@@ -94,6 +107,60 @@ def test_a_classifier_of_another_name_is_left_out_on_request(theirs, tmp_path):
     assert torch.equal(model.classifier.weight, resnet20().classifier.weight)
 
 
+@pytest.mark.parametrize("prefix", ["model.", "module.net.", ""])
+def test_what_the_model_lacks_has_its_name_in_the_file_and_can_be_left_out(
+    prefix, theirs, tmp_path
+):
+    theirs = {f"{prefix}{name}": tensor for name, tensor in theirs.items()}
+    extra = {"loss.weight": torch.ones(3), f"{prefix}head.bias": torch.ones(2)}
+    path = saved(tmp_path / "w.pt", {"state_dict": theirs | extra})
+    with pytest.raises(ValueError, match="weights_except") as caught:
+        resnet20(weights=path)
+    names = sorted(extra)
+    assert f"lacks nothing, and has {names[0]}, {names[1]} besides" in str(caught.value)
+    for left_out in (names, ["loss", "head"]):
+        model = resnet20(weights=path, weights_except=tuple(left_out))
+        assert torch.equal(model.conv1.weight, theirs[f"{prefix}conv1.weight"])
+
+
+def test_two_copies_of_a_model_are_told_apart_by_what_is_left_out(theirs, tmp_path):
+    other = {name: torch.zeros_like(tensor) for name, tensor in theirs.items()}
+    path = saved(tmp_path / "w.pt", {"student": theirs, "teacher": other})
+    with pytest.raises(ValueError, match=r"under student. and under teacher.; name all but one"):
+        resnet20(weights=path)
+    assert is_same(resnet20(weights=path, weights_except=("teacher",)), theirs)
+    assert is_same(resnet20(weights=path, weights_except=("student",)), other)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda t: t.index_fill(0, torch.tensor([1]), torch.nan),
+            "has 27 of 108 values that are N",
+        ),
+        (lambda t: t.index_fill(0, torch.tensor([0, 1]), -torch.inf), "has 54 of 108 values"),
+        (lambda t: t.double() + 1e300, "has 108 of 108 values that are NaN or infinite"),
+        (
+            lambda t: (t * 9).to(torch.int8),
+            "is of torch.int8, and the model computes with torch.fl",
+        ),
+        (lambda t: t != 0, "is of torch.bool"),
+        (lambda t: t.to(torch.complex64), "is of torch.complex64"),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_values_that_cannot_be_computed_with_are_named(change, message, prefix, theirs, tmp_path):
+    theirs["conv1.weight"] = change(theirs["conv1.weight"])
+    theirs = {f"{prefix}{name}": tensor for name, tensor in theirs.items()}
+    path = saved(tmp_path / "w.safetensors", theirs)
+    with pytest.raises(ValueError, match=message) as caught:
+        resnet20(weights=path)
+    assert str(caught.value).startswith(f"model.weights={path}: {prefix}conv1.weight ")
+    model = resnet20(weights=path, weights_except=("conv1",))
+    assert torch.equal(model.conv1.weight, resnet20().conv1.weight)
+
+
 def test_names_are_left_out_whole():
     assert weights.is_below("layer1.0.weight", ["layer1"])
     assert not weights.is_below("layer10.0.weight", ["layer1"])
@@ -107,7 +174,7 @@ def test_tied_tensors_are_taken_from_any_of_their_names(tmp_path):
     def read(**state):
         tensors = {f"{name}.weight": value for name, value in state.items()}
         path = saved(tmp_path / "w.pt", tensors)
-        return weights.read(path, model, name="mine")
+        return weights.read(path, model, name="mine").state
 
     for found in (read(a=one), read(b=one), read(a=one, b=one.clone())):
         assert list(found) == ["a.weight"]
@@ -121,7 +188,8 @@ def test_tied_tensors_are_taken_from_any_of_their_names(tmp_path):
     [
         ([1, 2], "holds a list, not a state dict"),
         ({}, "holds a dict, not a state dict"),
-        ({"epoch": 3}, "epoch is a int, not a tensor"),
+        ({"epoch": 3}, "holds a dict, not a state dict"),
+        ({"model": {"conv1.weight": 3}}, "holds a dict, not a state dict"),
         (Whole(), r"is no state dict of tensors \(.*; save model.state_dict\(\), not the model"),
         (
             {"a": torch.zeros(1)},

@@ -17,7 +17,7 @@ from sms_dist.pruning.mask import (
     full_mask,
     prunable_names,
 )
-from sms_dist.pruning.patterns import keep_of_groups, prune, tighten
+from sms_dist.pruning.patterns import keep_allocated, keep_of_groups, tighten
 from sms_dist.schedules.sparsity import geometric
 
 SHAPES = {"conv1.weight": (8, 4, 1, 3), "conv2.weight": (12, 8, 2, 2), "fc.weight": (5, 12)}
@@ -48,7 +48,7 @@ def test_the_pattern_decides_what_goes_together():
     weights = {n: torch.randn(shape, generator=generator) for n, shape in SHAPES.items()}
     full = full_mask(weights, weights)
     for name, allocate in ALLOCATIONS.items():
-        wanted = prune(weights, full, 270, allocate)  # of 540
+        wanted = keep_allocated(weights, full, 270, allocate)  # of 540
         assert same(tighten(weights, full, 0.5, allocation=name), wanted)
     found = tighten(weights, full, 0.4, pattern="filters")
     assert same(found, keep_filters(weights, full, 0.4))
@@ -110,7 +110,7 @@ def test_every_phase_keeps_exactly_its_count_and_masks_only_tighten(allocate, se
     if allocate is ALLOCATIONS["uniform_plus"]:
         goal *= 0.66  # the convolution and a fifth of the last layer are 34 % of the weights
     for phase, target in enumerate(geometric(goal, phases)):
-        tighter = prune(weights, mask, num_kept(mask.num_weights, target), allocate)
+        tighter = keep_allocated(weights, mask, num_kept(mask.num_weights, target), allocate)
         assert tighter.num_kept == num_kept(mask.num_weights, target)
         assert all(not (tighter[name] & ~mask[name]).any() for name in mask)
         # Retraining moves all surviving weights, and another candidate's pruned ones are large.
@@ -124,7 +124,7 @@ def test_global_pruning_is_one_stable_sort_over_parameters_then_indices(seed, co
     flat = torch.cat([w.flatten() for w in weights.values()])
     expected = torch.zeros(len(flat), dtype=torch.bool)
     expected[flat.abs().sort(descending=True, stable=True).indices[:count]] = True
-    mask = prune(weights, full_mask(weights, weights), count, global_)
+    mask = keep_allocated(weights, full_mask(weights, weights), count, global_)
     assert {name: kept.shape for name, kept in mask.items()} == THREE_LAYERS
     assert torch.equal(torch.cat([kept.flatten() for kept in mask.values()]), expected)
 
@@ -133,7 +133,7 @@ def test_global_pruning_is_one_stable_sort_over_parameters_then_indices(seed, co
 def test_weights_and_mask_are_left_as_they_are_and_the_answer_repeats(allocate):
     weights = random_weights(3)
     mask = full_mask(weights, weights)
-    first, again = (prune(weights, mask, 200, allocate) for _ in range(2))
+    first, again = (keep_allocated(weights, mask, 200, allocate) for _ in range(2))
     assert mask.num_kept == mask.num_weights
     assert all(torch.equal(weights[name], random_weights(3)[name]) for name in weights)
     assert all(torch.equal(first[name], again[name]) for name in first)
@@ -142,26 +142,26 @@ def test_weights_and_mask_are_left_as_they_are_and_the_answer_repeats(allocate):
 @EVERY
 def test_surviving_zeros_are_not_mistaken_for_pruned_weights(allocate):
     weights = {name: torch.zeros(shape) for name, shape in THREE_LAYERS.items()}
-    mask = prune(weights, full_mask(weights, weights), 200, allocate)
+    mask = keep_allocated(weights, full_mask(weights, weights), 200, allocate)
     assert mask.num_kept == 200
-    assert prune(weights, mask, 199, allocate).num_kept == 199
+    assert keep_allocated(weights, mask, 199, allocate).num_kept == 199
 
 
 def test_keeping_all_that_is_there_changes_nothing():
     weights = random_weights(5)
-    mask = prune(weights, full_mask(weights, weights), 200, global_)
+    mask = keep_allocated(weights, full_mask(weights, weights), 200, global_)
     apply_(weights, mask)
     for allocate in ALLOCATIONS.values():
-        same = prune(weights, mask, 200, allocate)
+        same = keep_allocated(weights, mask, 200, allocate)
         assert all(torch.equal(same[name], mask[name]) for name in mask)
 
 
 def test_uniform_after_an_extreme_global_cut_still_keeps_the_count():
     weights = random_weights(7)
     weights["fc2.weight"] *= 100
-    mask = prune(weights, full_mask(weights, weights), 210, global_)
+    mask = keep_allocated(weights, full_mask(weights, weights), 210, global_)
     assert int(mask["fc1.weight"].sum()) < 30  # fewer than its share
-    tighter = prune(weights, mask, 205, ALLOCATIONS["uniform"])
+    tighter = keep_allocated(weights, mask, 205, ALLOCATIONS["uniform"])
     assert tighter.num_kept == 205
     assert all(not (tighter[name] & ~mask[name]).any() for name in mask)
 
@@ -171,7 +171,7 @@ def test_an_impossible_count_is_refused(count):
     weights = random_weights(1)
     assert full_mask(weights, weights).num_weights == 428
     with pytest.raises(ValueError, match=rf"leaves {count} of 428 weights, of which 428"):
-        prune(weights, full_mask(weights, weights), count, global_)
+        keep_allocated(weights, full_mask(weights, weights), count, global_)
 
 
 def weights_in_groups(seed, size, num_groups):

@@ -7,7 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sms_dist.pruning.allocation import num_kept
-from sms_dist.schedules.sparsity import cubic, fraction_per_phase, fraction_pruned, geometric
+from sms_dist.schedules.sparsity import (
+    cubic,
+    fraction_per_phase,
+    fraction_pruned,
+    geometric,
+    sparsities,
+)
 
 GOALS, PHASES = st.floats(0.01, 0.999), st.integers(1, 12)
 
@@ -28,19 +34,48 @@ def test_sparsities_are_golden(goal, phases, percentages):
 @settings(deadline=None)
 @given(GOALS, PHASES)
 def test_every_phase_removes_the_same_fraction_of_what_remains(goal, phases):
-    sparsities = [0.0, *geometric(goal, phases)]
+    found = [0.0, *geometric(goal, phases)]
     fraction = fraction_per_phase(goal, phases)
-    for before, after in pairwise(sparsities):
+    for before, after in pairwise(found):
         assert 1 - after == pytest.approx((1 - before) * (1 - fraction), rel=1e-9)
 
 
 @settings(deadline=None)
 @given(GOALS, PHASES)
 def test_the_last_sparsity_is_the_goal_to_the_last_bit_and_they_rise(goal, phases):
-    sparsities = geometric(goal, phases)
-    assert len(sparsities) == phases
-    assert sparsities[-1] == goal
-    assert sparsities == sorted(sparsities)
+    found = geometric(goal, phases)
+    assert len(found) == phases
+    assert found[-1] == goal
+    assert found == sorted(found)
+
+
+@settings(deadline=None)
+@given(GOALS, PHASES, st.floats(0, 1))
+def test_from_a_sparse_start_every_phase_still_removes_the_same_fraction(goal, phases, part):
+    start = part * goal
+    found = [start, *sparsities(goal, phases, start)]
+    fraction = fraction_per_phase(goal, phases, start)
+    assert found == sorted(found)
+    assert found[-1] == goal
+    for before, after in pairwise(found):
+        assert 1 - after == pytest.approx((1 - before) * (1 - fraction), rel=1e-9)
+    assert sparsities(goal, phases) == geometric(goal, phases)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((1.0, 3), "goal=1.0 is no sparsity"),
+        ((-0.1, 3), "goal=-0.1 is no sparsity"),
+        ((float("nan"), 3), "goal=nan is no sparsity"),
+        ((0.5, 3, 0.9), "start=0.9 must lie between 0 and goal=0.5"),
+        ((0.5, 0), "phases=0 must be a whole number"),
+        ((0.5, 2.5), "phases=2.5 must be a whole number"),
+    ],
+)
+def test_what_is_no_plan_of_sparsities_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        sparsities(*arguments)
 
 
 @pytest.mark.parametrize(
@@ -62,10 +97,10 @@ def test_kept_counts_are_golden(num_weights, sparsity, kept):
 @settings(deadline=None)
 @given(st.integers(1, 10**8), GOALS, PHASES)
 def test_counts_fall_from_phase_to_phase_and_are_within_half_a_weight(num_weights, goal, phases):
-    sparsities = geometric(goal, phases)
-    counts = [num_kept(num_weights, s) for s in sparsities]
+    found = geometric(goal, phases)
+    counts = [num_kept(num_weights, s) for s in found]
     assert counts == sorted(counts, reverse=True)
-    for count, sparsity in zip(counts, sparsities, strict=True):
+    for count, sparsity in zip(counts, found, strict=True):
         assert abs(num_weights - count - sparsity * num_weights) <= 0.5
 
 

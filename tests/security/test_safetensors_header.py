@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sms_dist.base.safetensors_file import MAX_HEADER, check
-from sms_dist.models.weights import read_safetensors
+from sms_dist.base.weights_file import load
 
 GOOD = {
     "a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
@@ -65,12 +65,12 @@ def test_a_header_that_does_not_fit_is_refused(bad, problem, tmp_path):
     assert "copy it again" in str(error.value)
     assert str(error.value).isprintable()
     with pytest.raises(ValueError, match=problem):
-        read_safetensors(path, "model.weights=w")
+        load(path)
 
 
 def test_the_good_one_is_read(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(content(GOOD))
-    found = read_safetensors(tmp_path / "w.safetensors", "x")
+    found = load(tmp_path / "w.safetensors")
     assert {name: tuple(tensor.shape) for name, tensor in found.items()} == {"a": (2, 3), "b": (4,)}
 
 

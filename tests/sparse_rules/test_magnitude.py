@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sms_dist.pruning.allocation import global_
 from sms_dist.pruning.mask import full_mask
-from sms_dist.pruning.patterns import prune
+from sms_dist.pruning.patterns import keep_allocated
 from sms_dist.sparse_rules import make_rule
 from sms_dist.sparse_rules.base import Setup
 from sms_dist.sparse_rules.magnitude import largest, masked
@@ -39,7 +39,7 @@ def test_the_largest_are_those_that_global_pruning_keeps(seed, num_kept, decimal
     weights = random_tensors(seed, decimals)  # few decimals: many ties, also across tensors
     mask = largest(weights, num_kept)
     assert {name: kept.shape for name, kept in mask.items()} == SHAPES
-    expected = prune(weights, full_mask(weights, weights), num_kept, global_)
+    expected = keep_allocated(weights, full_mask(weights, weights), num_kept, global_)
     assert torch.equal(flat(mask), flat(expected))
 
 

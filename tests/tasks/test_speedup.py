@@ -99,13 +99,15 @@ class SelfAttention(nn.Module):
 
 @pytest.mark.parametrize("device", ["meta", "cpu"])
 @pytest.mark.parametrize("is_frozen", [False, True])
-@pytest.mark.parametrize(
-    ("is_fused", "other"), [(False, 2 * 5 * 5 * 8), (True, 2 * 5 * 5 * 8 + 4 * 5 * 8 * 8)]
-)
-def test_attention_counts_beside_the_layers(is_fused, other, is_frozen, device):
+@pytest.mark.parametrize("is_fused", [False, True])
+def test_attention_counts_beside_the_layers_and_its_projections_are_weights(
+    is_fused, is_frozen, device
+):
     model = SelfAttention(is_fused).requires_grad_(not is_frozen)
     counts = macs(model, (torch.zeros(3, 5, 8, device=device),))
-    assert counts == {"last.weight": 5 * 8 * 3, OTHER: other}
+    projections = {"attention.in_proj_weight": 3 * 5 * 8 * 8, "attention.out_proj.weight": 320}
+    expected = {"last.weight": 5 * 8 * 3, OTHER: 2 * 5 * 5 * 8} | (projections if is_fused else {})
+    assert counts == expected
 
 
 def test_attention_is_never_pruned():

@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 import click
 
 from sms_dist.base.lookup import search_beside
+from sms_dist.base.plain import path
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 MOST = 1 << 20
+ACCEPT = "--accept-changes"
 
 
 def config_options(command: Command) -> Command:
@@ -20,7 +22,7 @@ def config_options(command: Command) -> Command:
     config = click.option(
         "--config",
         "config_file",
-        type=Path,
+        type=path,
         callback=_with_own_code,
         help="YAML file (default: the embedded experiment).",
     )
@@ -32,7 +34,19 @@ def config_options(command: Command) -> Command:
 
 def run_dir_option(command: Command) -> Command:
     """Add --run-dir, as `run_dir`."""
-    option = click.option("--run-dir", type=Path, help="Run folder (default: records.root/name).")
+    option = click.option("--run-dir", type=path, help="Run folder (default: records.root/name).")
+    return option(command)
+
+
+def accept_option(command: Command) -> Command:
+    """Add --accept-changes, as `options`: none, or the option itself for the launcher."""
+    option = click.option(
+        ACCEPT,
+        "options",
+        is_flag=True,
+        callback=lambda context, parameter, is_given: (ACCEPT,) if is_given else (),
+        help="Go on although own code, weights or data have changed since the run began.",
+    )
     return option(command)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sms_dist.base.plain import printable
+from sms_dist.base.plain import path, printable
 
 if TYPE_CHECKING:
     from sms_dist.data.card import TextCard
@@ -30,9 +30,9 @@ def data() -> None:
 @data.command(epilog="Example: sms-dist data prepare cifar10 --from downloads --to shards/cifar10")
 @click.argument("name")
 @click.option(
-    "--from", "source", type=Path, required=True, help="Folder: as downloaded, or shards."
+    "--from", "source", type=path, required=True, help="Folder: as downloaded, or shards."
 )
-@click.option("--to", "target", type=Path, required=True, help="New folder for the shards.")
+@click.option("--to", "target", type=path, required=True, help="New folder for the shards.")
 @click.option("--samples-per-shard", type=int, help="[default: as suits the data set]")
 @LANGUAGES
 def prepare(
@@ -60,7 +60,7 @@ def prepare(
 
 
 @data.command(epilog="Example: sms-dist data index shards/mine")
-@click.argument("folder", metavar="DIR", type=Path)
+@click.argument("folder", metavar="DIR", type=path)
 @click.option("--name", default="card", show_default=True, help="Data set; card: see card.yaml.")
 def index(folder: Path, name: str) -> None:
     """Write the index.json of shards that have none."""
@@ -70,9 +70,9 @@ def index(folder: Path, name: str) -> None:
 
 
 @data.command(epilog="Example: sms-dist data check shards/cifar10 --sheet samples.png")
-@click.argument("folder", metavar="DIR", type=Path)
+@click.argument("folder", metavar="DIR", type=path)
 @click.option("--name", help="Data set, where neither index.json nor card.yaml says it.")
-@click.option("--sheet", type=Path, help="PNG file to write, with some of the samples.")
+@click.option("--sheet", type=path, help="PNG file to write, with some of the samples.")
 def check(folder: Path, name: str | None, sheet: Path | None) -> None:
     """Read every sample, compare with the index, count the classes.
 
@@ -99,9 +99,9 @@ def check(folder: Path, name: str | None, sheet: Path | None) -> None:
 
 
 @data.command(epilog="Example: sms-dist data vocabulary texts --size 8000 --to en_de.model")
-@click.argument("folder", metavar="DIR", type=Path)
+@click.argument("folder", metavar="DIR", type=path)
 @click.option("--size", type=int, default=32_000, show_default=True, help="Pieces.")
-@click.option("--to", "target", type=Path, required=True, help="New file, for data.vocabulary.")
+@click.option("--to", "target", type=path, required=True, help="New file, for data.vocabulary.")
 @LANGUAGES
 def vocabulary(folder: Path, size: int, target: Path, languages: tuple[str, str]) -> None:
     """Train a SentencePiece vocabulary on the training sentences of parallel text."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sms_dist.base.plain import path
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -16,13 +18,13 @@ LARGEST_DIFFERENCE = 1e-5
 
 
 @click.command(epilog="Example: sms-dist export runs/digits_sms --to exported/digits --shrink")
-@click.argument("run", metavar="RUN", type=Path)
+@click.argument("run", metavar="RUN", type=path)
 @click.option(
     "--phase",
     type=click.IntRange(min=0),
     help="The phase whose soup it is, 0 for the dense model (default: the last).",
 )
-@click.option("--to", "target", type=Path, required=True, help="New folder for the model.")
+@click.option("--to", "target", type=path, required=True, help="New folder for the model.")
 @click.option("--shrink", "is_shrunk", is_flag=True, help="Take dead channels out of the layers.")
 def export(run: Path, phase: int | None, target: Path, is_shrunk: bool) -> None:
     """Write the model of a run folder RUN.
@@ -62,7 +64,8 @@ def _read(run: Path, phase: int | None) -> tuple[Description, dict[str, Tensor]]
     info = data.info(config.data)
     score = make_task(info, config.data).score
     if folder == paths.dense:
-        sparsity, test_score = 0.0, store.load_record(folder, METRICS, DenseMetrics).test(score)
+        dense = store.load_record(folder, METRICS, DenseMetrics)
+        sparsity, test_score = dense.sparsity or 0.0, dense.test(score)
     else:
         record = store.load_record(folder, METRICS, PhaseMetrics)
         sparsity, test_score = record.sparsity, record.soup.test(score)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from sms_dist.base.plain import path
 from sms_dist.cli.commands import check_writable, config_options, words
 
 
@@ -18,7 +19,7 @@ from sms_dist.cli.commands import check_writable, config_options, words
     type=click.IntRange(min=1),
     help="Ranks on this host, as many as will work there (default: one group).",
 )
-@click.option("--to", "file", type=Path, required=True, help="File to write the rates to.")
+@click.option("--to", "file", type=path, required=True, help="File to write the rates to.")
 @click.option(
     "--steps",
     type=click.IntRange(min=1),

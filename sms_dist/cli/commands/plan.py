@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from sms_dist.base.plain import path
 from sms_dist.cli.commands import config_options, numbers
 
 
@@ -22,7 +23,7 @@ from sms_dist.cli.commands import config_options, numbers
 @click.option(
     "--rates",
     "rates_path",
-    type=Path,
+    type=path,
     metavar="FILE|RUN",
     help="Forecast time, memory and traffic, with a file of `sms-dist measure` or from what a run "
     "folder has recorded.",
@@ -30,7 +31,7 @@ from sms_dist.cli.commands import config_options, numbers
 @click.option(
     "--cluster",
     "cluster_file",
-    type=Path,
+    type=path,
     help="YAML file of the cluster: hosts, and the links between them.",
 )
 @click.option("--json", "is_json", is_flag=True, help="Print JSON.")

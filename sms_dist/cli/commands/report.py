@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sms_dist.base.lookup import lookup
-from sms_dist.base.plain import printable
+from sms_dist.base.plain import path, printable
 
 if TYPE_CHECKING:
     from sms_dist.reports.runs import Run
@@ -20,7 +20,7 @@ DEFAULT_FOLDER = Path("report")
 
 
 @click.command(epilog="Example: sms-dist report runs/digits_sms --table 1 --format markdown")
-@click.argument("folders", metavar="RUNS...", nargs=-1, required=True, type=Path)
+@click.argument("folders", metavar="RUNS...", nargs=-1, required=True, type=path)
 @click.option(
     "--table",
     "name",
@@ -34,7 +34,7 @@ DEFAULT_FOLDER = Path("report")
     type=str,
     help="text, markdown, latex or csv (default: text; with --out all of them).",
 )
-@click.option("--out", type=Path, help="Write files into this folder, print their names only.")
+@click.option("--out", type=path, help="Write files into this folder, print their names only.")
 @click.option(
     "--plot", "is_plotting", is_flag=True, help="Figures 3, 4a, 4b and 7 as PNG and SVG (in --out)."
 )

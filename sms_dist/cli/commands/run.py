@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from sms_dist import start
-from sms_dist.cli.commands import config_options, run_dir_option, words
+from sms_dist.cli.commands import accept_option, config_options, run_dir_option, words
 
 START = Path(start.__file__).resolve().parent  # of this code, wherever it is started from
 
@@ -18,13 +18,18 @@ START = Path(start.__file__).resolve().parent  # of this code, wherever it is st
 @click.command(epilog="Example: sms-dist run --config configs/digits_sms.yaml --nproc 2")
 @config_options
 @run_dir_option
+@accept_option
 @click.option(
     "--nproc",
     type=click.IntRange(min=1),
     help="Ranks on this host (default: one group, engine.ranks_per_candidate).",
 )
 def run(
-    config_file: Path | None, settings: tuple[str, ...], run_dir: Path | None, nproc: int | None
+    config_file: Path | None,
+    settings: tuple[str, ...],
+    run_dir: Path | None,
+    options: tuple[str, ...],
+    nproc: int | None,
 ) -> None:
     """Run an experiment on this host.
 
@@ -38,7 +43,7 @@ def run(
 
     ranks = planned(load(config_file, settings), nproc).num_ranks
     folder = [] if run_dir is None else ["--run-dir", str(run_dir)]
-    arguments = [*words(config_file, settings), *folder]
+    arguments = [*words(config_file, settings), *folder, *options]
     # The process becomes the launcher, so that signals and exit status need nobody in between.
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
     os.execve(sys.executable, command(ranks, arguments), environment)

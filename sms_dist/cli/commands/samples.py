@@ -7,13 +7,15 @@ from pathlib import Path
 
 import click
 
+from sms_dist.base.plain import path
+
 
 @click.command(epilog="Example: sms-dist samples runs/digits_sms --num 24 --differing")
-@click.argument("run", metavar="RUN", type=Path)
+@click.argument("run", metavar="RUN", type=path)
 @click.option("--num", type=click.IntRange(min=1), default=8, show_default=True, help="How many.")
 @click.option("--differing", "is_differing", is_flag=True, help="Only where the models disagree.")
 @click.option("--phase", type=click.IntRange(min=0), help="One soup; 0: none (default: all).")
-@click.option("--to", "target", type=Path, help="File (default: RUN/samples.png; text: terminal).")
+@click.option("--to", "target", type=path, help="File (default: RUN/samples.png; text: terminal).")
 @click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help="Override a key.")
 def samples(
     run: Path,

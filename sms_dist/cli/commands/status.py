@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
+from sms_dist.base.plain import path
 from sms_dist.base.process import DONE, FAILED, STOPPED
 
 
 @click.command(epilog="Example: sms-dist status runs/digits_sms --watch")
-@click.argument("folders", metavar="RUN...", nargs=-1, required=True, type=Path)
+@click.argument("folders", metavar="RUN...", nargs=-1, required=True, type=path)
 @click.option("--json", "is_json", is_flag=True, help="Print JSON; of several runs a list.")
 @click.option("--watch", "is_watching", is_flag=True, help="Look again until all have ended.")
 @click.option(

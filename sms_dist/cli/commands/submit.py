@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from sms_dist.cli.commands import config_options, run_dir_option
+from sms_dist.base.plain import path
+from sms_dist.cli.commands import accept_option, config_options, run_dir_option
 
 
 @click.command(
@@ -15,7 +16,8 @@ from sms_dist.cli.commands import config_options, run_dir_option
 )
 @config_options
 @run_dir_option
-@click.option("--cluster", type=Path, required=True, help="YAML file; see slurm/README.md.")
+@accept_option
+@click.option("--cluster", type=path, required=True, help="YAML file; see slurm/README.md.")
 @click.option("--after", multiple=True, metavar="JOB", help="Start when this job has succeeded.")
 @click.option(
     "--chain",
@@ -35,6 +37,7 @@ def submit(
     config_file: Path | None,
     settings: tuple[str, ...],
     run_dir: Path | None,
+    options: tuple[str, ...],
     cluster: Path,
     after: tuple[str, ...],
     num_jobs: int | None,
@@ -62,7 +65,7 @@ def submit(
     dependency = jobs.afterok(after)
     script = run_script(
         hosts,
-        submission.place(hosts, paths.snapshot),
+        submission.place(hosts, paths.snapshot, options),
         job_name=config.name,
         run_dir=paths.root,
         is_requeued=num_jobs is None,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from sms_dist.base.plain import path
 from sms_dist.base.process import DONE, FAILED, STOPPED
-from sms_dist.cli.commands import config_options
+from sms_dist.cli.commands import accept_option, config_options
 
 
 @click.command(
@@ -17,7 +19,8 @@ from sms_dist.cli.commands import config_options
     "--set method.name=sms,imp,imp_m_times --set seed=0,1,2 --share-dense"
 )
 @config_options
-@click.option("--to", type=Path, help="Folder of the run folders (default: records.root/name).")
+@accept_option
+@click.option("--to", type=path, help="Folder of the run folders (default: records.root/name).")
 @click.option(
     "--nproc",
     type=click.IntRange(min=1),
@@ -40,7 +43,7 @@ from sms_dist.cli.commands import config_options
 @click.option("--dry-run", is_flag=True, help="Print the grid and the commands (or job scripts).")
 @click.option("--submit", "is_submitting", is_flag=True, help="As Slurm job arrays.")
 @click.option(
-    "--cluster", "cluster_file", type=Path, help="With --submit: YAML file; see slurm/README.md."
+    "--cluster", "cluster_file", type=path, help="With --submit: YAML file; see slurm/README.md."
 )
 @click.option(
     "--at-most",
@@ -57,6 +60,7 @@ from sms_dist.cli.commands import config_options
 def sweep(
     config_file: Path | None,
     settings: tuple[str, ...],
+    options: tuple[str, ...],
     to: Path | None,
     nproc: int | None,
     num_jobs: int,
@@ -90,6 +94,7 @@ def sweep(
     cluster = None if cluster_file is None else load_cluster(cluster_file)
     ranks = cluster.num_ranks if cluster else nproc
     runs = grid.sweep_runs(config_file, settings, to=to, num_ranks=ranks, is_sharing=is_sharing)
+    runs = [replace(run, options=options) for run in runs]
     if cluster:
         for line in runs_of.submit_all(runs, cluster, at_most, is_fresh, dry_run):
             click.echo(line)

@@ -9,7 +9,15 @@ from typing import Annotated
 from pydantic import Field, Strict, ValidationError, field_validator, model_validator
 
 from sms_dist.config.file import one_line, read_mapping
-from sms_dist.config.section import Above0, AtLeast0, Count, Fraction, Natural, Section
+from sms_dist.config.section import (
+    Above0,
+    AtLeast0,
+    Count,
+    FilePath,
+    Fraction,
+    Natural,
+    Section,
+)
 
 Strings = Annotated[tuple[str, ...], Strict(False)]  # YAML has lists only
 
@@ -41,7 +49,7 @@ class ClusterConfig(Section):
     """environment modules to load, in this order"""
     environment: dict[str, str] = Field(default_factory=dict)
     """variables to export"""
-    venv: str | None = None
+    venv: FilePath | None = None
     """path of the virtual environment's activate script (null: the Python that submits)"""
     extra_sbatch: Strings = ()
     """further options of sbatch, e.g. --constraint=a100"""

@@ -26,6 +26,7 @@ class Place:
     code: Path  # the snapshot with the packages
     start_in: Path  # relative paths in the configuration count from here
     python: str  # the interpreter of every process
+    options: tuple[str, ...] = ()  # more of the launcher's
 
     def __post_init__(self) -> None:
         assert self.code.is_absolute(), self.code
@@ -92,6 +93,7 @@ def _script(
         "code": shlex.quote(str(place.code)),
         "start_in": shlex.quote(str(place.start_in)),
         "python": shlex.quote(place.python),
+        "options": "".join(f" {shlex.quote(option)}" for option in place.options),
         "is_requeued": "yes" if is_requeued else "no",
         "cpus_per_rank": str(cluster.cpus_per_rank),
         "ranks_per_node": str(cluster.ranks_per_node),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -16,11 +17,11 @@ from sms_dist.cli.slurm.cluster import ClusterConfig
 from sms_dist.cli.slurm.script import Place
 from sms_dist.config import Config
 from sms_dist.config import file as config_file
-from sms_dist.config.compare import all_differences, differences
+from sms_dist.config.compare import all_differences
 from sms_dist.mesh.division import groups_of
 from sms_dist.methods.plan import check_pretrain_ranks
 from sms_dist.run.paths import RunPaths
-from sms_dist.run.run_folder import SNAPSHOT_ORIGIN, commit_of
+from sms_dist.run.run_folder import SNAPSHOT_ORIGIN, check_same, commit_of
 
 CONFIG = "config.yaml"
 SUBMIT = "submit"
@@ -35,12 +36,12 @@ def check(config: Config, hosts: ClusterConfig, paths: RunPaths, is_fresh: bool)
     _check_settings(paths, config, is_fresh)
 
 
-def place(hosts: ClusterConfig, code: Path) -> Place:
+def place(hosts: ClusterConfig, code: Path, options: Sequence[str] = ()) -> Place:
     """Return where a job starts: in the current folder, from which relative paths count.
 
     Without an environment of the job's own, the Python that submits is the right one.
     """
-    return Place(code, Path.cwd(), "python" if hosts.venv else sys.executable)
+    return Place(code, Path.cwd(), "python" if hosts.venv else sys.executable, tuple(options))
 
 
 def check_alone(paths: RunPaths) -> None:
@@ -74,12 +75,7 @@ def record(paths: RunPaths, number: str) -> None:
 def _check_settings(paths: RunPaths, config: Config, is_fresh: bool) -> None:
     """Raise ValueError if a job could not go on in this folder, or only with other settings."""
     if paths.config.is_file():
-        changed = differences(config_file.load(paths.config), config)
-        if changed:
-            raise ValueError(
-                f"the run folder {paths.root} holds a run with another configuration "
-                f"({'; '.join(changed)}); name another with --run-dir, or remove it"
-            )
+        check_same(paths, config)
     kept = paths.snapshot / CONFIG
     if kept.is_file() and not is_fresh:
         changed = all_differences(config_file.load(kept), config)
