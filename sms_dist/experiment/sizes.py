@@ -73,9 +73,10 @@ def check_model(config: Config, info: DatasetInfo) -> None:
 
 def has_batch_norm(config: Config, info: DatasetInfo) -> bool:
     """Return whether the model has statistics that are recomputed from the training set."""
-    from torch.nn.modules.batchnorm import _BatchNorm
+    from torch.nn.modules.batchnorm import _NormBase
 
-    return any(isinstance(layer, _BatchNorm) for layer in on_meta(config, info).modules())
+    layers = [each for each in on_meta(config, info).modules() if isinstance(each, _NormBase)]
+    return any(layer.track_running_stats for layer in layers)
 
 
 def on_meta(config: Config, info: DatasetInfo) -> nn.Module:

@@ -1,13 +1,13 @@
 """States: the parameters and buffers of a model by name, out of a model and into it.
 
 Parameters are equal on the ranks that train a model together, buffers are not: each rank updates
-its own by its share of a batch. A state has the mean of floating-point ones, and other ones, such
-as counts, of the first rank.
+its own by its share of a batch. A state has the mean of floating-point ones. Statistics of norms,
+which are recomputed, and other ones, such as counts, are those of the first rank.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -45,8 +45,10 @@ def weights(model: nn.Module) -> State:
         state = {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
     state = {name: tensor.clone() for name, tensor in state.items()}
     if (axis := _axis(model)) is not None:
-        parameters = set(names)
-        unite_([tensor for name, tensor in state.items() if name not in parameters], axis)
+        means = {name for name, *_ in _with_mean(inner)}
+        average_([tensor for name, tensor in state.items() if name in means], axis)
+        means.update(names)
+        take_first_([tensor for name, tensor in state.items() if name not in means], axis)
     # The type says what is no parameter where the model is not at hand.
     return {n: tensor if n in names else nn.Buffer(tensor) for n, tensor in state.items()}
 
@@ -119,44 +121,45 @@ class SharedBuffers:
     """
 
     def __init__(self, model: nn.Module, axis: Axis) -> None:
-        self._axis = axis
-        self._places = [
-            (module, name)
-            for module in (model.modules() if axis.size > 1 else ())
-            for name, buffer in module.named_buffers(recurse=False)
-            if is_averaged(buffer) and not _follows_weights(module, name)
-        ]
+        self._axis, self._places = axis, list(_with_mean(model)) if axis.size > 1 else []
 
     def average_(self) -> None:
         """Every rank of the axis must call, after the step."""
-        if self._places:
-            unite_([module.get_buffer(name) for module, name in self._places], self._axis)
+        average_([module.get_buffer(name) for _, module, name in self._places], self._axis)
 
 
-@torch.no_grad()
 def unite_(tensors: Sequence[Tensor], axis: Axis) -> None:
-    """Make buffers equal on all ranks of the axis: the mean, or if not floating-point the first's.
+    """Make buffers equal on all ranks of the axis: the mean, or if they have none the first's.
 
     Every rank of the axis must call.
     """
-    if axis.size == 1:
+    average_([tensor for tensor in tensors if is_averaged(tensor)], axis)
+    take_first_([tensor for tensor in tensors if not is_averaged(tensor)], axis)
+
+
+@torch.no_grad()
+def average_(tensors: Sequence[Tensor], axis: Axis) -> None:
+    """Give all ranks of the axis the mean of their buffers, in place. Every one must call."""
+    if not tensors or axis.size == 1:
         return
-    for are_averaged in (True, False):
-        chosen = [tensor for tensor in tensors if is_averaged(tensor) == are_averaged]
-        if not chosen:
-            continue
-        if are_averaged:  # in float64, where the mean of equal values is that value
-            parts = [real(tensor).double().flatten() for tensor in chosen]
-            flat = sum_(torch.cat(parts), axis) / axis.size
-        else:
-            parts = [as_bytes(tensor) for tensor in chosen]
-            flat = broadcast_(torch.cat(parts), axis)
-        pieces = torch.split(flat, [part.numel() for part in parts])
-        for tensor, piece in zip(chosen, pieces, strict=True):
-            if are_averaged:
-                real(tensor).copy_(piece.view_as(real(tensor)))
-            else:
-                tensor.copy_(piece.clone().view(tensor.dtype).view(tensor.shape))
+    # in float64, where the mean of equal values is that value
+    parts = [real(tensor).double().flatten() for tensor in tensors]
+    flat = sum_(torch.cat(parts), axis) / axis.size
+    pieces = torch.split(flat, [part.numel() for part in parts])
+    for tensor, piece in zip(tensors, pieces, strict=True):
+        real(tensor).copy_(piece.view_as(real(tensor)))
+
+
+@torch.no_grad()
+def take_first_(tensors: Sequence[Tensor], axis: Axis) -> None:
+    """Give all ranks of the axis the tensors of the first, in place. Every one must call."""
+    if not tensors or axis.size == 1:
+        return
+    parts = [as_bytes(tensor) for tensor in tensors]
+    flat = broadcast_(torch.cat(parts), axis)
+    pieces = torch.split(flat, [part.numel() for part in parts])
+    for tensor, piece in zip(tensors, pieces, strict=True):
+        tensor.copy_(piece.clone().view(tensor.dtype).view(tensor.shape))
 
 
 def real(tensor: Tensor) -> Tensor:
@@ -171,6 +174,14 @@ def as_bytes(tensor: Tensor) -> Tensor:
 def is_averaged(tensor: Tensor) -> bool:
     """Return True for numbers that have a mean: not for counts and flags."""
     return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _with_mean(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    """Yield full name, owner and name of the buffers that ranks average."""
+    for prefix, module in model.named_modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if is_averaged(buffer) and not _follows_weights(module, name):
+                yield f"{prefix}.{name}" if prefix else name, module, name
 
 
 def _follows_weights(module: nn.Module, name: str) -> bool:

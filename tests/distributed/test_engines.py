@@ -41,9 +41,7 @@ def test_replicas_of_a_group_agree_bit_for_bit(case, stored):
     for candidate in CANDIDATES:
         one, other = (weights(stored(case, candidate, rank)) for rank in (0, 1))
         assert are_equal(one, other)
-        floats = [tensor for tensor in one.values() if tensor.is_floating_point()]
-        assert floats
-        assert all(tensor.dtype is torch.float32 for tensor in floats)
+        assert {t.dtype for t in one.values() if t.is_floating_point()} == {torch.float32}
 
 
 @pytest.mark.parametrize("case", CASES)

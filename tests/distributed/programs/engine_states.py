@@ -55,9 +55,12 @@ class Tangled(nn.Module):
         self.side = nn.Sequential(nn.Linear(64, 40), nn.ReLU(), nn.Linear(40, 24))
         self.norm = nn.BatchNorm1d(24)
         self.dropout = nn.Dropout(0.1)
+        self.register_buffer("center", torch.zeros(64))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         flat = images.flatten(1)
+        self.center = (0.9 * self.center + 0.1 * flat.mean(0)).detach()
+        flat = flat - self.center
         hidden = self.norm(self.first(flat)).relu()
         return self.last(self.dropout(hidden)), self.last(self.side(flat))
 
