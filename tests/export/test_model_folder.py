@@ -165,7 +165,7 @@ def test_what_no_file_of_weights_holds_comes_back_as_well(tmp_path, described):
         model.layer.weight += 1
     assert "mask" not in model.state_dict()
     assert write(tmp_path / "new", description, model.state_dict(), model) == ""
-    assert torch.equal(load(tmp_path / "new")(IMAGES)["logits"], model(IMAGES)["logits"])
+    assert torch.equal(load(tmp_path / "new")(IMAGES), model(IMAGES))
 
 
 def test_a_model_that_is_built_another_way_each_time_is_not_written(tmp_path, described):
