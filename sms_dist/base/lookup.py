@@ -16,6 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, cast
 
+from sms_dist.base import plain
+
 T = TypeVar("T")
 YOUR_OWN = "mend it, or name another; docs/your_own.md says what it takes and returns"
 OWN_NAME = re.compile(r"\w+(\.\w+)*:\w+")  # package.module:name
@@ -37,6 +39,10 @@ def lookup_open(
     `wrap` makes an entry of the table of what is imported, where these are more than functions.
     Errors as `lookup` and `own` raise them.
     """
+    if not isinstance(name, str):
+        raise ValueError(
+            f"{field}={plain.shown(name)} is no name; valid values: {', '.join(table)}"
+        )
     if name in table:
         return table[name]
     if ":" not in name:
@@ -82,7 +88,7 @@ def guarded(function: Callable[..., T], name: str, field: str) -> Callable[..., 
             frame = traceback.extract_tb(error.__traceback__)[-1]
             place = f" ({frame.filename}, line {frame.lineno})"
             raise ValueError(
-                f"{field}={name} raised {type(error).__name__}: {error}"
+                f"{field}={name} raised {type(error).__name__}: {plain.printable(str(error))}"
                 f"{'' if frame.filename == __file__ else place}; {YOUR_OWN}"
             ) from error
 

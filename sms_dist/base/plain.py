@@ -11,7 +11,9 @@ import math
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping
 from itertools import chain
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,28 @@ def printable(text: str, longest: int = LONGEST) -> str:
 def shown(value: object) -> str:
     """Return a value as Python writes it, as much as fits into a message."""
     return printable(repr(value), LONGEST_VALUE)
+
+
+def number(value: object) -> float:
+    """Return a number that somebody gave as a float; NaN, which is in no range, for all else."""
+    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+
+
+def numbers(values: Any) -> list[float] | None:
+    """Return the numbers of a list, an array or a tensor as floats; None for all else."""
+    try:
+        given = [*values]
+        is_text = any(isinstance(each, str) for each in (values, *given))
+        return None if is_text or isinstance(values, Mapping) else [float(v) for v in given]
+    except (TypeError, ValueError, RuntimeError):  # the last two are of tensors
+        return None
+
+
+def whole_number(value: object, field: str, least: int = 1) -> int:
+    """Return a whole number that somebody gave; ValueError for all else, or if it is too small."""
+    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least:
+        return int(value)
+    raise ValueError(f"{field}={shown(value)} must be a whole number of at least {least}")
 
 
 def read_json(path: Path, max_bytes: int = MAX_JSON) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+from sms_dist.base.plain import whole_number
+
 T = TypeVar("T")
 NUM_PARTS = 64  # into which measuring a model is cut, whatever the number of ranks
 
@@ -13,8 +15,7 @@ def groups_of(
     num_ranks: int, ranks_per_candidate: int, field: str = "engine.ranks_per_candidate"
 ) -> int:
     """Return the number of rows of the mesh; ValueError when the ranks do not fill it."""
-    if not isinstance(ranks_per_candidate, int) or ranks_per_candidate < 1:
-        raise ValueError(f"{field}={ranks_per_candidate} must be a whole number of at least 1")
+    ranks_per_candidate = whole_number(ranks_per_candidate, field)
     if num_ranks % ranks_per_candidate:
         fitting = [n for n in range(1, num_ranks + 1) if num_ranks % n == 0]
         raise ValueError(

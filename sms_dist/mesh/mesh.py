@@ -7,6 +7,7 @@ import os
 import torch
 import torch.distributed as dist
 
+from sms_dist.base.plain import shown, whole_number
 from sms_dist.mesh.collectives import alike
 from sms_dist.mesh.control import Control
 from sms_dist.mesh.division import deal, groups_of
@@ -14,6 +15,7 @@ from sms_dist.mesh.topology import (
     SHORTEST,
     Axis,
     GroupUnit,
+    Topology,
     device_of,
     in_mesh,
     one_process,
@@ -50,8 +52,8 @@ class Mesh:
         if dist.is_initialized():
             world = Axis(dist.group.WORLD, dist.get_rank(), dist.get_world_size())
             device = _device()
-            alike(lambda: ranks_per_candidate, FIELD, world, device)
-            num_groups = groups_of(world.size, ranks_per_candidate, FIELD)
+            ranks = alike(lambda: whole_number(ranks_per_candidate, FIELD), FIELD, world, device)
+            num_groups = groups_of(world.size, ranks, FIELD)
             # A rank that waits for others waits on the world's group, with its own timeout.
             control = Control(None, world.rank, world.size)
             self.topology = in_mesh(num_groups, device, control, SHORTEST)
@@ -72,15 +74,21 @@ class Mesh:
 
     def mine(self, num_candidates: int) -> range:
         """Return the candidates that my group trains, one after the other, of so many in all."""
-        if num_candidates < 1:
-            raise ValueError(f"num_candidates={num_candidates} must be at least 1")
-        return deal(range(num_candidates), self.num_groups, self.group)  # type: ignore[return-value]
+        num = whole_number(num_candidates, "num_candidates")
+        return deal(range(num), self.num_groups, self.group)  # type: ignore[return-value]
 
     def __repr__(self) -> str:
         return (
             f"Mesh(group {self.group} of {self.num_groups}, rank {self.data_rank} of "
             f"{self.data_size} in it, {self.device})"
         )
+
+
+def topology_of(mesh: Mesh) -> Topology:
+    """Return the axes of a mesh; ValueError for what is none."""
+    if not isinstance(mesh, Mesh):
+        raise ValueError(f"mesh={shown(mesh)} is no mesh; give what Mesh() returns")
+    return mesh.topology
 
 
 def _device() -> torch.device:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 from math import prod
 
 from sms_dist.base.lookup import nearest
+from sms_dist.base.plain import shown
 from sms_dist.pruning.allocation import (
     Shapes,
     check_one_each,
@@ -91,9 +92,9 @@ def n_of_m(pattern: str) -> tuple[int, int] | None:
     """Return (2, 4) for "2:4", None for patterns that have a name; ValueError for all else."""
     if pattern in (UNSTRUCTURED, FILTERS):
         return None
-    match = _N_OF_M.fullmatch(pattern)
+    match = _N_OF_M.fullmatch(str(pattern))
     if match is None:
-        near = nearest(pattern, [UNSTRUCTURED, FILTERS, "2:4"])
+        near = nearest(str(pattern), [UNSTRUCTURED, FILTERS, "2:4"])
         raise ValueError(
             f"pruning.pattern={pattern} is not known{near}; valid values: {UNSTRUCTURED}, "
             f"{FILTERS}, or N:M such as 2:4"
@@ -110,6 +111,12 @@ def n_of_m(pattern: str) -> tuple[int, int] | None:
 def without(names: Iterable[str], keep_dense: Sequence[str]) -> list[str]:
     """Return the weights to prune, all but those to keep dense: weights, layers with all in them,
     or patterns with *; ValueError for one that names nothing."""
+    if isinstance(keep_dense, str) or not isinstance(keep_dense, Collection):
+        raise ValueError(
+            f"pruning.keep_dense={shown(keep_dense)} must be a list of names, as [{keep_dense}]"
+        )
+    if others := [entry for entry in keep_dense if not isinstance(entry, str)]:
+        raise ValueError(f"pruning.keep_dense has {shown(others[0])}, which is no name")
     names = list(names)
     dense = {entry: [n for n in names if _is_meant(n, entry)] for entry in keep_dense}
     for entry, meant in dense.items():

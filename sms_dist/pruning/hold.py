@@ -21,10 +21,11 @@ from torch.optim.optimizer import (
 from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakIdKeyDictionary
 
-INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of a number
-SHARDING = ("FullyShardedDataParallel", "FSDPModule")
+from sms_dist.base import plain
+from sms_dist.pruning.mask import Mask
+from sms_dist.pruning.wrappers import bare, is_deepspeed
 
-_WRAPPERS = (nn.parallel.DistributedDataParallel, nn.DataParallel)
+INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of a number
 _HELD = WeakIdKeyDictionary()  # the parameters that are held, wherever they are wrapped
 
 
@@ -136,21 +137,6 @@ def _remembered(optimizer: Optimizer, parameter: Tensor) -> list[Tensor]:
     ]
 
 
-def bare(model: nn.Module) -> nn.Module:
-    """Return the module inside of DDP, DataParallel, torch.compile and a DeepSpeed engine."""
-    while True:
-        if isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
-            model = inner
-        elif isinstance(model, _WRAPPERS) or _is_deepspeed(model):
-            model = model.module  # type: ignore[assignment]
-        else:
-            return model
-
-
-def _is_deepspeed(model: nn.Module) -> bool:
-    return hasattr(model, "zero_optimization_stage")
-
-
 def hold(model: nn.Module, mask: Mapping[str, Tensor], optimizer: Optimizer | None = None) -> Hold:
     """Zero what the mask prunes in a model, and keep it so while the model trains.
 
@@ -163,35 +149,30 @@ def hold(model: nn.Module, mask: Mapping[str, Tensor], optimizer: Optimizer | No
             `deepspeed.initialize`; or a DeepSpeed engine (the ranks of its group call together).
         mask: Name of a parameter -> bool tensor, True where the weight is kept.
         optimizer: Give one that has taken steps already: it remembers gradients of pruned weights.
+            An engine's is found without.
 
     Raises ValueError where names or shapes differ, the model is held already, the optimizer is for
-    other parameters, or FSDP or a DTensor shards them.
+    other parameters, FSDP or a DTensor shards them, or they are on the meta device.
     """
-    inner = bare(model)
-    for module in (model, *inner.modules()):
-        if any(base.__name__ in SHARDING for base in type(module).__mro__):
-            raise ValueError("FSDP shards this model, which hold cannot; use DDP or DeepSpeed")
-    parameters = dict(inner.named_parameters(remove_duplicate=False))
+    parameters = dict(bare(model, "hold").named_parameters(remove_duplicate=False))
+    mask = Mask(mask)
+    mask.check_fits(parameters)
     kept: dict[Tensor, Tensor] = {}
     for name, flags in mask.items():
-        parameter = parameters.get(name)
-        if parameter is None:
-            raise ValueError(f"{name} of the mask is no parameter of this model")
-        if hasattr(parameter, "device_mesh"):
-            raise ValueError(f"{name} is a DTensor, which hold cannot hold; use DDP or DeepSpeed")
-        shape = tuple(getattr(parameter, "ds_shape", parameter.shape))  # ZeRO-3 shards it
-        if tuple(flags.shape) != shape or flags.dtype is not torch.bool:
-            raise ValueError(
-                f"{name} of the mask is {flags.dtype} {list(flags.shape)}; this model needs "
-                f"torch.bool {list(shape)}"
-            )
+        parameter = parameters[name]
         if parameter in _HELD:
             raise ValueError(f"{name} is held already; release that hold first")
         kept[parameter] = flags & kept[parameter] if parameter in kept else flags
-    if optimizer is not None and kept and not any(p in kept for p in _parameters_of(optimizer)):
-        raise ValueError(
-            "the optimizer is for other parameters than the mask; make it for this model"
-        )
+    if optimizer is not None and not is_deepspeed(model):
+        if not isinstance(optimizer, Optimizer):
+            raise ValueError(
+                f"optimizer={plain.shown(optimizer)} is no torch.optim.Optimizer; give the one "
+                "that takes the steps"
+            )
+        if kept and not any(p in kept for p in _parameters_of(optimizer)):
+            raise ValueError(
+                "the optimizer is for other parameters than the mask; make it for this model"
+            )
     return Hold(model, kept, optimizer)
 
 
@@ -201,10 +182,12 @@ class Hold:
     def __init__(
         self, model: nn.Module, kept: Mapping[Tensor, Tensor], optimizer: Optimizer | None
     ) -> None:
-        named = bare(model).named_parameters()
+        inner = bare(model, "hold")
+        self._model = weakref.ref(inner)  # whose hooks refer to this
+        named = inner.named_parameters()
         self._names: dict[Tensor, str] = {p: name for name, p in named if p in kept}
         masters: Mapping[Tensor, Tensor] = {}  # parameter -> fp32 master of ZeRO-0
-        if _is_deepspeed(model):
+        if is_deepspeed(model):
             optimizer = model.basic_optimizer  # type: ignore[assignment]
             _check_flat(model.optimizer)
             masters = {p: m for p, m in masters_of_stage_0(model.optimizer).items() if p in kept}
@@ -234,6 +217,8 @@ class Hold:
         self._forget = weakref.finalize(self, _remove, handles)
 
     def __enter__(self) -> Hold:
+        if not self._forget.alive:
+            raise ValueError("this hold is released; call hold again")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -247,10 +232,18 @@ class Hold:
             _HELD.pop(parameter, None)  # type: ignore[no-untyped-call]
 
     def check(self) -> None:
-        """Raise ValueError if a pruned weight is not exactly 0, in the fp32 master if there is one.
+        """Raise ValueError if a pruned weight is not exactly 0, in the fp32 master if there is one,
+        or if the model has another parameter in the place of one that is held.
 
         The ranks of a DeepSpeed engine's group call together.
         """
+        model = self._model()
+        present = {*self._names} if model is None else {*model.parameters()}
+        if replaced := [name for p, name in self._names.items() if p not in present]:
+            raise ValueError(
+                f"{replaced[0]} is another parameter now, which is not held; hold the model anew "
+                "after what replaces parameters, such as load_state_dict(assign=True)"
+            )
         counts = {
             name: int(torch.count_nonzero(whole(p)[~self._pruned.kept(p).to(p.device)]))
             for p, name in (self._names | self._masters).items()

@@ -105,19 +105,6 @@ class Weight:
         return _swapped(tensor, self.inputs_first) if self.inputs_first else tensor.view(self.shape)
 
 
-def bare(model: nn.Module) -> nn.Module:
-    """Return the module inside of DDP, DataParallel, torch.compile and a DeepSpeed engine."""
-    while True:
-        if hasattr(model, "_orig_mod"):
-            model = model._orig_mod  # type: ignore[assignment]
-        elif isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel) or hasattr(
-            model, "zero_optimization_stage"
-        ):
-            model = model.module  # type: ignore[assignment]
-        else:
-            return model
-
-
 def _swapped(tensor: Tensor, groups: int) -> Tensor:
     """Swap inputs and outputs, whichever come first, within each group."""
     return tensor.reshape(groups, -1, *tensor.shape[1:]).transpose(1, 2).flatten(0, 1)

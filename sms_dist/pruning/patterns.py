@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from sms_dist.base.lookup import lookup_open
-from sms_dist.pruning.allocation import ALLOCATIONS, Allocation, num_kept
+from sms_dist.base.lookup import guarded, lookup_open
+from sms_dist.base.plain import shown
+from sms_dist.pruning.allocation import ALLOCATIONS, Allocation, Ranking, num_kept
 from sms_dist.pruning.feasible import DEFAULT_ALLOCATION, DEFAULT_SCORE, UNSTRUCTURED, n_of_m
 from sms_dist.pruning.filters import keep_filters
 from sms_dist.pruning.mask import Mask, Tensors
@@ -69,6 +70,8 @@ def keep_allocated(tensors: Tensors, mask: Tensors, num_kept: int, allocate: All
             f"{num_alive} are there; choose it so that at least one weight stays"
         )
     rankings = allocate(layers, num_kept)
+    if not isinstance(rankings, Sequence) or not all(isinstance(r, Ranking) for r in rankings):
+        raise ValueError(f"pruning.allocation returned {shown(rankings)}; return a list of Ranking")
     names = sorted(name for ranking in rankings for name in ranking.names)
     total = sum(ranking.num_kept for ranking in rankings)
     if names != sorted(layers) or total != num_kept:
@@ -106,7 +109,9 @@ def _largest_of_groups(weight: Tensor, alive: Tensor, num: int, size: int) -> Te
 
 
 def _function(table: Mapping[str, T], given: str | T, key: str) -> T:
-    return lookup_open(table, given, key) if isinstance(given, str) else given
+    if callable(given) and given not in table.values():
+        return cast(T, guarded(given, _name(given), key))
+    return given if callable(given) else lookup_open(table, cast(str, given), key)
 
 
 def _scored(tensors: Tensors, mask: Tensors, given: str | Score) -> Tensors:
@@ -115,10 +120,12 @@ def _scored(tensors: Tensors, mask: Tensors, given: str | Score) -> Tensors:
     if score is magnitude:
         return tensors
     with torch.no_grad():
-        scores = score({n: tensors[n] for n in mask})
+        # copies: a score that works in place would change the model
+        scores = score({n: tensors[n].clone() for n in mask})
     for n, kept in mask.items():
-        if n not in scores or scores[n].shape != kept.shape:
-            size = tuple(scores[n].shape) if n in scores else "nothing"
+        own = scores.get(n) if isinstance(scores, Mapping) else None
+        if not isinstance(own, Tensor) or own.shape != kept.shape:
+            size = tuple(own.shape) if isinstance(own, Tensor) else "no tensor"
             raise ValueError(
                 f"pruning.score={_name(given)} returned {size} for {n}, which is "
                 f"{tuple(kept.shape)}; return a tensor of the same shape for every weight"

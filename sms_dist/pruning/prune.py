@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sms_dist.base import plain
 from sms_dist.pruning.allocation import Allocation
 from sms_dist.pruning.feasible import (
     DEFAULT_ALLOCATION,
@@ -17,9 +17,10 @@ from sms_dist.pruning.feasible import (
     UNSTRUCTURED,
     check_pruning,
 )
-from sms_dist.pruning.layers import Weight, bare, survivor_in_each_part, weights
-from sms_dist.pruning.mask import Mask, Tensors, full_mask
+from sms_dist.pruning.layers import Weight, survivor_in_each_part
+from sms_dist.pruning.mask import Mask, Tensors, arguments_named, full_mask, prunable
 from sms_dist.pruning.patterns import Score, tighten
+from sms_dist.pruning.wrappers import bare
 
 
 def prune(
@@ -49,11 +50,11 @@ def prune(
     left, names or shapes of `mask` differ, a weight is not finite, or a layer is of unknown kind
     and is not named in `dense`.
     """
-    inner = bare(model)
-    with _arguments_named():
-        pruned = [each for each in weights(inner, dense) if each.is_pruned]
-        masters = _masters(model, pruned)
-        start = _start(inner, pruned, sparsity, mask)
+    inner = bare(model, "prune")
+    pruned = prunable(inner, dense)
+    masters = _masters(model, pruned)
+    start = _start(inner, pruned, sparsity, mask)
+    with arguments_named():
         used = {each.name: each.effective(inner).detach() for each in pruned}
         used |= {each.name: masters[each.name] for each in pruned if each.name in masters}
         for name, weight in used.items():
@@ -77,19 +78,21 @@ def prune(
 
 def _start(inner: nn.Module, pruned: Sequence[Weight], sparsity: float, mask: Mask | None) -> Mask:
     """Return the mask that is tightened; ValueError where it cannot be."""
-    if not pruned:
-        raise ValueError(f"{type(inner).__name__} has no weight matrix that could be pruned")
-    if not 0 <= sparsity < 1:
-        raise ValueError(f"sparsity={sparsity} must be at least 0 and below 1")
+    if not 0 <= plain.number(sparsity) < 1:
+        raise ValueError(
+            f"sparsity={plain.shown(sparsity)} must be a number of at least 0 and below 1: the "
+            "fraction of weights removed"
+        )
     parameters = {**dict(inner.named_parameters()), **dict(inner.named_buffers())}
     start = full_mask(parameters, [each.name for each in pruned])
     if mask is not None:
-        mask.check_fits(parameters)
-        if set(mask) != set(start):
-            name = min(set(mask) ^ set(start))
+        before = Mask(mask)
+        before.check_fits(parameters)
+        if set(before) != set(start):
+            name = min(set(before) ^ set(start))
             place = "not in the mask" if name in start else "not prunable here"
             raise ValueError(f"{name} is {place}; give `dense` as for the mask")
-        start = Mask({n: kept & mask[n].to(kept.device) for n, kept in start.items()})
+        start = Mask({n: kept & before[n].to(kept.device) for n, kept in start.items()})
     if sparsity < start.sparsity - 0.5 / start.num_weights:
         raise ValueError(
             f"sparsity={sparsity:.6g} is below {start.sparsity:.6g}, that of the mask; a mask only "
@@ -107,7 +110,7 @@ def _masters(model: nn.Module, pruned: Sequence[Weight]) -> dict[str, Tensor]:
     stage = find()
     if stage is None:
         return {}
-    inner = bare(model)
+    inner = bare(model, "prune")
     parameters = {each.name: inner.get_parameter(each.name) for each in pruned}
     is_low = any(parameter.dtype is not torch.float32 for parameter in parameters.values())
     if stage == 3 or (stage == 0 and is_low):
@@ -122,16 +125,6 @@ def _masters(model: nn.Module, pruned: Sequence[Weight]) -> dict[str, Tensor]:
 
     masters = {name: safe_get_full_fp32_param(p) for name, p in parameters.items()}
     return {name: master for name, master in masters.items() if master is not None}  # else frozen
-
-
-@contextmanager
-def _arguments_named() -> Iterator[None]:
-    """Call the keys of a configuration by the names of arguments in errors."""
-    try:
-        yield
-    except ValueError as error:
-        words = str(error).replace("pruning.keep_dense", "dense").replace("pruning.goal_", "")
-        raise ValueError(words.replace("pruning.", "")) from None
 
 
 def tighten_weights(

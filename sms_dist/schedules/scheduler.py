@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from sms_dist.base.plain import number, numbers, shown, whole_number
 from sms_dist.schedules.learning_rate import History, Retraining, retraining_rates
 
 FIELD = "schedule"
@@ -72,17 +73,19 @@ def schedule(
             f"schedule sets the rate of a torch.optim.Optimizer, not of a "
             f"{type(optimizer).__name__}; give the one that DeepSpeed's was made of"
         )
-    if not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps={steps} must be a whole number of at least 1")
-    if not 0 < largest < math.inf:
-        raise ValueError(f"largest={largest} must be a rate above 0")
-    if not 0 <= smallest <= largest:
-        raise ValueError(f"smallest={smallest} must lie between 0 and largest={largest}")
-    if not 0 < factor <= 1 or (factor != 1 and name != "allr"):
-        raise ValueError(f"factor={factor} must be 1, or for allr above 0 and at most 1")
-    if not 0 <= warmup < 1:
-        raise ValueError(f"warmup={warmup} is the fraction of the steps; it must be below 1")
-    if curve is not None and (smallest or not _is_curve(curve)):
+    steps = whole_number(steps, "steps")
+    if not 0 < number(largest) < math.inf:
+        raise ValueError(f"largest={shown(largest)} must be a rate above 0")
+    if not 0 <= number(smallest) <= largest:
+        raise ValueError(f"smallest={shown(smallest)} must lie between 0 and largest={largest}")
+    if not 0 < number(factor) <= 1 or (factor != 1 and name != "allr"):
+        raise ValueError(f"factor={shown(factor)} must be 1, or for allr above 0 and at most 1")
+    if not 0 <= number(warmup) < 1:
+        raise ValueError(f"warmup={shown(warmup)} is the fraction of the steps; it must be below 1")
+    largest, smallest, factor = float(largest), float(smallest), float(factor)
+    rates = [largest, smallest] if curve is None else numbers(curve) or []
+    is_curve = all(0 <= rate < math.inf for rate in rates) and max(rates, default=0) > 0
+    if curve is not None and (smallest or not is_curve):
         raise ValueError(
             "curve must hold the rate of every step of pretraining, none negative, some above 0, "
             "and it says what the smallest is: leave that out"
@@ -91,12 +94,7 @@ def schedule(
         raise ValueError(f"schedule={name} repeats pretraining; give curve, the rate of each step")
     if name == "ft" and curve is None and not smallest:
         raise ValueError("schedule=ft trains with the last rate of pretraining; give smallest")
-    known = (largest, smallest) if curve is None else tuple(map(float, curve))
-    history = History(known, epochs=len(known)).scaled_to(largest)
+    history = History(tuple(rates), epochs=len(rates)).scaled_to(largest)
     # An epoch of one step. allr would take the larger of its factor and the share of the epochs.
     phase = Retraining(history, epochs=0 if name == "allr" else steps, distance=factor)
     return Rates(optimizer, retraining_rates(name, phase, steps, warmup, FIELD))
-
-
-def _is_curve(rates: Sequence[float]) -> bool:
-    return all(0 <= rate < math.inf for rate in rates) and max(rates, default=0.0) > 0

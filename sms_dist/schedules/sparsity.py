@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sms_dist.base.plain import number, shown, whole_number
+
 
 def sparsities(goal: float, phases: int, start: float = 0.0) -> list[float]:
     """Return the sparsity after each phase; each removes the same fraction of what remains.
@@ -9,15 +11,16 @@ def sparsities(goal: float, phases: int, start: float = 0.0) -> list[float]:
     `start` is the sparsity before the first phase, that of a model that is sparse already; the last
     value is `goal` itself. ValueError unless 0 <= start <= goal < 1 and there is a phase.
     """
-    if not 0 <= goal < 1:
-        raise ValueError(f"goal={goal} is no sparsity; give a fraction of at least 0 and below 1")
-    if not 0 <= start <= goal:
+    if not 0 <= number(goal) < 1:
         raise ValueError(
-            f"start={start} must lie between 0 and goal={goal}: pruning takes weights away only"
+            f"goal={shown(goal)} is no sparsity; give a fraction of at least 0 and below 1"
         )
-    if not isinstance(phases, int) or phases < 1:
-        raise ValueError(f"phases={phases} must be a whole number of at least 1")
-    return geometric(goal, phases, start)
+    if not 0 <= number(start) <= goal:
+        raise ValueError(
+            f"start={shown(start)} must lie between 0 and goal={goal}: pruning takes weights away "
+            "only"
+        )
+    return geometric(float(goal), whole_number(phases, "phases"), float(start))
 
 
 def geometric(goal: float, num_phases: int, start: float = 0.0) -> list[float]:

@@ -21,12 +21,13 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.overrides import TorchFunctionMode
 
+from sms_dist.base.lookup import guarded
 from sms_dist.base.randomness import stream
 from sms_dist.mesh.collectives import any_, gather, sum_over_parts, together
 from sms_dist.mesh.division import parts_of
-from sms_dist.mesh.topology import Axis, Topology
-from sms_dist.pruning.hold import bare
-from sms_dist.soups.states import is_deepspeed
+from sms_dist.mesh.mesh import Mesh, topology_of
+from sms_dist.mesh.topology import Axis
+from sms_dist.pruning.wrappers import bare, is_deepspeed
 
 STILL = 1e-12  # relative change of the largest singular value at which an iteration ends
 MAX_ITERATIONS = 10_000
@@ -39,14 +40,7 @@ class InParts(Protocol):
     def parts(self, indices: range) -> Mapping[int, Iterator[Any]]: ...
 
 
-class HasTopology(Protocol):
-    @property
-    def topology(self) -> Topology: ...
-
-
-def recompute_norms(
-    model: nn.Module, batches: Iterable[Any], mesh: HasTopology | None = None
-) -> None:
+def recompute_norms(model: nn.Module, batches: Iterable[Any], mesh: Mesh | None = None) -> None:
     """Recompute the statistics of a model's norm layers, and its spectral norms' vectors, in place.
 
     Every rank of the mesh calls, with equal weights and its share of the batches, which may be
@@ -58,31 +52,41 @@ def recompute_norms(
         batches: Tensors, mappings of keyword arguments, or tuples that begin with the inputs: one
             of these, or a tuple of several arguments.
 
-    Raises ValueError on all ranks for a DeepSpeed engine, and if no rank has a batch.
+    Raises ValueError on all ranks for a DeepSpeed engine, if no rank has a batch, if the model or
+    the batches of any rank raise an error, and if statistics are not finite. The model is then as
+    it was.
     """
+    inner = bare(model, "recompute_norms")
     if is_deepspeed(model):
         raise ValueError(
             "recompute_norms takes no DeepSpeed engine; load_ its weights into a model"
         )
-    inner = bare(model)
-    axis = mesh.topology.world if mesh else Axis(None, 0, 1)
+    axis = Axis(None, 0, 1) if mesh is None else topology_of(mesh).world
     device = next(chain(inner.parameters(), inner.buffers()), torch.empty(0)).device
     modes = {module: module.training for module in inner.modules()}
-    calls = _Calls(inner, device)
-    converge_(inner.eval())
-    if calls.layers:
-        with calls.counted():
-            (own,) = calls.begin([iter(batches)], axis)
-            sums = gather(together(lambda: calls.sums(own), axis, device), axis)
-            total = torch.zeros_like(sums[0])
-            for each in sums:  # in the order of the ranks
-                total += each
-            if total[-1]:
+    before = [(buffer, buffer.clone()) for buffer in inner.buffers()]
+    calls = _Calls(inner, device, guarded(_call, type(inner).__name__, "model"))
+    try:
+        converge_(inner.eval())
+        if calls.layers:
+            with calls.counted():
+                (own,) = calls.begin([_guarded(batches)], axis)
+                sums = gather(together(lambda: calls.sums(own), axis, device), axis)
+                total = torch.zeros_like(sums[0])
+                for each in sums:  # in the order of the ranks
+                    total += each
+                if not total[-1] or not total.isfinite().all():
+                    problem = "the statistics are not finite; look for NaN in batches and weights"
+                    problem = problem if total[-1] else "no rank has a batch; give it some"
+                    raise ValueError(f"recompute_norms: {problem}")
                 calls.finish_(total)
-    for module, mode in modes.items():
-        module.training = mode
-    if calls.layers and not total[-1]:
-        raise ValueError("recompute_norms: no rank has a batch; give it some")
+    except BaseException:
+        for buffer, value in before:
+            buffer.copy_(value)
+        raise
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def recompute_(model: nn.Module, data: InParts, axis: Axis, device: torch.device) -> None:
@@ -105,10 +109,15 @@ def recompute_(model: nn.Module, data: InParts, axis: Axis, device: torch.device
 class _Calls:
     """The norm layers of a model, and the sums of their statistics over all their calls."""
 
-    def __init__(self, model: nn.Module, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        device: torch.device,
+        run: Callable[[nn.Module, Any, torch.device], None] | None = None,
+    ) -> None:
         if not model.training:
             model.train()
-        self._model, self._device = model, device
+        self._model, self._device, self._run = model, device, run or _call
         # What train() leaves in evaluation is frozen: so it was while the model was trained.
         self._trained = [module for module in model.modules() if module.training]
         self.layers = [
@@ -166,13 +175,16 @@ class _Calls:
         """
         self._set_modes()
         parts = list(parts)
-        called = torch.zeros(len(self.layers), dtype=torch.bool, device=self._device)
-        for i, part in enumerate(parts):
-            if (batch := next(part, None)) is not None:
-                parts[i] = chain([batch], part)
-                self._first = batch, self.sums([batch])
-                called = self._first[1][-len(called) - 1 : -1] > 0
-                break
+
+        def called_first() -> Tensor:
+            for i, part in enumerate(parts):
+                for batch in part:
+                    parts[i] = chain([batch], part)
+                    self._first = batch, self.sums([batch])
+                    return self._first[1][-len(self.layers) - 1 : -1] > 0
+            return torch.zeros(len(self.layers), dtype=torch.bool, device=self._device)
+
+        called = together(called_first, axis, self._device)
         called = any_({"called": called}, axis)["called"]
         self._skipped = {layer for layer, flag in zip(self.layers, called, strict=True) if not flag}
         if self._skipped:
@@ -188,7 +200,7 @@ class _Calls:
                     self._totals += self._first[1]
                     self._first = None
                 else:
-                    _call(self._model, batch, self._device)
+                    self._run(self._model, batch, self._device)
                     self._count_direct_uses()
                     self._num_calls[-1] += 1
         self._totals[sum(self._sizes) :] += torch.tensor(self._num_calls, device=self._device)
@@ -284,6 +296,15 @@ def _call(model: nn.Module, batch: Any, device: torch.device) -> None:
         model(**{name: moved(value) for name, value in inputs.items()})
     else:
         model(*map(moved, inputs if isinstance(inputs, (tuple, list)) else (inputs,)))
+
+
+def _guarded(batches: Iterable[Any]) -> Iterator[Any]:
+    """Yield people's own batches; what reading them raises is a ValueError."""
+    end, kind = object(), type(batches).__name__
+    iterator = guarded(iter, kind, "batches")(batches)
+    read = guarded(lambda: next(iterator, end), kind, "batches")
+    while (batch := read()) is not end:
+        yield batch
 
 
 @torch.no_grad()

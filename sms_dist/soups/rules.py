@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from sms_dist.base.lookup import guarded, lookup_open
+from sms_dist.base.plain import numbers, shown
 
 Coefficients = list[float]  # of each candidate; none is negative, they add up to 1
 
@@ -132,11 +133,12 @@ def _own_rule(name: str, given: Callable[..., Any]) -> Rule:
     function = guarded(made, name, "soup.rule")
 
     def choose(scores: Sequence[float], oracle: Oracle, descent: Descent) -> Coefficients:
-        coefficients = [float(value) for value in function(list(scores), oracle.score)]
+        result = function(list(scores), oracle.score)
+        coefficients = numbers(result) or []
         is_convex = min(coefficients, default=-1.0) >= 0 and abs(sum(coefficients) - 1) < 1e-6
         if len(coefficients) != len(scores) or not is_convex:
             raise ValueError(
-                f"soup.rule={name} returned {coefficients} for "
+                f"soup.rule={name} returned {shown(coefficients or result)} for "
                 f"{len(scores)} candidates; return a coefficient for each, none of them negative, "
                 "that add up to 1"
             )

@@ -13,25 +13,21 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from sms_dist.base.lookup import guarded
+from sms_dist.base.plain import numbers, shown, whole_number
 from sms_dist.mesh.collectives import alike, gather_json, together
-from sms_dist.mesh.mesh import Mesh
+from sms_dist.mesh.mesh import Mesh, topology_of
 from sms_dist.mesh.topology import Topology, one_process
 from sms_dist.pruning.mask import Mask
 from sms_dist.soups.diversity import distances, excess
 from sms_dist.soups.merge import Mixer, Soup
 from sms_dist.soups.rules import Descent, Oracle, Rule, average
 from sms_dist.soups.rules import rule as rule_of
-from sms_dist.soups.states import State, unite_
+from sms_dist.soups.states import INTEGERS, State, check_tensors, kind, unite_
 from sms_dist.soups.vector import SurvivingVector
 
 Masks: TypeAlias = Mapping[str, Tensor]
 T = TypeVar("T")
 
-NUMBERS = {
-    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
-    *(torch.complex64, torch.complex128),
-}
-INTEGERS = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of normalisation
 
 
@@ -69,7 +65,7 @@ def soup(
             weight outside of the mask is not zero, a value is not finite, there is no candidate,
             the rule lacks its score, or scores or coefficients differ between ranks.
     """
-    topology = _one_process(states) if mesh is None else mesh.topology
+    topology = _one_process(states) if mesh is None else topology_of(mesh)
     checked = together(
         lambda: _checked(states, mask, mesh, rule, score), topology.world, topology.device
     )
@@ -89,15 +85,14 @@ def loss_barrier(a: State, b: State, loss: Callable[[State], float], points: int
     sum of the states each; it should recompute the statistics of normalisation. ValueError where
     the states differ in names, shapes or types, or where a loss is no number.
     """
-    if not isinstance(points, int) or points < 3:
-        raise ValueError(f"points={points} must be a whole number of at least 3, with both ends")
+    points = whole_number(points, "points", 3)
     for name, state in (("a", a), ("b", b)):
         _check_state(state, f"state {name}", {})
-    states = {0: a, 1: b}
+    states, measure = {0: a, 1: b}, _measure(loss, "loss")
     pan = _Pan(states, None, _one_process(states))
 
     def loss_at(place: float) -> float:
-        value = float(loss(pan.soup([1 - place, place])))
+        value = measure(pan.soup([1 - place, place]))
         if math.isnan(value) or (place in (0, 1) and math.isinf(value)):
             raise ValueError(f"loss returned {value} at {place:g} of the way from a to b")
         return value
@@ -124,7 +119,7 @@ class _Kind:
         return torch.empty(self.shape, dtype=self.dtype, device="meta")
 
     def __str__(self) -> str:
-        return f"{str(self.dtype).removeprefix('torch.')} {list(self.shape)}"
+        return kind(self.empty())
 
 
 def _kinds(state: State) -> dict[str, _Kind]:
@@ -183,7 +178,7 @@ class _Scores:
 
     def __init__(self, pan: _Pan, score: Callable[[State], float] | None) -> None:
         self._pan = pan
-        self._score = None if score is None else guarded(score, _name(score), "score")
+        self._score = None if score is None else _measure(score, "score")
         self._failure: ValueError | None = None  # one that all ranks know
 
     def coefficients(self, rule: Rule) -> list[float]:
@@ -216,18 +211,27 @@ class _Scores:
         if self._failure is not None:
             raise self._failure
         try:
-            self._alike(lambda: {"scored": list(coefficients)}, "the soup to be scored")
+            self._alike(lambda: {"scored": self._checked(coefficients)}, "the soup to be scored")
             state = self._pan.soup(coefficients)
             return self._alike(lambda: self._measured(state), "the score of a soup")
         except ValueError as error:
             self._failure = error
             raise
 
+    def _checked(self, coefficients: Sequence[float]) -> list[float]:
+        given = numbers(coefficients)
+        num = len(self._pan.owners)
+        if given is None or len(given) != num or not all(map(math.isfinite, given)):
+            raise ValueError(
+                f"the rule asks for the score of {shown(coefficients)}; give a number for each of "
+                f"{num} candidates"
+            )
+        return given
+
     def _measured(self, state: State) -> float:
         if self._score is None:
             raise ValueError("the rule scores soups; give score, a function of a state")
-        value = float(self._score(state))
-        if math.isnan(value):
+        if math.isnan(value := self._score(state)):
             raise ValueError("score returned nan; return a number, the larger the better")
         return value
 
@@ -253,33 +257,23 @@ def _checked(
         )
     if chosen.needs_validation and score is None:
         raise ValueError(f"soup.rule={_name(rule)} compares candidates; give score")
+    if not callable(score) and score is not None:
+        raise ValueError(f"score={shown(score)} must be a function of a state")
     if not isinstance(states, Mapping) or not all(type(i) is int and i >= 0 for i in states):
         raise ValueError("states must map indices of candidates, 0 and up, to their states")
-    if mask is not None and not (isinstance(mask, Mapping) and all(map(_is_bool, mask.values()))):
-        raise ValueError("mask must map names to tensors of bool, as sms_dist.prune returns it")
+    mask = Mask({} if mask is None else mask)
     for i, state in states.items():
-        _check_state(state, f"candidate {i}", mask or {})
+        _check_state(state, f"candidate {i}", mask)
     return chosen
-
-
-def _is_bool(kept: object) -> bool:
-    return isinstance(kept, Tensor) and kept.dtype == torch.bool
 
 
 def _check_state(state: State, who: str, mask: Masks) -> None:
     """Raise ValueError unless a state is one, is finite and is zero where the mask prunes."""
-    if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
-        raise ValueError(f"{who} must be a state: a mapping from names to tensors")
+    check_tensors(state, who)
     kinds = _kinds(state)
     if not any(kind.is_weight for kind in kinds.values()):
         raise ValueError(f"{who} has no floating-point weights; give what sms_dist.weights returns")
     for name, tensor in state.items():
-        is_common = tensor.dtype in NUMBERS | INTEGERS and tensor.layout == torch.strided
-        if not is_common or tensor.is_meta or hasattr(tensor, "full_tensor"):  # a DTensor
-            raise ValueError(
-                f"{who}: {name} is {type(tensor).__name__}, {kinds[name]}, on {tensor.device}; "
-                "give whole, dense tensors of floating-point numbers or integers"
-            )
         if tensor.dtype not in INTEGERS and not tensor.isfinite().all():
             raise ValueError(f"{who}: {name} is not finite; leave out a candidate that diverged")
     for name, kept in mask.items():
@@ -350,7 +344,7 @@ def _agreed_kinds(states: Mapping[int, State], first: int, mesh: Topology) -> di
                 if one is None or other is None or str(one) != str(other):
                     raise ValueError(
                         f"candidates {first} and {i} differ: {name} is {one or 'missing'} and "
-                        f"{other or 'missing'}"
+                        f"{other or 'missing'}; give states of the same model"
                     )
 
     together(check, mesh.world, mesh.device)
@@ -360,9 +354,9 @@ def _agreed_kinds(states: Mapping[int, State], first: int, mesh: Topology) -> di
 def _digest(state: State) -> str:
     """Return a hash of the weights; buffers of replicas may differ."""
     hasher = hashlib.blake2b(digest_size=16)
-    for name, kind in sorted(_kinds(state).items()):
-        if not kind.is_buffer:
-            hasher.update(f"{name} {kind}".encode())
+    for name, each in sorted(_kinds(state).items()):
+        if not each.is_buffer:
+            hasher.update(f"{name} {each}".encode())
             flat = state[name].detach().cpu().reshape(-1)
             hasher.update(flat.view(torch.uint8).numpy().data)
     return hasher.hexdigest()
@@ -374,6 +368,19 @@ def _one_process(states: Mapping[int, State]) -> Topology:
     tensors = [t for state in each if isinstance(state, Mapping) for t in state.values()]
     device = next((t.device for t in tensors if isinstance(t, Tensor)), torch.device("cpu"))
     return one_process(device if device.type == "cuda" else torch.device("cpu"))
+
+
+def _measure(function: Callable[[State], float], field: str) -> Callable[[State], float]:
+    """Return people's own function of a state, which raises ValueError if it is no number."""
+    call = guarded(function, _name(function), field)
+
+    def measure(state: State) -> float:
+        given = numbers([result := call(state)])
+        if given is None:
+            raise ValueError(f"{field} returned {shown(result)}; return a number")
+        return given[0]
+
+    return measure
 
 
 def _name(function: object) -> str:

@@ -17,14 +17,22 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
+from sms_dist.base.weights_file import fitted
 from sms_dist.mesh.collectives import broadcast_, sum_
 from sms_dist.mesh.topology import Axis
-from sms_dist.pruning.hold import SHARDING, bare, masters_of_stage_0, whole
+from sms_dist.pruning.hold import masters_of_stage_0, whole
+from sms_dist.pruning.wrappers import bare, is_deepspeed
 
 State = dict[str, Tensor]  # parameters and buffers under the bare model's names
 
 # Older files have none, and only batch norm without momentum looks at them.
 OPTIONAL = ".num_batches_tracked"
+
+NUMBERS = {
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.complex64, torch.complex128),
+}
+INTEGERS = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
 
 def weights(model: nn.Module) -> State:
@@ -35,7 +43,7 @@ def weights(model: nn.Module) -> State:
     with call together, and get equal states. Raises ValueError where FSDP shards the model, or on
     the meta device.
     """
-    inner = _whole(model, "weights")
+    inner = bare(model, "weights")
     state = bare_state(inner)
     names = [name for name, _ in inner.named_parameters()]
     if is_deepspeed(model):
@@ -56,16 +64,20 @@ def weights(model: nn.Module) -> State:
 def load_(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Copy a state into a model: a module, or its DDP or compiled wrapper.
 
-    Raises ValueError where names or shapes differ, or tied tensors do, and for a DeepSpeed engine,
-    which keeps masters of its own.
+    Names may have something in common before those of the model, as `module.`. Numbers are cast to
+    the model's types. Raises ValueError where names or shapes differ, or tied tensors do, and for a
+    DeepSpeed engine, which keeps masters of its own.
     """
+    inner = bare(model, "load_")
     if is_deepspeed(model):
         raise ValueError(
             "load_ cannot change a DeepSpeed engine; load_ the bare model, and initialize a new one"
         )
-    inner = _whole(model, "load_")
-    wanted, given = bare_state(inner), dict(state)
-    for alias, name in aliases(inner).items():
+    check_tensors(state, "load_: the state")
+    wanted, ties = bare_state(inner), aliases(inner)
+    names = fitted(state, [*wanted, *ties], "load_: the state").names
+    given = {names[name]: tensor for name, tensor in state.items()}
+    for alias, name in ties.items():
         if alias in given and not torch.equal(given.setdefault(name, given[alias]), given[alias]):
             raise ValueError(f"load_: {alias} differs from {name}, with which the model ties it")
         given.pop(alias, None)
@@ -73,15 +85,41 @@ def load_(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     extra = [n for n in given if n not in wanted]
     if missing or extra:
         raise ValueError(
-            f"load_: the state lacks {some(missing)} of the model, and has {some(extra)} besides"
+            f"load_: the state lacks {some(missing)} of the model, and has {some(extra)} besides; "
+            "give weights of the same model"
         )
     for name, tensor in given.items():
-        if tensor.shape != wanted[name].shape:
+        if tensor.shape != wanted[name].shape or tensor.is_complex() > wanted[name].is_complex():
             raise ValueError(
-                f"load_: {name} is {list(tensor.shape)} in the state, and the model has "
-                f"{list(wanted[name].shape)}"
+                f"load_: {name} is {kind(tensor)} in the state, and {kind(wanted[name])} in the "
+                "model; give weights of the same model"
             )
     inner.load_state_dict(given, strict=False)
+
+
+def check_tensors(state: Mapping[str, Tensor], who: str) -> None:
+    """Raise ValueError unless a state maps names to whole, dense tensors; `who` begins it."""
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()
+    ):
+        raise ValueError(f"{who} must be a mapping from names to tensors, as weights returns it")
+    for name, tensor in state.items():
+        is_whole = not hasattr(tensor, "full_tensor")  # unlike a DTensor
+        if (
+            tensor.dtype not in NUMBERS | INTEGERS
+            or tensor.is_meta
+            or not is_whole
+            or (tensor.layout is not torch.strided)
+        ):
+            raise ValueError(
+                f"{who}: {name} is {type(tensor).__name__}, {kind(tensor)}, on {tensor.device}; "
+                "give whole, dense tensors of floating-point numbers or integers"
+            )
+
+
+def kind(tensor: Tensor) -> str:
+    """Return the type and the shape of a tensor as an error line has them."""
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
 def bare_state(model: nn.Module) -> dict[str, Tensor]:
@@ -90,7 +128,8 @@ def bare_state(model: nn.Module) -> dict[str, Tensor]:
     `load_state_dict(state, strict=False)` restores all of them.
     """
     others = aliases(model)
-    return {n: t.detach() for n, t in model.state_dict().items() if n not in others}
+    state = model.state_dict().items()  # of which extra states may be anything
+    return {n: t.detach() for n, t in state if n not in others and isinstance(t, Tensor)}
 
 
 def aliases(model: nn.Module) -> dict[str, str]:
@@ -102,10 +141,6 @@ def aliases(model: nn.Module) -> dict[str, str]:
         if first.setdefault(id(tensor), name) != name:
             others[name] = first[id(tensor)]
     return others
-
-
-def is_deepspeed(model: nn.Module) -> bool:
-    return hasattr(model, "zero_optimization_stage")
 
 
 def some(names: Sequence[str]) -> str:
@@ -188,20 +223,6 @@ def _follows_weights(module: nn.Module, name: str) -> bool:
     hooks = module._forward_pre_hooks.values()
     vectors = [h.name + end for h in hooks if isinstance(h, SpectralNorm) for end in ("_u", "_v")]
     return isinstance(module, (_NormBase, _SpectralNorm)) or name in vectors
-
-
-def _whole(model: nn.Module, function: str) -> nn.Module:
-    """Return the bare model; ValueError if this rank does not hold its values."""
-    inner = bare(model)
-    for module in (model, *inner.modules()):
-        if any(base.__name__ in SHARDING for base in type(module).__mro__):
-            raise ValueError(f"{function} takes no model that FSDP shards; use DDP or DeepSpeed")
-    for name, tensor in (*inner.named_parameters(), *inner.named_buffers()):
-        if hasattr(tensor, "device_mesh"):
-            raise ValueError(f"{function}: {name} is a DTensor; use DDP or DeepSpeed")
-        if tensor.is_meta:
-            raise ValueError(f"{function}: {name} is on the meta device; give it memory first")
-    return inner
 
 
 def _axis(model: nn.Module) -> Axis | None:
