@@ -86,9 +86,10 @@ class Mesh:
 
 def topology_of(mesh: Mesh) -> Topology:
     """Return the axes of a mesh; ValueError for what is none."""
-    if not isinstance(mesh, Mesh):
+    topology = getattr(mesh, "topology", None)
+    if not isinstance(topology, Topology):
         raise ValueError(f"mesh={shown(mesh)} is no mesh; give what Mesh() returns")
-    return mesh.topology
+    return topology
 
 
 def _device() -> torch.device:

@@ -226,7 +226,9 @@ class _Calls:
         def counted(*args: Any, **kwargs: Any) -> Any:
             outputs = forward(*args, **kwargs)
             self._called.add(self.layers[i])
-            self._count(i)
+            # A rank's share of a small batch may be empty, and says nothing.
+            if not any(isinstance(x, Tensor) and not x.numel() for x in (*args, *kwargs.values())):
+                self._count(i)
             return outputs
 
         return counted

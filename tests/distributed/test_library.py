@@ -18,13 +18,15 @@ EXAMPLE = ROOT / "examples" / "digits_soup.py"
 REFUSED = {
     "not finite": r"^candidate \d: wide is not finite; leave out a candidate that diverged$",
     "not zero": r"^candidate \d: \d+ weights of conv.weight are not zero though the mask prunes",
-    "no tensor": r"^candidate \d must be a state: a mapping from names to tensors$",
-    "no state": r"^candidate \d must be a state: a mapping from names to tensors$",
+    "no tensor": r"^candidate \d must be a mapping from names to tensors, as weights returns it$",
+    "no state": r"^candidate \d must be a mapping from names to tensors, as weights returns it$",
+    "numbered": r"^candidate \d must be a mapping from names to tensors, as weights returns it$",
     "meta": r"^candidate \d: wide is Tensor, float64 \[3\], on meta; give whole, dense tensors",
     "a name": r"^candidates 0 and 3 differ: z is missing and float32 \[2\]|^the ranks of group 1",
     "another mask": "^ranks do not agree on the mask; prune the same weights on all of them$",
     "no mask": "^ranks do not agree on the mask",
-    "mask of floats": "^mask must map names to tensors of bool",
+    "mask of floats": "^conv.weight of a mask is of torch.float32; it must be torch.bool$",
+    "mask of nothing": "^conv.weight of a mask is on the meta device; give a dense tensor",
     "mask of another": r"^candidate \d: the mask has conv \[40, 30\], the state has no such tensor",
     "held twice": "^candidate 0 is held by groups 0 and 3; mesh.mine|^the ranks of group 1 hold",
     "a negative index": "^states must map indices of candidates, 0 and up, to their states$",
@@ -36,11 +38,16 @@ REFUSED = {
     "another rule": "^ranks do not agree on the soup",
     "scores differ": r"^ranks do not agree on the score of a soup: 0.0 \(rank 0\), 1.0 \(rank 1\)$",
     "scores that are no numbers": "^score returned nan; return a number, the larger the better$",
+    "a score is nothing": "^score returned None; return a number$",
+    "a score is no function": "^score=3 must be a function of a state$",
     "a score fails": "^score=.* raised ZeroDivisionError: float division by zero|division by zero",
     "a rule ends early": "^ranks do not agree on the soup",
     "a rule fails": "^soup.rule=.* raised ZeroDivisionError",
     "a rule goes on": "^score=.* raised StopIteration",
     "a bad rule": r"^soup.rule=.* returned \[1.0, 2.0\] for 5 candidates",
+    "a rule returns nothing": r"^soup.rule=.* returned None for 5 candidates",
+    "a rule asks for half": r"^the rule asks for the score of \[1.0\]; give a number for each of 5",
+    "a rule is no rule": r"^soup.rule=\[0.5, 0.5\] is no name; valid values: uniform, best",
     "no mesh": "^there are 4 ranks; give soup its mesh$",
 }
 
@@ -159,10 +166,33 @@ def test_a_mesh_that_does_not_fit_is_refused_on_all_ranks(found):
         meshes = rank["meshes"]
         assert meshes["3"] == "ranks_per_candidate=3 must divide the 4 ranks; try 1, 2, 4"
         assert meshes["0"] == "ranks_per_candidate=0 must be a whole number of at least 1"
+        assert meshes["word"] == (
+            "ranks_per_candidate=tensor([1., 1.]) must be a whole number of at least 1"
+        )
         assert meshes["half"] == "ranks_per_candidate=0.5 must be a whole number of at least 1"
         assert meshes["other"] == (
             "ranks do not agree on ranks_per_candidate: 1 (rank 0), 2 (rank 3)"
         )
+
+
+def test_trouble_with_batches_of_one_rank_is_every_rank_s_and_changes_nothing(found):
+    for rank in found:
+        norms = rank["norms"]
+        assert re.match(
+            "model=Sequential raised RuntimeError: mat1 and mat2", norms["a wrong shape"]
+        )
+        assert norms["not finite"].startswith(
+            "recompute_norms: the statistics are not finite; look"
+        )
+        assert re.match("model=Sequential raised (Type|Attribute)Error", norms["a text"])
+        assert norms["broken"].startswith("batches=generator raised KeyError: 'no such file'")
+        assert norms["no batches"].startswith("batches=int raised TypeError: 'int' object is not")
+        assert norms["none"] == "recompute_norms: no rank has a batch; give it some"
+        assert norms["as before"]
+
+
+def test_statistics_are_those_of_torch_though_a_share_is_empty(found):
+    assert all(rank["norms"]["as torch"] for rank in found)
 
 
 @pytest.fixture(scope="module")
@@ -205,8 +235,8 @@ def test_the_example_makes_sparse_soups_whatever_the_layout(examples):
 
 
 def test_four_groups_and_four_waves_have_the_same_bits(examples):
-    """But for statistics of batches, which more ranks divide into smaller ones."""
+    """But for statistics of batches, which more ranks divide into smaller and more ones."""
     for (alone, kept), (by_four, same) in zip(examples["alone"], examples["by_four"], strict=True):
         assert kept == same
-        weights = [name for name in alone if "running" not in name]
+        weights = [n for n in alone if "running" not in n and "num_batches" not in n]
         assert all(torch.equal(alone[name], by_four[name]) for name in weights)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -154,7 +155,7 @@ def norms(axis: Axis) -> list:
     model, reference = Counting(), Counting()
     reference.load_state_dict(model.state_dict())
     update_bn(batches, reference)
-    ranks = SimpleNamespace(topology=SimpleNamespace(world=axis))
+    ranks = SimpleNamespace(topology=replace(mesh, world=axis))
     recompute_norms(model, shares[axis.rank], ranks)
     pairs = zip(model.block.buffers(), reference.block.buffers(), strict=True)
     return [torch.allclose(a.double(), b.double(), rtol=1e-5, atol=1e-6) for a, b in pairs]

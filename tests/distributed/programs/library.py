@@ -72,12 +72,14 @@ def refusals(mesh, own):
         results = iter(results)
         return lambda state: next(results)
 
+    nothing = {"conv.weight": mask()["conv.weight"].to("meta")}
     nowhere = {"conv.weight": torch.ones(40, 30, dtype=torch.bool)}
     ones, last_alone = [1.0] * NUM, [0.0] * (NUM - 1) + [1.0]
     return {
         "not finite": soup(lambda all_, one: one.update(wide=one["wide"] / 0)),
         "not zero": soup(lambda all_, one: one.update({"conv.weight": torch.ones(40, 30)})),
         "no tensor": soup(lambda all_, one: one.update(wide=3.0)),
+        "numbered": soup(lambda all_, one: one.update({0: one["wide"]})),
         "no state": soup(lambda all_, one: all_.update({min(all_): None})),
         "meta": soup(lambda all_, one: one.update(wide=one["wide"].to("meta"))),
         "a name": soup(
@@ -86,6 +88,7 @@ def refusals(mesh, own):
         "another mask": soup(mask=nowhere if is_last else mask()),
         "no mask": soup(mask=None if is_last else mask()),
         "mask of floats": soup(mask={"conv.weight": torch.ones(40, 30)}),
+        "mask of nothing": soup(mask=nothing if is_last else mask()),
         "mask of another": soup(mask={"conv": nowhere["conv.weight"]}),
         "held twice": soup(lambda all_, one: all_.update({0: one})),
         "a negative index": soup(lambda all_, one: all_.update({-1: one})),
@@ -97,6 +100,8 @@ def refusals(mesh, own):
         "another rule": soup(rule="uniform" if is_last else "best", score=closeness_to(0)),
         "scores differ": soup(rule="best", score=lambda state: float(rank)),
         "scores that are no numbers": soup(rule="best", score=lambda state: float("nan")),
+        "a score is nothing": soup(rule="best", score=lambda state: None if is_last else 1.0),
+        "a score is no function": soup(score=3 if is_last else None),
         "a score fails": soup(rule="best", score=lambda state: 1 / (size - 1 - rank)),
         "a rule ends early": soup(
             rule=lambda scores, score_of: (
@@ -110,9 +115,57 @@ def refusals(mesh, own):
         ),
         "a rule goes on": soup(rule=stubborn, score=calls_of(ones)),
         "a bad rule": soup(rule=lambda scores, score_of: [1, 2], score=calls_of(ones)),
+        "a rule returns nothing": soup(
+            rule=lambda scores, score_of: None if is_last else ones, score=calls_of(ones)
+        ),
+        "a rule asks for half": soup(
+            rule=lambda scores, score_of: [score_of(last_alone[:1] if is_last else last_alone)],
+            score=calls_of(ones * 2),
+        ),
+        "a rule is no rule": soup(rule=[0.5, 0.5] if is_last else "uniform"),
         "no mesh": soup(mesh=None),
         "and then": soup(),
     }
+
+
+def norms(mesh):
+    """Recomputed statistics: what one rank's trouble is to all of them, and that it leaves none."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    batches = [torch.randn(n, 3) + n for n in (4, 9, 5, 3)]
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    def broken():
+        yield batches[0]
+        raise KeyError("no such file")
+
+    troubles = {
+        "a wrong shape": batches[0][:, 1:],
+        "not finite": batches[0] / 0,
+        "a text": ["a"],
+    }
+    own = [batches[rank]]
+    last = {name: [*own, batch] for name, batch in troubles.items()}
+    last |= {"broken": broken(), "no batches": 3}
+    found = {
+        name: refusal(sms.recompute_norms, model, last[name] if is_last else own, mesh)
+        for name in last
+    }
+    found["none"] = refusal(sms.recompute_norms, model, [], mesh)
+    found["as before"] = model.training and all(
+        torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items()
+    )
+    # The first three have batches, one of the last rank's is an empty share.
+    shares = [*[[b] for b in batches[:-1]], [batches[-1], batches[0][:0]]]
+    sms.recompute_norms(model, shares[rank], mesh)
+    reference = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    reference.load_state_dict(before)
+    torch.optim.swa_utils.update_bn(batches, reference)
+    found["as torch"] = all(
+        torch.allclose(a, b, rtol=1e-5, atol=1e-6)
+        for a, b in zip(model.state_dict().values(), reference.state_dict().values(), strict=True)
+    )
+    return found
 
 
 def stubborn(scores, score_of):
@@ -142,10 +195,12 @@ for ranks in (1, 2):
         "refusals": refusals(mesh, own),
         "a replica differs": refusal(sms.soup, replica, mask(), mesh),
     }
+found["norms"] = norms(sms.Mesh())
 found["meshes"] = {
     "3": refusal(sms.Mesh, 3),
     "0": refusal(sms.Mesh, 0),
-    "half": refusal(sms.Mesh, 0.5),
+    "half": refusal(sms.Mesh, 0.5 if is_last else 1),
+    "word": refusal(sms.Mesh, torch.ones(2) if is_last else 1),
     "other": refusal(sms.Mesh, 2 if is_last else 1),
 }
 world = sms.Mesh().topology.world
