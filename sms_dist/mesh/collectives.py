@@ -136,9 +136,10 @@ def alike(function: Callable[[], T], what: str, axis: Axis, device: torch.device
         cause = error
     complaint = None if cause is None else str(cause)
     everyone = gather_json([text, complaint], axis, device)
-    for rank, (theirs, problem) in enumerate(everyone):
+    for _, problem in everyone:
         if problem is not None:
             raise ValueError(problem) from cause
+    for rank, (theirs, _) in enumerate(everyone):
         if theirs != everyone[0][0]:
             raise ValueError(
                 f"ranks do not agree on {what}: {everyone[0][0]} (rank 0), {theirs} (rank {rank})"

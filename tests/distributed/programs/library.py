@@ -102,7 +102,7 @@ def refusals(mesh, own):
         "scores that are no numbers": soup(rule="best", score=lambda state: float("nan")),
         "a score is nothing": soup(rule="best", score=lambda state: None if is_last else 1.0),
         "a score is no function": soup(score=3 if is_last else None),
-        "a score fails": soup(rule="best", score=lambda state: 1 / (size - 1 - rank)),
+        "a score fails": soup(rule="best", score=lambda state: 1 / (not is_last)),
         "a rule ends early": soup(
             rule=lambda scores, score_of: (
                 last_alone if is_last else [score_of(last_alone), *last_alone[1:]]
@@ -110,16 +110,16 @@ def refusals(mesh, own):
             score=closeness_to(0),
         ),
         "a rule fails": soup(
-            rule=lambda scores, score_of: [score_of(ones) / (size - 1 - rank)] * NUM,
+            rule=lambda scores, score_of: [score_of(ones) / (NUM * (not is_last))] * NUM,
             score=calls_of(ones * 3),
         ),
         "a rule goes on": soup(rule=stubborn, score=calls_of(ones)),
         "a bad rule": soup(rule=lambda scores, score_of: [1, 2], score=calls_of(ones)),
         "a rule returns nothing": soup(
-            rule=lambda scores, score_of: None if is_last else ones, score=calls_of(ones)
+            rule=lambda scores, score_of: None if is_last else last_alone, score=calls_of(ones)
         ),
         "a rule asks for half": soup(
-            rule=lambda scores, score_of: [score_of(last_alone[:1] if is_last else last_alone)],
+            rule=lambda scores, score_of: [score_of(ones[:1] if is_last else last_alone)],
             score=calls_of(ones * 2),
         ),
         "a rule is no rule": soup(rule=[0.5, 0.5] if is_last else "uniform"),

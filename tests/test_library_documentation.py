@@ -1,0 +1,57 @@
+"""The blocks of docs/library.md run as they stand, and its table has every public name."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+import sms_dist as sms
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "distributed"))
+from launching import launch_forked  # noqa: E402
+
+PAGE = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
+*BLOCKS, LOOP = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+
+
+def test_the_blocks_run_one_after_the_other(tmp_path):
+    program = tmp_path / "page.py"
+    program.write_text("\n".join(BLOCKS))
+    finished = launch_forked(program, [], tmp_path)
+    assert finished.status == 0, finished
+
+
+@pytest.mark.parametrize(
+    ("ranks", "per_candidate"), [(None, 1), (2, 1), (2, 2)], ids=["alone", "groups", "together"]
+)
+def test_the_whole_loop_makes_tighter_masks_on_any_ranks(ranks, per_candidate, tmp_path):
+    program = tmp_path / "loop.py"
+    asked = f"ranks_per_candidate={per_candidate}"
+    program.write_text(LOOP.replace("ranks_per_candidate=1", asked))
+    finished = launch_forked(program, [], tmp_path, ranks)
+    assert finished.status == 0, finished
+    assert "phase 3: 90.10% sparse, 4 candidates" in finished.out
+    masks = [sms.Mask.load(tmp_path / f"mask_{k}.safetensors") for k in (1, 2, 3)]
+    for loose, tight in pairwise(masks):
+        assert all(not (tight[name] & ~loose[name]).any() for name in tight)
+
+
+def test_the_table_has_every_name_with_its_parameters():
+    table = PAGE.partition("## All names")[2]
+    for name in set(sms.__all__) - {"__version__"}:
+        assert re.search(rf"`{name}\b", table), name
+    rows = dict(re.findall(r"^\| `(\w+)\((.*?)\)` \|", table, re.MULTILINE))
+    for name, written in rows.items():
+        if name == "Mask":
+            continue
+        value = getattr(sms, name)
+        own = [p.replace(annotation=p.empty) for p in inspect.signature(value).parameters.values()]
+        signature = str(inspect.Signature(own))[1:-1]
+        assert signature.replace("'", '"') == written, name
+    assert len(rows) == 13
