@@ -23,7 +23,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from sms_dist.base import plain
 from sms_dist.pruning.mask import Mask
-from sms_dist.pruning.wrappers import bare, is_deepspeed
+from sms_dist.pruning.wrappers import bare, checked, is_deepspeed
 
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of a number
 _HELD = WeakIdKeyDictionary()  # the parameters that are held, wherever they are wrapped
@@ -154,7 +154,7 @@ def hold(model: nn.Module, mask: Mapping[str, Tensor], optimizer: Optimizer | No
     Raises ValueError where names or shapes differ, the model is held already, the optimizer is for
     other parameters, FSDP or a DTensor shards them, or they are on the meta device.
     """
-    parameters = dict(bare(model, "hold").named_parameters(remove_duplicate=False))
+    parameters = dict(checked(model, "hold").named_parameters(remove_duplicate=False))
     mask = Mask(mask)
     mask.check_fits(parameters)
     kept: dict[Tensor, Tensor] = {}
@@ -182,7 +182,7 @@ class Hold:
     def __init__(
         self, model: nn.Module, kept: Mapping[Tensor, Tensor], optimizer: Optimizer | None
     ) -> None:
-        inner = bare(model, "hold")
+        inner = bare(model)
         self._model = weakref.ref(inner)  # whose hooks refer to this
         named = inner.named_parameters()
         self._names: dict[Tensor, str] = {p: name for name, p in named if p in kept}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sms_dist.base import plain, safetensors_file
 from sms_dist.base.files import replacing
 from sms_dist.pruning.layers import Weight, weights
-from sms_dist.pruning.wrappers import bare, is_deepspeed
+from sms_dist.pruning.wrappers import checked, is_deepspeed
 
 Tensors = Mapping[str, Tensor]
 
@@ -90,7 +90,7 @@ class Mask(Mapping[str, Tensor]):
 
         ValueError where names or shapes differ, and for a DeepSpeed engine.
         """
-        parameters = dict(bare(model, "Mask.apply_").named_parameters(remove_duplicate=False))
+        parameters = dict(checked(model, "Mask.apply_").named_parameters(remove_duplicate=False))
         if is_deepspeed(model) or any(hasattr(p, "ds_id") for p in parameters.values()):
             raise ValueError("Mask.apply_ cannot reach DeepSpeed's masters; hold the mask instead")
         self.check_fits(parameters)
@@ -149,7 +149,7 @@ class Mask(Mapping[str, Tensor]):
 
         `dense` as for `prune`. ValueError if nothing is prunable.
         """
-        inner = bare(model, "Mask.from_zeros")
+        inner = checked(model, "Mask.from_zeros")
         pruned = prunable(inner, dense)
         return cls({each.name: each.effective(inner).detach() != 0 for each in pruned})
 
@@ -160,7 +160,7 @@ class Mask(Mapping[str, Tensor]):
         Prunable weights without a mask of theirs are kept. `dense` as for `prune`. ValueError if
         none has one.
         """
-        inner = bare(model, "Mask.from_torch")
+        inner = checked(model, "Mask.from_torch")
         names = [each.name for each in prunable(inner, dense)]
         buffers = dict(inner.named_buffers())
         if not any(pruned_already(name) in buffers for name in names):

@@ -20,7 +20,7 @@ from sms_dist.pruning.feasible import (
 from sms_dist.pruning.layers import Weight, survivor_in_each_part
 from sms_dist.pruning.mask import Mask, Tensors, arguments_named, full_mask, prunable
 from sms_dist.pruning.patterns import Score, tighten
-from sms_dist.pruning.wrappers import bare
+from sms_dist.pruning.wrappers import bare, checked
 
 
 def prune(
@@ -50,7 +50,7 @@ def prune(
     left, names or shapes of `mask` differ, a weight is not finite, or a layer is of unknown kind
     and is not named in `dense`.
     """
-    inner = bare(model, "prune")
+    inner = checked(model, "prune")
     pruned = prunable(inner, dense)
     masters = _masters(model, pruned)
     start = _start(inner, pruned, sparsity, mask)
@@ -110,7 +110,7 @@ def _masters(model: nn.Module, pruned: Sequence[Weight]) -> dict[str, Tensor]:
     stage = find()
     if stage is None:
         return {}
-    inner = bare(model, "prune")
+    inner = bare(model)
     parameters = {each.name: inner.get_parameter(each.name) for each in pruned}
     is_low = any(parameter.dtype is not torch.float32 for parameter in parameters.values())
     if stage == 3 or (stage == 0 and is_low):

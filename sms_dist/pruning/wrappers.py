@@ -11,23 +11,26 @@ _WRAPPERS = (nn.parallel.DistributedDataParallel, nn.DataParallel)
 _SHARDING = ("FullyShardedDataParallel", "FSDPModule")
 
 
-def bare(model: nn.Module, function: str) -> nn.Module:
-    """Return the module inside of DDP, DataParallel, torch.compile and a DeepSpeed engine.
-
-    `function` begins the ValueErrors: for what is no module, and for a module whose values this
-    process does not hold.
-    """
-    inner = model
-    while isinstance(inner, nn.Module):
-        if isinstance(inside := getattr(inner, "_orig_mod", None), nn.Module):
-            inner = inside
-        elif isinstance(inner, _WRAPPERS) or is_deepspeed(inner):
-            inner = inner.module  # type: ignore[assignment]
+def bare(model: nn.Module) -> nn.Module:
+    """Return the module inside of DDP, DataParallel, torch.compile and a DeepSpeed engine."""
+    while True:
+        if isinstance(inside := getattr(model, "_orig_mod", None), nn.Module):
+            model = inside
+        elif isinstance(model, _WRAPPERS) or is_deepspeed(model):
+            model = model.module  # type: ignore[assignment]
         else:
-            break
-    else:
+            return model
+
+
+def checked(model: nn.Module, function: str) -> nn.Module:
+    """Return the bare module; ValueError for what is none, or whose values this process lacks.
+
+    `function` begins the error.
+    """
+    if not isinstance(model, nn.Module):
         what = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
         raise ValueError(f"{function} takes a torch.nn.Module as model, not {what}")
+    inner = bare(model)
     for module in (model, *inner.modules()):
         if any(base.__name__ in _SHARDING for base in type(module).__mro__):
             raise ValueError(f"{function} takes no model that FSDP shards; use DDP or DeepSpeed")

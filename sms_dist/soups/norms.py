@@ -27,7 +27,7 @@ from sms_dist.mesh.collectives import any_, gather, sum_over_parts, together
 from sms_dist.mesh.division import parts_of
 from sms_dist.mesh.mesh import Mesh, topology_of
 from sms_dist.mesh.topology import Axis
-from sms_dist.pruning.wrappers import bare, is_deepspeed
+from sms_dist.pruning.wrappers import checked, is_deepspeed
 
 STILL = 1e-12  # relative change of the largest singular value at which an iteration ends
 MAX_ITERATIONS = 10_000
@@ -56,7 +56,7 @@ def recompute_norms(model: nn.Module, batches: Iterable[Any], mesh: Mesh | None 
     the batches of any rank raise an error, and if statistics are not finite. The model is then as
     it was.
     """
-    inner = bare(model, "recompute_norms")
+    inner = checked(model, "recompute_norms")
     if is_deepspeed(model):
         raise ValueError(
             "recompute_norms takes no DeepSpeed engine; load_ its weights into a model"

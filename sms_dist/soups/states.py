@@ -21,7 +21,7 @@ from sms_dist.base.weights_file import fitted
 from sms_dist.mesh.collectives import broadcast_, sum_
 from sms_dist.mesh.topology import Axis
 from sms_dist.pruning.hold import masters_of_stage_0, whole
-from sms_dist.pruning.wrappers import bare, is_deepspeed
+from sms_dist.pruning.wrappers import checked, is_deepspeed
 
 State = dict[str, Tensor]  # parameters and buffers under the bare model's names
 
@@ -43,7 +43,7 @@ def weights(model: nn.Module) -> State:
     with call together, and get equal states. Raises ValueError where FSDP shards the model, or on
     the meta device.
     """
-    inner = bare(model, "weights")
+    inner = checked(model, "weights")
     state = bare_state(inner)
     names = [name for name, _ in inner.named_parameters()]
     if is_deepspeed(model):
@@ -68,7 +68,7 @@ def load_(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     the model's types. Raises ValueError where names or shapes differ, or tied tensors do, and for a
     DeepSpeed engine, which keeps masters of its own.
     """
-    inner = bare(model, "load_")
+    inner = checked(model, "load_")
     if is_deepspeed(model):
         raise ValueError(
             "load_ cannot change a DeepSpeed engine; load_ the bare model, and initialize a new one"

@@ -142,7 +142,11 @@ def test_scores_and_allocations_may_be_functions_and_wrappers_are_looked_through
 @pytest.mark.parametrize(
     ("model", "keys", "message"),
     [
-        (nn.Linear(4, 4), {"sparsity": 1.0}, "sparsity=1.0 must be at least 0 and below 1"),
+        (
+            nn.Linear(4, 4),
+            {"sparsity": 1.0},
+            "sparsity=1.0 must be a number of at least 0 and below 1",
+        ),
         (nn.ReLU(), {}, "ReLU has no weight matrix that could be pruned"),
         (nn.Linear(4, 4), {"sparsity": 0.99}, "sparsity leaves 0 of 16 weights"),
         (Own(), {}, r"mix of shape .* to leave it dense: dense=\[mix\]"),

@@ -45,7 +45,7 @@ def test_the_loss_is_asked_at_the_ends_once_and_at_equal_distances_between():
         ((A, B, bump(1.0), 2), "points=2 must be a whole number of at least 3"),
         ((A, {"w": B["w"]}, bump(1.0)), "candidates 0 and 1 differ: bn.running_var is float32"),
         ((A, state(1.0, float("nan")), bump(1.0)), "state b: w is not finite"),
-        ((A, [B], bump(1.0)), "state b must be a state"),
+        ((A, [B], bump(1.0)), "state b must be a mapping from names to tensors"),
         ((A, B, lambda mixed: float("nan")), "loss returned nan at 0 of the way from a to b"),
         ((A, B, lambda mixed: float("inf")), "loss returned inf at 0 of the way"),
     ],
