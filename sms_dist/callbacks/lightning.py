@@ -15,7 +15,7 @@ vision.mend()  # it imports torchvision
 try:
     from lightning.pytorch import Callback
 except ModuleNotFoundError as error:
-    if error.name != "lightning":
+    if str(error.name).partition(".")[0] != "lightning":
         raise
     message = "lightning is not installed; pip install 'sms_dist[lightning]'"
     raise ModuleNotFoundError(message, name=error.name) from None
@@ -27,8 +27,8 @@ WAY_OUT = "resume with its mask, or load its weights and train without ckpt_path
 class HoldMask(Callback):  # type: ignore[misc]
     """Keep what a mask prunes exactly zero while a Trainer fits: `callbacks=[HoldMask(mask)]`.
 
-    The module is pruned when `fit` begins, and checked and released when it ends. It should be the
-    first callback, so that those that copy the module copy it pruned. Also for pytorch_lightning.
+    The module is pruned when `fit` begins, and checked and released when it ends. Trainers of
+    pytorch_lightning take it in a list.
 
     Raises ValueError as `sms_dist.hold` does, where `fit` resumes from a checkpoint of another
     mask, where a strategy shards the module (FSDP), and where a pruned weight is not zero at the

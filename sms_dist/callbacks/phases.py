@@ -96,23 +96,22 @@ def soup_phases(
     Raises ValueError where arguments do not fit, `train` leaves its copy as it was or replaces it,
     all candidates come out equal, pruned weights are not zero, or as `prune` and `soup` do.
     """
-    steps = [*sparsities]
-    if not steps or steps != sorted(steps) or not all(0 <= each < 1 for each in steps):
+    steps = [*sparsities] if isinstance(sparsities, Iterable) else []
+    numbers = all(isinstance(each, int | float) and 0 <= each < 1 for each in steps)
+    if not steps or not numbers or steps != sorted(steps):
         raise ValueError(
-            f"sparsities={steps} must be numbers in [0, 1) that do not fall, one for a phase"
+            f"sparsities={sparsities} must be numbers in [0, 1) that do not fall, one for a phase"
         )
     if type(candidates) is not int or candidates < 1:
         raise ValueError(f"candidates={candidates} must be a whole number of at least 1")
-    norms = [
-        n
-        for n, m in model.named_modules()
-        if isinstance(m, _NormBase) and m.running_mean is not None
-    ]
-    if norms and batches is None:
-        raise ValueError(
-            f"batches=None, but a soup needs new running statistics for {norms[0]}; give training "
-            "batches, such as a DataLoader"
-        )
+    if not callable(train):
+        raise ValueError(f"train={train} must be a function of a model and a candidate")
+    for name, module in model.named_modules():
+        if batches is None and isinstance(module, _NormBase) and module.track_running_stats:
+            raise ValueError(
+                f"batches=None, but a soup needs new running statistics for {name}; give training "
+                "batches, such as a DataLoader"
+            )
     # Measuring a soup leaves a model in evaluation, and Lightning trains as it finds it.
     modes = [module.training or not model.training for module in model.modules()]
 
@@ -135,7 +134,7 @@ def soup_phases(
             if len(soup.coefficients) > 1 and soup.distances["l2_relative"] < SAME:
                 raise ValueError(
                     "all candidates are equal: train(model, candidate) must take candidate.seed "
-                    "for what is random, such as TrainingArguments(seed=candidate.seed)"
+                    "for what is random, and share gradients with the ranks of its group alone"
                 )
             load_(model, soup.state)
             if batches is not None:
@@ -155,7 +154,6 @@ def _trained(
     copied = copy.deepcopy(model)
     for module, mode in zip(copied.modules(), modes, strict=True):
         module.training = mode
-    before = {name: p.detach().clone() for name, p in copied.named_parameters()}
     with hold(copied, candidate.mask) as held:
         trained = train(copied, candidate)
         if not isinstance(trained, nn.Module):
@@ -169,7 +167,7 @@ def _trained(
                 "Trainer.model_wrapped"
             )
         state = weights(trained)
-    if all(torch.equal(tensor, state[n].to(tensor)) for n, tensor in before.items()):
+    if all(torch.equal(p, state[name].to(p)) for name, p in model.named_parameters()):
         raise ValueError("train left its model as it was; it must train the one that it is given")
     return state
 

@@ -6,6 +6,7 @@ The argument is a folder; found.json in it gets what each rank found, as test_ca
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import logging
 import sys
@@ -32,6 +33,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # it would be compiled
 warnings.simplefilter("ignore")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+gc.freeze()  # a Trainer collects garbage, again and again through all that was imported
 folder = Path(sys.argv[1])
 generator = torch.Generator().manual_seed(0)
 IMAGES, LABELS = torch.randn(64, 8, generator=generator), torch.arange(64) % 3
