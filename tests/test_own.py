@@ -540,7 +540,8 @@ def test_masks_may_be_images_and_inputs_arrays():
     assert batch_of("Drawn").inputs[0].dtype == torch.float32
 
 
-def test_own_files_are_all_that_lies_together_and_nothing_that_is_installed(tmp_path):
+def test_own_files_are_all_that_lies_together_and_nothing_that_is_installed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # torch has modules whose file is no path, `_classes.py`
     (tmp_path / "entry.py").write_text("from helper_of_mine import f\nfrom plain.deep import g")
     (tmp_path / "helper_of_mine.py").write_text("def f(): ...")
     (tmp_path / "plain").mkdir()  # a package without __init__.py
