@@ -138,7 +138,9 @@ def soup_phases(
                 )
             load_(model, soup.state)
             if batches is not None:
-                recompute_norms(model, batches, mesh)
+                home = next(model.parameters()).device  # NCCL exchanges nothing on CPUs
+                recompute_norms(model.to(mesh.device), batches, mesh)
+                model.to(home)
             yield Phase(number, mask, soup, diverged)
 
     return phases()
