@@ -1,9 +1,9 @@
 """Sparse Model Soups in a loop with accelerate: the digits and the network of mine.py.
 
     python examples/accelerate_loop.py                               # three candidates, in turn
-    accelerate launch --num_processes 2 examples/accelerate_loop.py  # two ranks train each of them
+    torchrun --nproc-per-node=2 examples/accelerate_loop.py          # two ranks train each of them
 
-torchrun starts it, too. It writes the soups of two phases into accelerate_loop/.
+`accelerate launch` starts it, too. It writes the soups of two phases into accelerate_loop/.
 """
 
 from __future__ import annotations

@@ -154,6 +154,8 @@ def _trained(
 ) -> State:
     """Return the weights of a copy of the model after its training."""
     copied = copy.deepcopy(model)
+    # Whom accelerate has prepared, to be measured, it would not wrap: ranks would train apart.
+    vars(copied).pop("_is_accelerate_prepared", None)
     for module, mode in zip(copied.modules(), modes, strict=True):
         module.training = mode
     with hold(copied, candidate.mask) as held:
