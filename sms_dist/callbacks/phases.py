@@ -15,13 +15,14 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from sms_dist.base.randomness import seed as seed_of
 from sms_dist.mesh.mesh import Mesh
-from sms_dist.pruning.hold import bare, hold
+from sms_dist.pruning.hold import hold
 from sms_dist.pruning.mask import Mask
 from sms_dist.pruning.prune import prune as prune_
+from sms_dist.pruning.wrappers import bare, is_deepspeed
 from sms_dist.soups.merge import Soup
 from sms_dist.soups.norms import recompute_norms
 from sms_dist.soups.soup import soup as soup_of
-from sms_dist.soups.states import State, is_deepspeed, load_, weights
+from sms_dist.soups.states import State, load_, weights
 
 SAME = 1e-6  # relative distance of candidates that are copies of each other
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from sms_dist.base import vision
-from sms_dist.pruning.hold import Hold, bare, hold
+from sms_dist.pruning.hold import Hold, hold
 from sms_dist.pruning.mask import Mask
+from sms_dist.pruning.wrappers import bare
 
 vision.mend()  # it imports torchvision
 try:
