@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sms_dist.reports import scores
+from sms_dist.reports.captions import listed
 from sms_dist.run.schema import PhaseMetrics, Summary
 
 
@@ -51,6 +52,10 @@ def _caption(phases: Sequence[PhaseMetrics]) -> Text | None:
     lines = [line for phase in phases for line in _divergences(phase)]
     for phase in phases:
         lines += phase.warnings or ()
+    if phases and (of_all := phases[-1].global_sparsity) is not None:
+        dense = phases[-1].dense_weights
+        stays = f"; dense: {listed([*dense])} ({', '.join(dict.fromkeys(dense.values()))})" if dense else ""
+        lines.append(f"sparsity over all parameters: {of_all:.2%}{stays}")
     return Text("\n".join(lines)) if lines else None
 
 

@@ -79,6 +79,7 @@ def _read(run: Path, phase: int | None) -> tuple[Description, dict[str, Tensor]]
         input_shape=info.input_shape,
         classes=list(info.classes),
         task=info.task,
+        has_numbers=info.has_numbers,
         sparsity=sparsity,
         score=score,
         test_score=test_score,
