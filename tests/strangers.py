@@ -67,8 +67,11 @@ STRANGERS = {
     "dm_nfnet": Stranger(
         "timm:dm_nfnet_f0",
         {
-            "depths": [1, 1, 1, 1], "channels": [32, 64, 64, 64], "num_features": 64,
-            "group_size": 16, "stem_chs": 16,
+            "depths": [1, 1, 1, 1],
+            "channels": [32, 64, 64, 64],
+            "num_features": 64,
+            "group_size": 16,
+            "stem_chs": 16,
         },
         refused="(ScaledStdConv2dSame) is used through a function of it",
     ),
@@ -82,9 +85,7 @@ STRANGERS = {
     "bert": Stranger("strangers_nets:bert", data="tokens"),
     "gpt2": Stranger("strangers_nets:gpt2", data="tokens"),
 }
-ODD = (
-    *("shared_block", "weight_norm", "old_weight_norm", "spectral_norm", "old_spectral_norm", "transposed", "lstm", "gru", "lstm_projected", "group_norm", "frozen", "unused_head", "model_output", "updated_buffers", "complex_weights", "complex_linear", "zero_dim", "tied", "transposed_tie", "lazy", "lazy_called", "parameter_list", "custom_autograd", "binary", "cosine", "bf16", "bf16_part", "float64", "orthogonal", "bilinear", "standardised", "softmaxed", "low_rank", "adapted", "strided_view", "multihead", "multihead_apart", "auxiliary", "functional_norm", "depthwise", "volumes", "built_late", "asks_values", "scripted", "compiled", "mixture", "symmetric", "modulated", "einsum", "no_dropout_seed"),
-)
+ODD = tuple(re.findall(r"^def ([a-z]\w*)\(shape", PARTS[1].read_text(), re.MULTILINE))
 
 
 def configuration(stranger: Stranger) -> dict[str, Any]:
@@ -98,7 +99,7 @@ def configuration(stranger: Stranger) -> dict[str, Any]:
     }
 
 
-class Failed(Exception):
+class StepError(Exception):
     """A step that did not end as it should; the text is for people."""
 
 
@@ -132,7 +133,9 @@ class Trial:
         )
         self.seconds += time.monotonic() - start
         if done.returncode != status:
-            raise Failed(f"{' '.join(words[:3])}: status {done.returncode}\n{done.stdout[-4000:]}")
+            raise StepError(
+                f"{' '.join(words[:3])}: status {done.returncode}\n{done.stdout[-4000:]}"
+            )
         return done.stdout
 
     def all_steps(self) -> dict[str, Any]:
@@ -143,7 +146,7 @@ class Trial:
         if self.stranger.refused:
             line = self.python(*command, status=2)
             if self.stranger.refused not in line:
-                raise Failed(f"refused in other words: {line}")
+                raise StepError(f"refused in other words: {line}")
             advice = re.search(r"pruning\.keep_dense=\[.*\]", line)
             if advice is None and not settings:
                 return {"refused": line.strip()}
@@ -173,7 +176,10 @@ def row(name: str, trial: Trial) -> list[str]:
 
 
 def chosen(names: Sequence[str]) -> Iterator[tuple[str, Stranger]]:
-    every = {**STRANGERS, **{f"odd_{name}": Stranger(f"odd_nets:{name}", data="images8") for name in ODD}}
+    every = {
+        **STRANGERS,
+        **{f"odd_{name}": Stranger(f"odd_nets:{name}", data="images8") for name in ODD},
+    }
     yield from ((name, every[name]) for name in names or every)
 
 
@@ -186,11 +192,13 @@ def main() -> int:
     failures = 0
     with tempfile.TemporaryDirectory() as temporary:
         root = (given.keep or Path(temporary)).absolute()
-        print("model | prunable | zeros of these | of all matrices | export/shrunk | s | zeros of all")
+        print(
+            "model | prunable | zeros of these | of all matrices | export/shrunk | s | zeros of all"
+        )
         for name, stranger in chosen(given.names):
             try:
                 print(" | ".join(row(name, Trial(root / name, stranger))), flush=True)
-            except Failed as error:
+            except StepError as error:
                 failures += 1
                 print(f"{name} FAILED {error}", flush=True)
     return failures > 0

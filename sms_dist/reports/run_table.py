@@ -47,15 +47,21 @@ def run_table(summary: Summary) -> Table:
     return table
 
 
+def extent(summary: Summary) -> str | None:
+    """Return, in one line, the last sparsity over all parameters and which weights stay dense."""
+    last = summary.phases[-1] if summary.phases else None
+    if last is None or last.global_sparsity is None:
+        return None
+    dense = last.dense_weights or {}
+    stays = f"; dense: {listed([*dense])} ({', '.join(dict.fromkeys(dense.values()))})"
+    return f"sparsity over all parameters: {last.global_sparsity:.2%}{stays if dense else ''}"
+
+
 def _caption(phases: Sequence[PhaseMetrics]) -> Text | None:
     """Return the candidates that diverged, one in a line, and the warnings of the phases."""
     lines = [line for phase in phases for line in _divergences(phase)]
     for phase in phases:
         lines += phase.warnings or ()
-    if phases and (of_all := phases[-1].global_sparsity) is not None:
-        dense = phases[-1].dense_weights
-        stays = f"; dense: {listed([*dense])} ({', '.join(dict.fromkeys(dense.values()))})" if dense else ""
-        lines.append(f"sparsity over all parameters: {of_all:.2%}{stays}")
     return Text("\n".join(lines)) if lines else None
 
 

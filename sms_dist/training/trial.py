@@ -73,7 +73,9 @@ def _tried(json: str, info: DatasetInfo, batch_size: int) -> Trial:
         # Which parameters a step uses may depend on values and chance: then none is unused.
         generator = torch.Generator().manual_seed(0)
         for _ in range(NUM_MORE):
-            samples = tuple(_random(each.repeat_interleave(4, 0), info, generator) for each in zeros)
+            samples = tuple(
+                _random(each.repeat_interleave(4, 0), info, generator) for each in zeros
+            )
             other = _step(model, samples, info, config.name)
             if other.unused != found.unused:
                 some = tuple(n for n, p in model.named_parameters() if p.requires_grad)

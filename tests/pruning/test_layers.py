@@ -63,7 +63,9 @@ def normed(dim=0):
 
 def test_a_forward_pass_tells_matrices_of_unknown_kind_from_the_rest():
     model, inputs = Own(), (torch.zeros(1, 5, 6, device="meta"),)
-    with pytest.raises(ValueError, match=r"mix .* \(Own\) may be a weight matrix.*dense=\[mix, gate\]"):
+    with pytest.raises(
+        ValueError, match=r"mix .* \(Own\) may be a weight matrix.*dense=\[mix, gate\]"
+    ):
         weights(model)
     every = weights(model, multiplied=lambda: products(model.to("meta"), inputs).multiplied)
     assert [each.name for each in every if each.is_pruned] == PRUNED

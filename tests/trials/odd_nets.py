@@ -13,7 +13,9 @@ def _conv(*sizes, **options):
 
 
 def _net(*layers, width=8, num_classes=4):
-    return nn.Sequential(*layers, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes))  # fmt: skip
+    return nn.Sequential(
+        *layers, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes)
+    )
 
 
 class Own(nn.Module):
@@ -35,7 +37,9 @@ def shared_block(shape, num_classes):
 
 
 def weight_norm(shape, num_classes):
-    return _net(parametrizations.weight_norm(_conv(3, 8)), parametrizations.weight_norm(_conv(8, 8)))
+    return _net(
+        parametrizations.weight_norm(_conv(3, 8)), parametrizations.weight_norm(_conv(8, 8))
+    )
 
 
 def old_weight_norm(shape, num_classes):
@@ -75,7 +79,13 @@ def lstm_projected(shape, num_classes):
 
 
 def group_norm(shape, num_classes):
-    return _net(_conv(3, 8), nn.GroupNorm(2, 8), nn.ReLU(), _conv(8, 8), nn.InstanceNorm2d(8, affine=True, track_running_stats=True))  # fmt: skip
+    return _net(
+        _conv(3, 8),
+        nn.GroupNorm(2, 8),
+        nn.ReLU(),
+        _conv(8, 8),
+        nn.InstanceNorm2d(8, affine=True, track_running_stats=True),
+    )
 
 
 def frozen(shape, num_classes):
@@ -161,16 +171,19 @@ def tied(shape, num_classes):
     second.weight = first.weight
     return Own(
         lambda net, x: net.head(net.first(x.flatten(1)) * net.second(x.flatten(1))),
-        first=first, second=second, head=nn.Linear(16, 4),
-    )  # fmt: skip
+        first=first,
+        second=second,
+        head=nn.Linear(16, 4),
+    )
 
 
 def transposed_tie(shape, num_classes):
     """An autoencoder's decoder that computes with its encoder's weight."""
     return Own(
         lambda net, x: net.head(F.linear(net.encoder(x.flatten(1)).relu(), net.encoder.weight.T)),
-        encoder=nn.Linear(192, 16), head=nn.Linear(192, 4),
-    )  # fmt: skip
+        encoder=nn.Linear(192, 16),
+        head=nn.Linear(192, 4),
+    )
 
 
 def lazy(shape, num_classes):
@@ -250,15 +263,17 @@ def cosine(shape, num_classes):
 
 def bf16(shape, num_classes):
     return Own(
-        lambda net, x: net.trunk(x.bfloat16()).float(), trunk=_net(_conv(3, 8), nn.ReLU(), _conv(8, 8)).bfloat16()
-    )  # fmt: skip
+        lambda net, x: net.trunk(x.bfloat16()).float(),
+        trunk=_net(_conv(3, 8), nn.ReLU(), _conv(8, 8)).bfloat16(),
+    )
 
 
 def bf16_part(shape, num_classes):
     return Own(
         lambda net, x: net.head(net.trunk(x.flatten(1).bfloat16()).float().relu()),
-        trunk=nn.Linear(192, 16).bfloat16(), head=nn.Linear(16, 4),
-    )  # fmt: skip
+        trunk=nn.Linear(192, 16).bfloat16(),
+        head=nn.Linear(16, 4),
+    )
 
 
 def float64(shape, num_classes):
@@ -272,8 +287,10 @@ def orthogonal(shape, num_classes):
 def bilinear(shape, num_classes):
     return Own(
         lambda net, x: net.product(net.one(x.flatten(1)), net.other(x.flatten(1))),
-        one=nn.Linear(192, 8), other=nn.Linear(192, 6), product=nn.Bilinear(8, 6, 4),
-    )  # fmt: skip
+        one=nn.Linear(192, 8),
+        other=nn.Linear(192, 6),
+        product=nn.Bilinear(8, 6, 4),
+    )
 
 
 class Standardised(nn.Conv2d):
@@ -309,7 +326,10 @@ class LowRank(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.left, self.right = nn.Parameter(torch.randn(16, 4) / 4), nn.Parameter(torch.randn(4, 192) / 14)
+        self.left, self.right = (
+            nn.Parameter(torch.randn(16, 4) / 4),
+            nn.Parameter(torch.randn(4, 192) / 14),
+        )
 
     def forward(self, x):
         return F.linear(x.flatten(1), self.left @ self.right)
@@ -354,7 +374,11 @@ def strided_view(shape, num_classes):
 
 def multihead(shape, num_classes):
     layer = nn.TransformerEncoderLayer(24, 2, 16, batch_first=True)
-    return Own(lambda net, x: net.head(net.layer(x.flatten(1, 2).mT).mean(1)), layer=layer, head=nn.Linear(24, 4))  # fmt: skip
+    return Own(
+        lambda net, x: net.head(net.layer(x.flatten(1, 2).mT).mean(1)),
+        layer=layer,
+        head=nn.Linear(24, 4),
+    )
 
 
 def multihead_apart(shape, num_classes):
@@ -400,8 +424,10 @@ def depthwise(shape, num_classes):
 def volumes(shape, num_classes):
     return Own(
         lambda net, x: net.head(net.line(net.volume(x[:, None]).flatten(2)).mean(2)),
-        volume=nn.Conv3d(1, 4, 3, padding=1), line=nn.ConvTranspose1d(4, 8, 3), head=nn.Linear(8, 4),
-    )  # fmt: skip
+        volume=nn.Conv3d(1, 4, 3, padding=1),
+        line=nn.ConvTranspose1d(4, 8, 3),
+        head=nn.Linear(8, 4),
+    )
 
 
 class Gelu(nn.Module):
@@ -484,7 +510,9 @@ class Modulated(nn.Module):
     def forward(self, x):
         style = self.style(x.mean((2, 3))) + 1
         weight = self.weight * style[:, None, :, None, None]
-        return F.conv2d(x.reshape(1, -1, 8, 8), weight.flatten(0, 1), padding=1, groups=len(x)).view(len(x), 8, 8, 8)
+        return F.conv2d(
+            x.reshape(1, -1, 8, 8), weight.flatten(0, 1), padding=1, groups=len(x)
+        ).view(len(x), 8, 8, 8)
 
 
 def modulated(shape, num_classes):

@@ -69,9 +69,15 @@ def torchvision_swin_v2(input_shape, num_classes):
     from torchvision.models.swin_transformer import SwinTransformerBlockV2 as Block
 
     return SwinTransformer(
-        [4, 4], 16, [1, 2], [1, 2], [4, 4],
-        num_classes=num_classes, block=Block, downsample_layer=PatchMergingV2,
-    )  # fmt: skip
+        [4, 4],
+        16,
+        [1, 2],
+        [1, 2],
+        [4, 4],
+        num_classes=num_classes,
+        block=Block,
+        downsample_layer=PatchMergingV2,
+    )
 
 
 class Text(nn.Module):
@@ -89,9 +95,14 @@ def bert(input_shape, num_classes):
     from transformers import BertConfig, BertForSequenceClassification
 
     config = BertConfig(
-        vocab_size=NUM_TOKENS, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=32, max_position_embeddings=16, num_labels=num_classes,
-    )  # fmt: skip
+        vocab_size=NUM_TOKENS,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=16,
+        num_labels=num_classes,
+    )
     return Text(BertForSequenceClassification(config))
 
 
@@ -99,9 +110,14 @@ def gpt2(input_shape, num_classes):
     from transformers import GPT2Config, GPT2ForSequenceClassification
 
     config = GPT2Config(
-        vocab_size=NUM_TOKENS, n_embd=16, n_layer=2, n_head=2, n_positions=16,
-        num_labels=num_classes, pad_token_id=0,
-    )  # fmt: skip
+        vocab_size=NUM_TOKENS,
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        n_positions=16,
+        num_labels=num_classes,
+        pad_token_id=0,
+    )
     return Text(GPT2ForSequenceClassification(config))
 
 
