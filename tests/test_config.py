@@ -22,6 +22,10 @@ DEFAULTS = flatten(Config().model_dump(mode="json", by_alias=True))
 # For every key that decides the result, another valid value.
 OTHERS = {
     "seed": 1,
+    "model.freeze": ["conv1.*"],
+    "engine.conditional": True,
+    "engine.gradient_checkpointing": True,
+    "retrain.ema": 0.9,
     "data.name": "digits",
     "data.path": "shards",
     "data.batch_size": 32,

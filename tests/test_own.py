@@ -559,7 +559,7 @@ def test_whole_numbers_are_inputs_as_they_are_and_pixels_stay_pixels():
 
 
 def test_own_files_are_all_that_lies_together_and_nothing_that_is_installed(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # where torch has files that are not there
+    monkeypatch.chdir(tmp_path)  # torch has modules whose file is no path, `_classes.py`
     (tmp_path / "entry.py").write_text("from helper_of_mine import f\nfrom plain.deep import g")
     (tmp_path / "helper_of_mine.py").write_text("def f(): ...")
     (tmp_path / "plain").mkdir()  # a package without __init__.py

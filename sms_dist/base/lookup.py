@@ -126,8 +126,8 @@ def own_files(values: object) -> dict[str, Path]:
         if root is None or _is_installed(root):
             continue
         loaded = [getattr(each, "__file__", None) for each in [*sys.modules.values()]]
-        # torch has modules without a file that name one, which would lie in the current folder
-        sources = [Path(file).resolve() for file in loaded if file and Path(file).is_file()]
+        # torch's own `ops` and `classes` say a relative path, which names nothing
+        sources = [Path(file).resolve() for file in loaded if file and os.path.isabs(file)]
         sources += root.rglob("*.py") if root.is_dir() else []
         while sources:
             source = sources.pop()

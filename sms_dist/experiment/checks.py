@@ -276,13 +276,14 @@ def _check_forward(config: Config) -> None:
     """A training step of few samples gives outputs that the task can use, and gradients."""
     from sms_dist.training.trial import trial
 
-    info = data.described(config.data)
-    num_train, _ = data.split_sizes(info, config.data)
-    steps = -(-num_train // config.data.batch_size)  # of an epoch, nearly equal
+    info, batch = data.described(config.data), config.data.batch_size
+    if info.num_train:  # else only the files know it
+        num_train, _ = data.split_sizes(info, config.data)
+        batch = num_train // -(-num_train // batch)  # steps of an epoch are nearly equal
     pieces = config.engine.accumulation * max(
         config.engine.ranks_per_candidate, config.pretrain.ranks or 1
     )
-    trial(config, info, 1 if num_train // steps // pieces < 2 else 2)
+    trial(config, info, 1 if batch // pieces < 2 else 2)
 
 
 def _check_measures(config: Config) -> None:

@@ -155,7 +155,7 @@ def test_a_failure_is_told_and_the_others_go_on(tmp_path: Path) -> None:
     assert {line.split()[2] for line in lines[:2]} == {"failed", "done"}
     assert lines[2] in ("1 failed, 1 done", "1 done, 1 failed")
     assert lines[3].startswith(
-        f"failed: pretrain.from={bad}: error: pretrain.from={bad}: there are"
+        f"failed: pretrain.from={bad}: error: pretrain.from={bad} is no file or folder of weights"
     )
     assert lines[3].endswith("logs/sweep.log)")
     assert lines[4] == "the same command goes on with what is not done"
@@ -204,7 +204,7 @@ def test_a_second_signal_ends_a_child_that_does_not_stop() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         assert children.is_stopping
         assert deaf.poll() is None
-        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGTERM)
         assert deaf.wait(60) == -signal.SIGKILL
     deaf.stdout.close()
 

@@ -10,10 +10,11 @@ from safetensors.torch import load_file
 PAIRS = ((0, 0), (0, 1), (1, 0), (1, 1))  # (candidate, rank of its group)
 FOUR = tuple((0, rank) for rank in range(4))
 ENGINES = ("ddp", "zero_0", "zero_1", "zero_2", "zero_3")
-OPTIMIZERS = ("fp32_sgd", "fp32_adamw", "bf16_sgd", "bf16_adamw")
-CASES = {
-    **{f"{e}_{more}": PAIRS for e in ENGINES for more in (*OPTIMIZERS, "clipped_pieces")},
-    **{f"{e}_of_four": FOUR for e in ENGINES},
+CASES = {  # as programs/engine_states.py has them
+    **{f"{e}_{more}": PAIRS for e in ENGINES for more in ("fp32_adamw", "bf16_sgd")},
+    **{f"{e}_clipped_pieces": PAIRS for e in ENGINES},
+    **dict.fromkeys(("ddp_fp32_sgd", "zero_1_bf16_adamw", "zero_3_bf16_adamw"), PAIRS),
+    **{f"{e}_of_four": FOUR for e in ("ddp", "zero_1", "zero_3")},
     "ddp_of_four_pieces": FOUR,
     "ddp_surviving_fp32_sgd": PAIRS,
     "ddp_surviving_clipped_pieces": PAIRS,

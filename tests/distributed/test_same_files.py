@@ -32,8 +32,7 @@ def contents(run: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    with Runs(tmp_path_factory.mktemp("logs")) as runs:
-        yield runs
+    return Runs(tmp_path_factory.mktemp("logs"))
 
 
 def test_own_code_that_changed_is_refused_or_accepted_and_recorded(runs, tmp_path):

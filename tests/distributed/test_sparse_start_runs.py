@@ -105,8 +105,8 @@ def test_a_run_goes_on_without_the_file_that_it_was_given(runs, given, folder):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     given.rename(moved)
     try:
-        with Runs(folder / "logs") as forked:
-            ended = forked.run(run.parent, f"pretrain.from={given}", "pretrain.mask=zeros", *GOAL)
+        words = (f"pretrain.from={given}", "pretrain.mask=zeros", *GOAL)
+        ended = Runs(folder / "logs").run(run.parent, *words)
     finally:
         moved.rename(given)
     assert ended.status == 0, ended
@@ -141,8 +141,8 @@ def test_what_cannot_begin_is_refused_by_run_and_plan(given, folder, change, wor
     with pytest.raises(ValueError, match=r"^p") as caught:
         planned(load_config(None, ["data.name=digits", "model.options.width=8", *words]))
     assert message in str(caught.value)
-    with Runs(folder / "logs") as forked:
-        ended = forked.main(main_arguments(folder / "refused", *words), folder / "refused")
+    refused = main_arguments(folder / "refused", *words)
+    ended = Runs(folder / "logs").main(refused, folder / "refused")
     assert ended.status == 2, ended
     assert ended.err.splitlines() == [f"error: {caught.value}"]
     assert not (folder / "refused").exists()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SECONDS = 1.0  # of the processor, for one input
+SECONDS = 5.0  # of the processor, for one input; most take milliseconds
 WALL_SECONDS = 20.0  # where it waits for something; other programs may slow it down
 MORE_MEMORY = 3 << 29
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
