@@ -170,10 +170,11 @@ def _input(given: Any, name: str) -> Tensor:
                 "images of 8 bits, or arrays or tensors of floats or of whole numbers"
             )
         given = torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
-    if given.dtype == torch.uint8:
-        return given
-    is_whole = given.dtype in (torch.int8, torch.int16, torch.int32, torch.int64)
-    return given.to(torch.int64 if is_whole else torch.float32)
+    tensor: Tensor = given
+    if tensor.dtype == torch.uint8:
+        return tensor
+    is_whole = tensor.dtype in (torch.int8, torch.int16, torch.int32, torch.int64)
+    return tensor.to(torch.int64 if is_whole else torch.float32)
 
 
 def _picture(given: Any, place: str, is_mask: bool = False) -> Any:
