@@ -175,13 +175,15 @@ def _on_meta(config: Config, info: DatasetInfo) -> nn.Module:
 
 def model_weights(config: Config, info: DatasetInfo, model: nn.Module) -> list[Weight]:
     """Return what may be a weight matrix of the model, pruned or not; ValueError where unclear."""
-    pruning, use = config.pruning, used(config.model.model_dump_json(), info)
+    pruning, json = config.pruning, config.model.model_dump_json()
+    # Ours compute with their weights as they are; to look imports torch's compiler.
+    refilled = used(json, info).refilled if ":" in config.model.name else ()
     return weights(
         model,
         pruning.keep_dense,
         embeddings=pruning.embeddings,
-        multiplied=lambda: use.multiplied,
-        refilled=use.refilled,
+        multiplied=lambda: used(json, info).multiplied,
+        refilled=refilled,
     )
 
 
