@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sms_dist.base.randomness import seed
     from sms_dist.base.weights_file import load
+    from sms_dist.callbacks.phases import soup_phases
     from sms_dist.mesh.mesh import Mesh
     from sms_dist.pruning.hold import Hold, hold
     from sms_dist.pruning.mask import Mask
@@ -37,12 +38,14 @@ __all__ = [
     "schedule",
     "seed",
     "soup",
+    "soup_phases",
     "sparsities",
     "weights",
 ]
 _MODULES = {
     "base.randomness": ("seed",),
     "base.weights_file": ("load",),
+    "callbacks.phases": ("soup_phases",),
     "mesh.mesh": ("Mesh",),
     "pruning.hold": ("Hold", "hold"),
     "pruning.mask": ("Mask",),

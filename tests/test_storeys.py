@@ -14,6 +14,7 @@ STOREYS = [
     ["base"],
     ["mesh", "pruning", "schedules"],
     ["soups", "sparse_rules"],
+    ["callbacks"],
     ["config"],
     ["methods"],
     ["data", "models"],
