@@ -24,7 +24,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # two pips in one environment would break it
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test bench chaos preemptions crash-points fuzz host-trials slurm-trials same-bits lint format docs tensorboard clean
+.PHONY: help venv demo test bench chaos preemptions crash-points fuzz host-trials slurm-trials strangers same-bits lint format docs tensorboard clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ host-trials: $(VENV)/.dev ## four hosts, of which one is lost, cut off, and come
 
 slurm-trials: $(VENV)/.dev ## what may happen to jobs on a real Slurm; root, slurmctld, munge
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/slurm_trials.py $(FLAGS)
+
+strangers: $(VENV)/.dev ## models of other libraries, and odd ones, from a plan to an export
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/strangers.py $(FLAGS)
 
 # The other checkout needs no environment of its own: both sides run with this one.
 same-bits: $(VENV)/.dev ## eight small runs here and in the checkout OLD=..., every weight compared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from itertools import product
 
 import pytest
@@ -17,6 +18,7 @@ from sms_dist.experiment.checks import check
 from sms_dist.experiment.sizes import num_parameters, sizes
 from sms_dist.methods import METHODS, recipe
 from sms_dist.models import MODELS
+from sms_dist.training.trial import trial
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -165,7 +167,9 @@ def test_translation_is_not_compiled(mode: str) -> None:
 
 
 NETS = """
+import torch
 from torch import nn
+from torch.nn import functional as F
 
 class Net(nn.Module):
     def __init__(self, classes, key):
@@ -185,7 +189,65 @@ def net(shape, classes, *, key: str = "logits"):
 
 def normed(shape, classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, classes))
+
+def odd(shape, classes, *, kind: str):
+    flat = nn.Flatten()
+    if kind == "lazy":
+        return nn.Sequential(flat, nn.LazyLinear(classes))
+    if kind == "late":
+        return Late(classes)
+    if kind == "compiled":
+        return torch.compile(nn.Sequential(flat, nn.Linear(64, classes)))
+    if kind == "wrong size":
+        return nn.Sequential(flat, nn.Linear(63, classes))
+    if kind == "values":  # asked for when it is made
+        return nn.Sequential(flat, nn.Linear(64, classes), nn.Dropout(torch.tensor(0.5).item()))
+    return Blocks({"standardised": Standard, "normalised": Unit}[kind], classes)
+
+class Late(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.first, self.layer, self.classes = nn.Linear(64, 64), None, classes
+    def forward(self, x):
+        self.layer = self.layer or nn.Linear(64, self.classes)
+        return self.layer(self.first(x.flatten(1)))
+
+class Standard(nn.Linear):  # what is stored as zero is none
+    def forward(self, x):
+        return F.linear(x, self.weight - self.weight.mean(1, keepdim=True))
+
+class Unit(nn.Linear):  # a zero stays a zero
+    def forward(self, x):
+        return F.linear(x, F.normalize(self.weight))
+
+class Blocks(nn.Module):
+    def __init__(self, layer, classes):
+        super().__init__()
+        self.blocks = nn.Sequential(layer(64, 8), layer(8, 8))
+        self.first, self.head = layer(64, 64), nn.Linear(8, classes)
+    def forward(self, x):
+        return self.head(self.blocks(self.first(x.flatten(1))))
+
+class Experts(nn.Module):  # a sample is for one of them; the mean of what was given is stored
+    def __init__(self, classes):
+        super().__init__()
+        self.gate, self.unused = nn.Linear(64, 3), nn.Linear(2, 2)
+        self.experts = nn.ModuleList(nn.Linear(64, classes) for _ in range(3))
+        self.register_buffer("mean", torch.zeros(64))
+        self.register_buffer("constant", torch.ones(64))
+        self.norm = nn.BatchNorm1d(64)
+    def forward(self, x):
+        x = self.norm(x.flatten(1))
+        self.mean.lerp_(x.detach().mean(0), 0.1)
+        share, number = self.gate(x + self.mean * self.constant).softmax(1).max(1)
+        outputs = torch.stack([self.experts[i](x[j]) for j, i in enumerate(number.tolist())])
+        return outputs * share[:, None]
+
+def experts(shape, classes):
+    return Experts(classes)
 """
+KIND = "theirs_nets:odd model.options.kind="
+ALL = "keep_dense=[blocks.*.weight, first.weight]"
 
 
 @pytest.mark.parametrize(
@@ -197,6 +259,14 @@ def normed(shape, classes):
         ("theirs_nets:normed data.batch_size=1", "data.batch_size=1 leaves a rank one sample"),
         ("theirs_nets:normed engine.ranks_per_candidate=8 data.batch_size=16", "one sample of a"),
         ("theirs_nets:net", None),
+        (f"{KIND}lazy", "odd: 1.weight has no shape before the model is called; call it once in"),
+        (f"{KIND}late", "odd makes layer.weight when it is called; call it once in its build"),
+        (f"{KIND}compiled", "odd returned a OptimizedModule, which wraps or replaces the module"),
+        (f"{KIND}'wrong size'", "odd raised RuntimeError: mat1 and mat2 shapes cannot be multip"),
+        (f"{KIND}values", None),
+        (f"{KIND}normalised", None),
+        (f"{KIND}standardised", ALL),
+        (f"{KIND}standardised pruning.{ALL}", None),
     ],
 )
 def test_a_training_step_without_values_shows_what_a_model_returns(
@@ -205,9 +275,25 @@ def test_a_training_step_without_values_shows_what_a_model_returns(
     (tmp_path / "theirs_nets.py").write_text(NETS)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-    config = load(settings=["data.name=digits", *f"model.name={settings}".split()])
+    words = re.split(r" (?=[a-z._]+=)", f"model.name={settings}")
+    config = load(settings=["data.name=digits", *words])
     if message is None:
         check(config)
     else:
-        with pytest.raises(ValueError, match=re.escape(message)):
+        with pytest.raises(ValueError, match=re.escape(message)) as caught:
             check(config)
+        assert "\n" not in str(caught.value)
+
+
+def test_what_some_steps_use_is_not_unused_and_buffers_that_are_written_are_named(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "theirs_nets.py").write_text(NETS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "theirs_nets", raising=False)
+    config = load(settings=["data.name=digits", "model.name=theirs_nets:experts"])
+    found = trial(config, data.described(config.data))
+    assert found.unused == ()
+    assert sum(name.startswith("experts.") for name in found.occasional) >= 2
+    assert "gate.weight" not in found.occasional
+    assert found.updated == ("mean",)

@@ -120,6 +120,10 @@ class Blobs(torch.utils.data.Dataset):
     def __getitem__(self, i):
         return self.points[i], int(self.targets[i])
 
+class Tokens(Blobs):
+    def __getitem__(self, i):
+        return torch.tensor([i, i + 100_000_002]), int(self.targets[i])
+
 class Pictures(Blobs):
     classes = ["dark", "light"]
     mean, std = [0.5], [0.25]
@@ -538,6 +542,20 @@ def test_the_state_of_an_optimizer_comes_back_with_its_bits():
 def test_masks_may_be_images_and_inputs_arrays():
     assert batch_of("Drawn").targets.unique().tolist() == [0, 1]
     assert batch_of("Drawn").inputs[0].dtype == torch.float32
+
+
+def test_whole_numbers_are_inputs_as_they_are_and_pixels_stay_pixels():
+    for given in (torch.tensor([[7, 300]]), np.array([[7, 300]], np.int16), [[7, 300]]):
+        assert _input(given, "x").dtype == torch.int64
+        assert _input(given, "x").tolist() == [[7, 300]]
+    assert _input(torch.ones(1, 2, 2, dtype=torch.uint8), "x").dtype == torch.uint8
+    assert _input(torch.ones(3, dtype=torch.bool), "x").dtype == torch.float32
+    with pytest.raises(ValueError, match="ndarray of uint16 as input"):
+        _input(np.ones((4, 4), np.uint16), "x")
+    batch = batch_of("Tokens")
+    assert batch.inputs[0].dtype == torch.int64
+    assert batch.inputs[0].amax() == 100_000_061  # no float32 has this number
+    assert data.described(data_config("Tokens")).has_numbers
 
 
 def test_own_files_are_all_that_lies_together_and_nothing_that_is_installed(tmp_path, monkeypatch):

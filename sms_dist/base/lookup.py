@@ -77,7 +77,9 @@ def own(name: str, field: str) -> Any:
     return function
 
 
-def guarded(function: Callable[..., T], name: str, field: str) -> Callable[..., T]:
+def guarded(
+    function: Callable[..., T], name: str, field: str, way_out: str = YOUR_OWN
+) -> Callable[..., T]:
     """Return people's own function with what it raises as a ValueError, one line with the field."""
 
     @functools.wraps(function)
@@ -87,9 +89,10 @@ def guarded(function: Callable[..., T], name: str, field: str) -> Callable[..., 
         except Exception as error:  # of code that is not ours: it may raise anything
             frame = traceback.extract_tb(error.__traceback__)[-1]
             place = f" ({frame.filename}, line {frame.lineno})"
+            text = " ".join(str(error).split())
             raise ValueError(
-                f"{field}={name} raised {type(error).__name__}: {plain.printable(str(error))}"
-                f"{'' if frame.filename == __file__ else place}; {YOUR_OWN}"
+                f"{field}={name} raised {type(error).__name__}: {text}"
+                f"{'' if frame.filename == __file__ else place}; {way_out}"
             ) from error
 
     return call
@@ -189,11 +192,10 @@ def _search(folder: str) -> None:
 
 
 def _imported(name: str, module_name: str, field: str) -> ModuleType:
-    _search(os.getcwd())
-    if module_name.partition(".")[0] == "torchvision":  # which not every torch can import by itself
-        from sms_dist.base.vision import torchvision
+    from sms_dist.base.vision import mend  # imports torch
 
-        torchvision()
+    _search(os.getcwd())
+    mend()  # it may import torchvision, which not every torch can by itself
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -203,8 +205,9 @@ def _imported(name: str, module_name: str, field: str) -> ModuleType:
                 f"configuration file or in the current folder, {os.getcwd()}"
             ) from None
         raise ValueError(f"{field}={name}: the module cannot be imported: {error}") from error
-    except (ImportError, SyntaxError) as error:
-        raise ValueError(f"{field}={name}: the module cannot be imported: {error}") from error
+    except Exception as error:  # of code that is not ours: it may raise anything
+        text = " ".join(str(error).split())
+        raise ValueError(f"{field}={name}: the module cannot be imported: {text}") from error
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:

@@ -24,7 +24,7 @@ from sms_dist.pruning.layers import Weight
 from sms_dist.stacks import obstacle, stack_size
 from sms_dist.training.trial import Trial, example, trial
 
-UNTRIED = Trial(unused=(), frozen=())
+UNTRIED = Trial()
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,13 @@ def left_dense(layers: Sequence[Weight]) -> list[str]:
 
 
 def _untrained(trial: Trial) -> list[str]:
-    facts = {"get no gradient": trial.unused, "are frozen": trial.frozen}
-    return [f"model   {_named(names)} {fact}" for fact, names in facts.items() if names]
+    facts = {
+        "without gradient": trial.unused,
+        "frozen": trial.frozen,
+        "with a gradient in some steps only (see engine.conditional)": trial.occasional,
+        "buffers that forward passes write": trial.updated,
+    }
+    return [f"model   {fact}: {_named(names)}" for fact, names in facts.items() if names]
 
 
 def _named(names: Sequence[str]) -> str:

@@ -83,6 +83,7 @@ class DatasetInfo:
     void: int | None = None  # of masks: the value of pixels that belong to no class
     subgroups: tuple[str, ...] = ()  # whose recall is measured
     vocabulary: int = 0  # of sentences: the number of tokens there are
+    has_numbers: bool = False  # inputs are whole numbers (int64), such as tokens
 
     @property
     def num_classes(self) -> int:

@@ -108,9 +108,9 @@ class Pixels:
         self._std = torch.tensor(std, device=device).mul_(255).view(1, -1, 1, 1)
 
     def normalised(self, images: Tensor) -> Tensor:
-        """Return float32 inputs; what is uint8 (N x C x H x W) normalised, all else as it is."""
+        """Return inputs; what is uint8 (N x C x H x W) normalised, all else as it is."""
         if images.dtype != torch.uint8:
-            return images.to(torch.float32)
+            return images if images.dtype == torch.int64 else images.to(torch.float32)
         return images.to(torch.float32).sub_(self._mean).div_(self._std)
 
     def restored(self, inputs: Tensor) -> Tensor:

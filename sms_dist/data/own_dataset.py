@@ -33,7 +33,8 @@ class OwnDataset:
     `package.module:Class` of a `Task` of one's own with any targets), `void`
     (the value of pixels without a class), `mean` and `std` of each channel (for uint8 images; in
     [0, 1]). Inputs are images (PIL, uint8 arrays [height, width, channels], or uint8 tensors
-    [channels, height, width]) or float tensors of any shape, which the model gets as they are.
+    [channels, height, width]), float tensors of any shape, which the model gets as they are, or
+    whole numbers of any shape, such as tokens, which it gets as int64.
     PIL images have the channels of their mode, palettes those of their colours, and 8 bits.
     """
 
@@ -49,9 +50,16 @@ class OwnDataset:
                 "or package.module:Class"
             )
         void = getattr(train, "void", VOID) if task == "segmentation" else None
-        shape = tuple(_input(_sample(train, 0, self.name)[0], self.name).shape)
+        first = _input(_sample(train, 0, self.name)[0], self.name)
         return DatasetInfo(
-            self.name, len(train), len(test), shape, _classes(self.name), task=task, void=void
+            self.name,
+            len(train),
+            len(test),
+            tuple(first.shape),
+            _classes(self.name),
+            task=task,
+            void=void,
+            has_numbers=str(first.dtype) == "torch.int64",
         )
 
     def facts(self, config: DataConfig) -> DatasetInfo:
@@ -67,7 +75,7 @@ class OwnDataset:
         made = _made(self.name)
         train = _gathered(made[0], info.num_train, info, f"data.name={self.name}: train")
         test = _gathered(made[1], info.num_test, info, f"data.name={self.name}: test")
-        channels = info.input_shape[0]
+        channels = info.input_shape[0] if info.input_shape else 1
         mean, std = (0.0,) * channels, (1.0,) * channels
         values = train.targets.unique() if info.task == "segmentation" else torch.empty(0)  # type: ignore[no-untyped-call]
         if values.tolist() == [0, info.void]:
@@ -141,7 +149,7 @@ def _sample(dataset: Any, number: int, name: str) -> tuple[Any, Any]:
 
 
 def _input(given: Any, name: str) -> Tensor:
-    """Return one input as a tensor: uint8 pixels, or fp32."""
+    """Return one input as a tensor: uint8 pixels, int64, or fp32."""
     import numpy as np
     import torch
 
@@ -149,6 +157,8 @@ def _input(given: Any, name: str) -> Tensor:
         pixels = np.array(_picture(given, f"data.name={name}"))
         if pixels.dtype.kind == "f":
             return torch.from_numpy(pixels).to(torch.float32)
+        if pixels.dtype.kind == "i":
+            return torch.from_numpy(pixels.astype(np.int64))
         if pixels.ndim == 3 and pixels.shape[0] < 5 <= pixels.shape[2]:
             raise ValueError(
                 f"data.name={name} has an array of {pixels.shape} as input; give height x width x"
@@ -157,11 +167,14 @@ def _input(given: Any, name: str) -> Tensor:
         if pixels.ndim not in (2, 3) or pixels.dtype != np.uint8:
             raise ValueError(
                 f"data.name={name} has a {type(given).__name__} of {pixels.dtype} as input; give "
-                "images of 8 bits, or arrays or tensors of floats"
+                "images of 8 bits, or arrays or tensors of floats or of whole numbers"
             )
         given = torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
-    tensor: Tensor = given if given.dtype == torch.uint8 else given.to(torch.float32)
-    return tensor
+    tensor: Tensor = given
+    if tensor.dtype == torch.uint8:
+        return tensor
+    is_whole = tensor.dtype in (torch.int8, torch.int16, torch.int32, torch.int64)
+    return tensor.to(torch.int64 if is_whole else torch.float32)
 
 
 def _picture(given: Any, place: str, is_mask: bool = False) -> Any:

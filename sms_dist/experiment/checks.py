@@ -50,12 +50,12 @@ def check(config: Config, start: float = 0.0) -> Recipe:
     requested = chosen.phases
     _check_names(config, requested)
     _check_history(config, requested)
+    _check_forward(config)
     _check_engine(config, requested)
     _check_rules(config, requested)
     _check_surviving(config, requested)
     _check_pattern(config, requested)
     _check_measures(config)
-    _check_forward(config)
     return chosen
 
 

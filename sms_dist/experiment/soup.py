@@ -192,6 +192,7 @@ def _facts(context: Context, merged: Soup, mask: Mask) -> dict[str, Any]:
         "surviving_weights": mask.num_kept,
         "global_sparsity": removed / num_parameters,  # over all parameters, not the prunable only
         "layer_sparsities": {name: Mask({name: kept}).sparsity for name, kept in mask.items()},
+        "dense_weights": {each.name: each.dense for each in context.weights if each.dense},
         "theoretical_speedup": theoretical_speedup(context.macs, mask),
         "coefficients": {str(i): value for i, value in merged.coefficients.items()},
         "distances": merged.distances,

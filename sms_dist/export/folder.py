@@ -42,6 +42,7 @@ class Description(Section):
     input_shape: tuple[int, ...]
     classes: list[str]
     task: str = "classification"
+    has_numbers: bool = False  # inputs are whole numbers
     sparsity: float  # of the prunable weights before channels were taken out
     score: str  # the metric by which such models are compared: accuracy, miou or bleu
     test_score: float | None
@@ -110,6 +111,8 @@ def _outputs(model: nn.Module, description: Description) -> list[Tensor]:
     if description.task == "translation":
         shape = (NUM_SAMPLES, min(NUM_TOKENS, shape[1]))
         inputs = [torch.randint(2, description.num_classes, shape, generator=generator)] * 2
+    if description.has_numbers:  # nobody knows how many there are
+        inputs = [torch.randint(2, shape, generator=generator)]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         return list(_tensors(model.eval()(*inputs)))

@@ -236,6 +236,8 @@ def _is_addition(node: fx.Node) -> bool:
 
 def _is_layer(node: fx.Node) -> bool:
     module, dims = module_of(node), len(shape_of(node))
+    if module is None or "weight" not in module._parameters:  # it may be computed from others
+        return False
     if isinstance(module, _CONVOLUTIONS):
         return module.groups == 1 and dims == module.weight.ndim
     return isinstance(module, nn.Linear) and dims == 2

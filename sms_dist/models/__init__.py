@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from sms_dist.base.lookup import guarded, lookup_open, nearest
 from sms_dist.base.randomness import stream
@@ -19,6 +20,7 @@ from sms_dist.models.family import ModelFamily, check_options, inputs_text
 from sms_dist.models.hugging_face import PREFIX, t5, timm_family
 from sms_dist.models.pspnet import pspnet
 from sms_dist.models.resnets import resnet18, resnet20, resnet50, wrn20
+from sms_dist.pruning.wrappers import bare
 
 CIFAR_SHAPE, IMAGES = (3, 32, 32), (3, None, None)
 MODELS: dict[str, ModelFamily] = {
@@ -71,7 +73,7 @@ def build_on_meta(
     try:
         with torch.device("meta"):
             return _built(family, config, input_shape, num_classes)
-    except (RuntimeError, NotImplementedError) as error:
+    except (RuntimeError, NotImplementedError, ValueError) as error:
         if "meta" not in str(error):
             raise
     with torch.random.fork_rng(devices=[]):  # it asks for values while it is made
@@ -86,6 +88,17 @@ def _built(
         raise ValueError(
             f"model.name={config.name} returned a {type(model).__name__}, not a torch.nn.Module"
         )
+    if isinstance(model, torch.jit.ScriptModule) or bare(model) is not model:
+        raise ValueError(
+            f"model.name={config.name} returned a {type(model).__name__}, which wraps or replaces "
+            "the module to be trained; return that module (engine.compile compiles it)"
+        )
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, UninitializedParameter):
+            raise ValueError(
+                f"model.name={config.name}: {name} has no shape before the model is called; call "
+                f"it once in its build function, with torch.zeros(1, *input_shape)"
+            )
     _freeze(model, config.freeze)
     if ":" in config.name:
         model.register_forward_hook(_logits)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sms_dist.base import plain, vision
-from sms_dist.base.lookup import lookup, nearest
+from sms_dist.base.lookup import guarded, lookup, nearest
 from sms_dist.models import weights
 from sms_dist.models.family import ModelFamily
 
@@ -69,10 +69,8 @@ def timm_family(name: str) -> ModelFamily:
         if usual is not None and usual.fixed_input_size and tuple(size) != usual.input_size[1:]:
             options["img_size"] = tuple(size)
         options |= {"in_chans": channels, "num_classes": num_classes}
-        try:
-            model: nn.Module = timm.create_model(architecture, pretrained=False, **options)
-        except TypeError as error:
-            raise ValueError(f"model.name={name}: {error}") from error
+        create = guarded(timm.create_model, name, "model.name", "change model.options")
+        model: nn.Module = create(architecture, pretrained=False, **options)
         return model
 
     return ModelFamily(build, (None, None, None))

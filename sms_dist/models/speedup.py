@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sms_dist.pruning.layers import larger_dims
 
+FEWEST_ZEROS = 0.25  # of what a layer computes from a weight of which half is zero
 OTHER = "other"  # products of no weight, or of several; no weight is called so
 aten = torch.ops.aten
 _ADDENDS = (aten.addmm, aten.baddbmm, aten.addmv)  # their first tensor is added, not multiplied
@@ -35,9 +36,25 @@ def macs(model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, int]:
     return {name: flops // 2 // len(inputs[0]) for name, flops in trace.flops.items()}
 
 
-def multiplied(model: nn.Module, inputs: tuple[Tensor, ...]) -> set[str]:
-    """Return the names of the parameters that inputs are multiplied by in matrix products."""
-    return _traced(model, inputs).multiplied
+class Products(NamedTuple):
+    """How matrix products use the parameters, by name."""
+
+    multiplied: frozenset[str]  # inputs are multiplied by them
+    refilled: frozenset[str]  # products take a function of them that is not zero where they are
+
+
+def products(model: nn.Module, inputs: tuple[Tensor, ...]) -> Products:
+    """Return how a model on the meta device uses its parameters; inputs are as for `macs`.
+
+    Where layers compute their weights, a forward pass with random numbers shows what becomes of
+    zeros: a weight that is standardised, for example, has none.
+    """
+    trace = _traced(model, inputs)
+    refilled = frozenset[str]()
+    if trace.computed:
+        zeros = _traced(model, inputs, half_zero=trace.computed).computed
+        refilled = frozenset(name for name, share in zeros.items() if share < FEWEST_ZEROS)
+    return Products(frozenset(trace.multiplied), refilled)
 
 
 class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -50,6 +67,8 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.flops: dict[str, int] = {}
         self.multiplied: set[str] = set()
+        self.computed: dict[str, float] = {}  # weight -> share of zeros in what is computed from it
+        self._plain = {_memory(tensor) for tensor in tensors.values()}
         layers = (nn.Linear, nn.modules.conv._ConvNd)
         self._layers = {f"{n}.weight" for n, m in model.named_modules() if isinstance(m, layers)}
         self._counter = counter
@@ -82,6 +101,8 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.flops[name] = self.flops.get(name, 0) + flops
             self.multiplied |= weights if data else set()
             weights = known
+            if data:
+                self._note_computed(operands)
         if any(_memory(tensor) in self._data for tensor in given):
             for tensor in made:
                 self.is_data(tensor)
@@ -92,6 +113,15 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._alive += made
         return outputs
 
+    def _note_computed(self, operands: list[Tensor]) -> None:
+        for operand in operands:
+            place = _memory(operand)
+            sources = self._sources.get(place, frozenset())
+            if place not in self._plain and place not in self._data and len(sources) == 1:
+                (name,) = sources
+                zeros = 1.0 if operand.is_meta else float((operand == 0).double().mean())
+                self.computed[name] = min(zeros, self.computed.get(name, 1.0))
+
 
 def _tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
@@ -101,7 +131,11 @@ def _memory(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
-def _traced(model: nn.Module, inputs: tuple[Tensor, ...]) -> _Trace:
+def _traced(
+    model: nn.Module, inputs: tuple[Tensor, ...], half_zero: Collection[str] = ()
+) -> _Trace:
+    """Return the trace of a forward pass; with random numbers if weights shall be `half_zero`."""
+
     def trace(tensors: Mapping[str, Tensor], given: tuple[Tensor, ...]) -> _Trace:
         counter = FlopCounterMode(display=False)
         weights = {name: tensors[name] for name, _ in model.named_parameters()}
@@ -118,6 +152,10 @@ def _traced(model: nn.Module, inputs: tuple[Tensor, ...]) -> _Trace:
     try:
         model.eval()
         with torch.random.fork_rng(devices=[]):
+            if half_zero:
+                torch.default_generator.manual_seed(0)
+                values = {name: _random(t, name in half_zero) for name, t in every.items()}
+                return trace(values, tuple(torch.zeros_like(x, device="cpu") for x in inputs))
             try:
                 moved = {name: tensor.to("meta") for name, tensor in every.items()}
                 return trace(moved, tuple(values.to("meta") for values in inputs))
@@ -129,6 +167,13 @@ def _traced(model: nn.Module, inputs: tuple[Tensor, ...]) -> _Trace:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def _random(like: Tensor, is_half_zero: bool) -> Tensor:
+    if not (like.is_floating_point() or like.is_complex()):
+        return torch.zeros_like(like, device="cpu")
+    values = torch.randn(like.shape, dtype=like.dtype, device="cpu")
+    return values * (torch.rand(like.shape) < 0.5) if is_half_zero else values
 
 
 def on_meta(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> tuple[Tensor]:

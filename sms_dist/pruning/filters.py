@@ -96,7 +96,10 @@ def traced(model: nn.Module, purpose: str) -> fx.GraphModule:
 
 
 def module_of(node: fx.Node) -> nn.Module | None:
-    """Return the module that a node alone calls, None where it calls something else."""
+    """Return the module that a node alone calls, None where it calls something else.
+
+    None also for a module that shares a parameter with another one.
+    """
     if node.op != "call_module":
         return None
     calls = [other for other in node.graph.nodes if other.op == node.op]
@@ -104,4 +107,7 @@ def module_of(node: fx.Node) -> nn.Module | None:
         return None
     owner = node.graph.owning_module
     assert owner is not None
-    return owner.get_submodule(str(node.target))
+    module = owner.get_submodule(str(node.target))
+    own = {id(p) for p in module.parameters()}
+    every = (p for other in owner.modules() for p in other.parameters(recurse=False))
+    return None if sum(id(p) in own for p in every) > len(own) else module

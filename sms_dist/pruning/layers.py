@@ -11,6 +11,7 @@ import copy
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ _TABLE = re.compile(
     r"|tables|mask|scale|scales|gamma|[a-z]*embed|[a-z]*embeds|[a-z]*embeddings?)(?:$|[_\d])"
 )
 _UNKNOWN = "may be a weight matrix"
+_REFILLED = "is used through a function of it that has values where it is zero"
 
 
 @dataclass(frozen=True)
@@ -116,30 +118,48 @@ def weights(
     *,
     embeddings: bool = False,
     multiplied: Callable[[], Collection[str]] | None = None,
+    refilled: Collection[str] = (),
 ) -> list[Weight]:
     """Return the weights that are pruned, in the order of layers, and then all others.
 
     Tensors that are tied count once. `keep_dense` names weights, layers or patterns of names
     (ValueError for one that names nothing). `multiplied` returns the names of the parameters that
-    inputs are multiplied by in a forward pass; it is asked only about tensors of unknown kind. A
-    tensor that stays unclear, and is not kept dense, is a ValueError.
+    inputs are multiplied by in a forward pass; it is asked only about tensors of unknown kind.
+    `refilled` names those from which layers compute weights without their zeros. A tensor that
+    stays unclear, and is not kept dense, is a ValueError.
     """
     every = list(_all(model, embeddings))
     if multiplied is not None and any(each.unclear == _UNKNOWN for each in every):
         names = multiplied()
         every = [_seen(each, names) if each.unclear == _UNKNOWN else each for each in every]
+    every = [
+        replace(each, unclear=_REFILLED) if each.name in refilled and each.is_pruned else each
+        for each in every
+    ]
     left = set(without([each.name for each in every if not each.dense], keep_dense))
     marked = [
         each if each.dense or each.name in left else replace(each, dense=KEPT_DENSE, unclear="")
         for each in every
     ]
-    for each in marked:
-        if each.unclear:
-            raise ValueError(
-                f"{each.name} of shape {tuple(each.shape)} ({each.kind}) {each.unclear}; name it "
-                f"in pruning.keep_dense to leave it dense: pruning.keep_dense=[{each.name}]"
-            )
+    unclear = [each for each in marked if each.unclear]
+    for each in unclear:
+        names = _patterns([w.name for w in unclear], [w.name for w in marked if w.is_pruned])
+        raise ValueError(
+            f"{each.name} of shape {tuple(each.shape)} ({each.kind}) {each.unclear}; name it in "
+            f"pruning.keep_dense to leave it dense: pruning.keep_dense=[{', '.join(names)}]"
+        )
     return sorted(marked, key=lambda each: not each.is_pruned)  # stable
+
+
+def _patterns(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Return names or, where no other one matches, patterns of names that differ in numbers."""
+    short = dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.)|^\d+(?=\.)", "*", name) for name in names)
+    found: list[str] = []
+    for pattern in short:
+        those = [name for name in names if fnmatchcase(name, pattern)]
+        is_safe = len(those) > 1 and not any(fnmatchcase(name, pattern) for name in others)
+        found += [pattern] if is_safe else those
+    return list(dict.fromkeys(found))
 
 
 def _seen(weight: Weight, multiplied: Collection[str]) -> Weight:

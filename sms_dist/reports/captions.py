@@ -73,6 +73,12 @@ def _provenance(runs: Sequence[Run]) -> Iterator[str]:
             values(f"pruning.{key}", pruned) for key in ("allocation", "pattern")
         )
         yield f"Pruning: allocation {allocation}, pattern {pattern}."
+    phases = [phase for run in runs for phase in run.phases]
+    if shares := [p.global_sparsity for p in phases if p.global_sparsity is not None]:
+        span = " to ".join(dict.fromkeys(f"{some(shares):.2%}" for some in (min, max)))
+        dense = dict.fromkeys(name for phase in phases for name in phase.dense_weights or ())
+        stays = f"; weights that stay dense: {listed([*dense])}" if dense else ""
+        yield f"Sparsity over all parameters: {span}{stays}."
     candidates = [each for run in runs for phase in run.phases for each in phase.candidates]
     dropped = sum(each.diverged for each in candidates)
     retried = sum(bool(each.attempts) and not each.diverged for each in candidates)

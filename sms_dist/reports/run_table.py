@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sms_dist.reports import scores
+from sms_dist.reports.captions import listed
 from sms_dist.run.schema import PhaseMetrics, Summary
 
 
@@ -44,6 +45,16 @@ def run_table(summary: Summary) -> Table:
         more = [scores.text(ensemble, score), dense] if has_ensemble else [dense]
         table.add_row(str(phase.phase), f"{phase.sparsity:.2%}", *marked, *more[: len(others)])
     return table
+
+
+def extent(summary: Summary) -> str | None:
+    """Return, in one line, the last sparsity over all parameters and which weights stay dense."""
+    last = summary.phases[-1] if summary.phases else None
+    if last is None or last.global_sparsity is None:
+        return None
+    dense = last.dense_weights or {}
+    stays = f"; dense: {listed([*dense])} ({', '.join(dict.fromkeys(dense.values()))})"
+    return f"sparsity over all parameters: {last.global_sparsity:.2%}{stays if dense else ''}"
 
 
 def _caption(phases: Sequence[PhaseMetrics]) -> Text | None:

@@ -231,6 +231,7 @@ class PhaseMetrics(Record):
     surviving_weights: int | None = None
     global_sparsity: float | None = None  # over all parameters, not the prunable only
     layer_sparsities: dict[str, float] | None = None
+    dense_weights: dict[str, str] | None = None  # not pruned, of two dims or more: name -> why
     theoretical_speedup: float | None = None
     coefficients: dict[str, float] | None = None  # by candidate
     distances: dict[str, Number] | None = None

@@ -24,7 +24,7 @@ from sms_dist.mesh.control import Stopped
 from sms_dist.mesh.topology import Topology
 from sms_dist.methods.phases import Recipe
 from sms_dist.methods.plan import Plan, make_plan
-from sms_dist.reports.run_table import run_table
+from sms_dist.reports.run_table import extent, run_table
 from sms_dist.run import run_folder
 from sms_dist.run.journal import FaultEvent, StartEvent, StoppedEvent, WarningEvent
 from sms_dist.run.lock import Lock
@@ -188,6 +188,8 @@ class Session:
                 raise Stopped(reason) from None
         if mesh.world.is_first:
             console.print(run_table(summary))
+            if (line := extent(summary)) is not None:
+                console.print(line, soft_wrap=True, highlight=False, markup=False)
             console.print(self._result_line(), soft_wrap=True, highlight=False)
         topology.stop(mesh)
 

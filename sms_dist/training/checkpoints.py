@@ -18,6 +18,7 @@ from sms_dist.mesh.control import Control, Stopped
 from sms_dist.mesh.topology import Axis
 from sms_dist.run.checkpoint_files import RankCheckpoints
 from sms_dist.run.paths import RunPaths
+from sms_dist.soups.states import as_bytes
 from sms_dist.training.context import Context
 
 LOOK_SECONDS = 0.25  # of training between two exchanges of what the ranks of the group want
@@ -168,7 +169,7 @@ def state_digest(state: Tensors) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(as_bytes(tensor.detach().cpu()).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -20,7 +20,7 @@ from sms_dist.methods import recipe
 from sms_dist.methods.phases import Recipe
 from sms_dist.methods.plan import check_pretrain_ranks, pretrain_ranks
 from sms_dist.models.checkpointing import checkpoint_blocks_
-from sms_dist.models.speedup import macs, multiplied
+from sms_dist.models.speedup import macs
 from sms_dist.pruning.layers import Weight, weights
 from sms_dist.pruning.mask import Mask
 from sms_dist.soups.states import State as State
@@ -28,7 +28,7 @@ from sms_dist.soups.states import bare_state
 from sms_dist.soups.vector import SurvivingVector
 from sms_dist.tasks import SCORES, make_task
 from sms_dist.tasks.base import Task
-from sms_dist.training.trial import example, trial
+from sms_dist.training.trial import example, trial, used
 
 FEWEST = {"segmentation": 2}  # samples of a rank, else 1
 
@@ -175,12 +175,15 @@ def _on_meta(config: Config, info: DatasetInfo) -> nn.Module:
 
 def model_weights(config: Config, info: DatasetInfo, model: nn.Module) -> list[Weight]:
     """Return what may be a weight matrix of the model, pruned or not; ValueError where unclear."""
-    pruning = config.pruning
+    pruning, json = config.pruning, config.model.model_dump_json()
+    # Ours compute with their weights as they are; to look imports torch's compiler.
+    refilled = used(json, info).refilled if ":" in config.model.name else ()
     return weights(
         model,
         pruning.keep_dense,
         embeddings=pruning.embeddings,
-        multiplied=lambda: multiplied(model, example(info)),
+        multiplied=lambda: used(json, info).multiplied,
+        refilled=refilled,
     )
 
 

@@ -19,6 +19,10 @@ ENGINES = {
     "zero_2": (*DEEPSPEED, "engine.zero_stage=2"),
     "zero_1_bf16": (*DEEPSPEED, "engine.zero_stage=1", "engine.precision=bf16"),
 }
+EXPERTS = {
+    "experts": ("model.name=partly:experts",),
+    "experts_pair": (PAIR, "model.name=partly:experts", "engine.conditional=true"),
+}
 SHARED = (
     *("model.name=partly:partly", "model.options={}", "pruning.phases=1", "pretrain.epochs=1"),
     *("pretrain.ranks=1", "pruning.goal_sparsity=0.5", "candidates.count=2", "soup.ensemble=false"),
@@ -30,7 +34,8 @@ SHARED = (
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("partly")
     shutil.copy(PROGRAMS / "partly.py", folder)  # processes start in here
-    start_several({folder / name: (*SHARED, *more) for name, more in ENGINES.items()}, folder, 2)
+    runs = {**ENGINES, **EXPERTS}
+    start_several({folder / name: (*SHARED, *more) for name, more in runs.items()}, folder, 2)
     return folder
 
 
@@ -46,6 +51,17 @@ def test_what_is_not_trained_keeps_its_values_but_for_the_mask(engine, folder):
         for name, flags in kept.items():
             assert not torch.count_nonzero(state[name][~flags]), name
         assert not torch.equal(state["gain"], dense["gain"])
+
+
+@pytest.mark.parametrize("engine", EXPERTS)
+def test_a_layer_that_some_steps_leave_out_is_trained(engine, folder):
+    """A step on zeros, which all go to one expert, must not make the others unused."""
+    dense, phase = weights(folder / engine / "dense"), folder / engine / "phase_1"
+    kept = mask(phase / "soup")
+    for i in range(3):
+        name = f"experts.{i}.weight"
+        trained = weights(phase / "candidate_0")[name]
+        assert not torch.equal(trained[kept[name]], dense[name][kept[name]])
 
 
 @pytest.mark.parametrize("engine", [name for name in ENGINES if name != "alone"])

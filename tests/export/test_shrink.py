@@ -225,3 +225,20 @@ def test_a_difference_is_seen():
     with torch.no_grad():
         other[0].bias[0] += 1e-4
     assert largest_difference(model, other, IMAGE) == pytest.approx(1e-4, rel=1e-3)
+
+
+def test_what_has_a_computed_or_a_tied_weight_stays_and_the_rest_shrinks():
+    tied = nn.Conv2d(6, 6, 1)
+    again = nn.Conv2d(6, 6, 1)
+    again.weight = tied.weight
+    plain = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 6, 1)
+    computed = nn.utils.parametrizations.weight_norm(nn.Conv2d(6, 6, 1))
+    model = kill_(trained(nn.Sequential(*plain, tied, again, computed)), "0", "1")
+    state = shrunk_state(model, IMAGE)
+    assert state["0.weight"].shape == (6, 3, 3, 3)
+    assert state["3.weight"].shape == (6, 6, 1, 1)
+    assert state["4.weight"].shape == (6, 6, 1, 1)
+    smaller = copy.deepcopy(model)
+    resize_(smaller, {name: tuple(tensor.shape) for name, tensor in state.items()})
+    smaller.load_state_dict(state, strict=False)  # without the alias
+    assert largest_difference(model, smaller, IMAGE) < LEAST

@@ -3,10 +3,12 @@
 import pytest
 import torch
 
+from sms_dist.base import vision
 from sms_dist.config import ModelConfig
 from sms_dist.models import build, build_on_meta
 from sms_dist.models.hugging_face import library
 
+vision.mend()  # timm imports torchvision, which not every torch can by itself
 pytest.importorskip("timm")
 
 

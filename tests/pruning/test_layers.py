@@ -9,7 +9,7 @@ from torch.nn.utils import parametrizations
 from torch.nn.utils import prune as torchs
 from torch.nn.utils.parametrize import register_parametrization
 
-from sms_dist.models.speedup import multiplied
+from sms_dist.models.speedup import products
 from sms_dist.pruning.layers import survivor_in_each_part, weights
 from sms_dist.pruning.mask import Mask
 from sms_dist.pruning.prune import prune
@@ -63,9 +63,11 @@ def normed(dim=0):
 
 def test_a_forward_pass_tells_matrices_of_unknown_kind_from_the_rest():
     model, inputs = Own(), (torch.zeros(1, 5, 6, device="meta"),)
-    with pytest.raises(ValueError, match=r"mix .* \(Own\) may be a weight matrix.*dense=\[mix\]"):
+    with pytest.raises(
+        ValueError, match=r"mix .* \(Own\) may be a weight matrix.*dense=\[mix, gate\]"
+    ):
         weights(model)
-    every = weights(model, multiplied=lambda: multiplied(model.to("meta"), inputs))
+    every = weights(model, multiplied=lambda: products(model.to("meta"), inputs).multiplied)
     assert [each.name for each in every if each.is_pruned] == PRUNED
     reasons = {each.name: each.dense for each in every if each.dense}
     assert reasons == {
@@ -149,7 +151,7 @@ def test_scores_and_allocations_may_be_functions_and_wrappers_are_looked_through
         ),
         (nn.ReLU(), {}, "ReLU has no weight matrix that could be pruned"),
         (nn.Linear(4, 4), {"sparsity": 0.99}, "sparsity leaves 0 of 16 weights"),
-        (Own(), {}, r"mix of shape .* to leave it dense: dense=\[mix\]"),
+        (Own(), {}, r"mix of shape .* to leave it dense: dense=\[mix, gate\]"),
         (nn.Linear(4, 4), {"score": "size"}, "score=size is not known"),
         (nn.Linear(4, 4), {"pattern": "2:4", "sparsity": 0.6}, "set sparsity=0.5"),
         (nn.Linear(4, 4), {"dense": ["x"]}, "dense=x is no weight that would be pruned"),

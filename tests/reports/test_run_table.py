@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sms_dist.reports.run_table import run_table
+from sms_dist.reports.run_table import extent, run_table
 from sms_dist.run.schema import Summary
 
 
@@ -111,6 +111,17 @@ def test_why_a_candidate_diverged_and_who_was_retried_stands_below_the_table() -
         "finite after epoch 3 diverged: candidate 1 of phase 2 (seed 101), left out since an "
         "earlier phase"
     ) in text
+
+
+def test_what_stays_dense_is_named_in_one_line_with_the_sparsity_over_all() -> None:
+    first, last = phase(1, 0.93, [0.93]), phase(2, 0.93, [0.93])
+    assert extent(Summary.model_validate(summary("sms", [first, last]))) is None
+    dense = {f"table.{i}": "embedding" for i in range(5)} | {"head.weight": "kept dense"}
+    last |= {"global_sparsity": 0.58223, "dense_weights": dense}
+    assert extent(Summary.model_validate(summary("sms", [first, last]))) == (
+        "sparsity over all parameters: 58.22%; dense: table.0, table.1, table.2, table.3 and 2 "
+        "more (embedding, kept dense)"
+    )
 
 
 def test_what_is_missing_is_a_dash() -> None:

@@ -10,7 +10,7 @@ from sms_dist.config import PretrainConfig, RecordsConfig, RetrainConfig
 from sms_dist.mesh.control import Control, Stopped
 from sms_dist.run.checkpoint_files import RankCheckpoints
 from sms_dist.training import checkpoints
-from sms_dist.training.checkpoints import Checkpointer
+from sms_dist.training.checkpoints import Checkpointer, state_digest
 from sms_dist.training.loop import train
 from sms_dist.training.retrain import WeightAverage
 
@@ -143,3 +143,11 @@ def test_the_meter_goes_on_counting(tmp_path, undisturbed):
     start(tmp_path, 3, optimizer)
     _, again, _ = start(tmp_path, optimizer=optimizer)
     assert again[0] == epochs[0]
+
+
+def test_weights_of_any_type_have_a_digest_of_their_bits():
+    for dtype in (torch.float32, torch.bfloat16, torch.complex64, torch.int64):
+        state = {"a": torch.ones(2, 3, dtype=dtype).T, "b": torch.tensor(1, dtype=dtype)}
+        other = {**state, "b": torch.tensor(2, dtype=dtype)}
+        assert state_digest(state) == state_digest({"b": state["b"], "a": state["a"].clone()})
+        assert state_digest(state) != state_digest(other)

@@ -79,6 +79,7 @@ def _read(run: Path, phase: int | None) -> tuple[Description, dict[str, Tensor]]
         input_shape=info.input_shape,
         classes=list(info.classes),
         task=info.task,
+        has_numbers=info.has_numbers,
         sparsity=sparsity,
         score=score,
         test_score=test_score,
@@ -103,7 +104,8 @@ def _shrunk(
         if not difference <= LARGEST_DIFFERENCE:
             reason = f"the smaller model would differ by {difference:.1g}"
     except NOT_OURS as error:
-        reason = printable(f"{type(error).__name__}: {error}", 200)
+        what = f"{type(error).__name__}: {error}"
+        reason = printable(f"the calls of the model cannot be followed ({what})", 200)
     if reason or all(smaller[name].shape == tensor.shape for name, tensor in state.items()):
         smaller = state
     matrices = {n: t.flatten(1) for n, t in smaller.items() if t.ndim > 1 and n.endswith("weight")}

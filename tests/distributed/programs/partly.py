@@ -21,5 +21,24 @@ class Partly(nn.Module):
         return self.last(self.gain * hidden)
 
 
+class Experts(nn.Module):
+    """Each sample is for one of three layers, which a step may leave out."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(64, 3)
+        self.experts = nn.ModuleList(nn.Linear(64, num_classes) for _ in range(3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        images = images.flatten(1)
+        share, number = self.gate(images).softmax(1).max(1)
+        chosen = [self.experts[i](images[j]) for j, i in enumerate(number.tolist())]
+        return torch.stack(chosen) * share[:, None]
+
+
+def experts(shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    return Experts(num_classes)
+
+
 def partly(shape: tuple[int, ...], num_classes: int) -> nn.Module:
     return Partly(num_classes)
