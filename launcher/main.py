@@ -1,4 +1,4 @@
-"""What the launcher (torchrun, deepspeed, srun or plain python) runs on every rank.
+"""The program that a launcher (torchrun, deepspeed, srun or plain python) runs on every rank.
 
 torchrun --nnodes=4 --nproc-per-node=8 launcher/main.py --config configs/X.yaml
 """

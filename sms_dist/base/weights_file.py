@@ -188,13 +188,13 @@ def _state_dict(content: Any, depth: int = 0) -> State:
             tensors[name] = each
         elif isinstance(name, str) and not name.startswith(OPTIMIZER):
             inner[name] = _state_dict(each, depth + 1)
-    inner = {name: found for name, found in inner.items() if found}
+    inner = {name: state for name, state in inner.items() if state}
     for key in WRAPPERS:
         if key in inner:
             return inner[key]
     if len(inner) == 1 and not tensors:
         return next(iter(inner.values()))
-    return tensors | {f"{key}.{n}": t for key, found in inner.items() for n, t in found.items()}
+    return tensors | {f"{key}.{n}": t for key, state in inner.items() for n, t in state.items()}
 
 
 def _unmasked(tensors: State, place: str) -> tuple[State, State]:
@@ -233,17 +233,17 @@ class Fit(NamedTuple):
     short: dict[str, str]  # of the file -> without the prefix that those of the model have there
 
 
-def fitted(found: Collection[str], wanted: Collection[str], place: str) -> Fit:
+def fitted(stored: Collection[str], wanted: Collection[str], place: str) -> Fit:
     """Return the names of a file by the model's, whatever was put before them when it was saved.
 
     The prefix is the one under which most of the wanted names are found, and none where that is as
     good. What torch's wrappers add is no part of a name. ValueError where two prefixes are equally
     good; `place` begins it.
     """
-    bare = {name: _bare(name) for name in found}
+    bare = {name: _bare(name) for name in stored}
     targets = {_bare(name): name for name in wanted}
     if len(targets) < len(wanted):  # the model has modules of such names
-        bare, targets = {name: name for name in found}, {name: name for name in wanted}
+        bare, targets = {name: name for name in stored}, {name: name for name in wanted}
     prefixes = Counter(
         name.removesuffix(end) for name in bare.values() for end in _ends(name) if end in targets
     )

@@ -138,20 +138,20 @@ def _read_mask(path: str, model: nn.Module, place: str) -> State:
     folder = plain.path(path)
     inside = [each for each in (folder / MASK, folder / "soup" / MASK) if is_file(each)]
     file = weights_file.read(inside[0] if inside else path, place)
-    found = file.masks or {
+    masks = file.masks or {
         name.removesuffix("_mask"): as_mask(tensor, f"{place}: {name}")
         for name, tensor in file.tensors.items()
     }
     shapes = {name: tensor.shape for name, tensor in bare_state(model).items()}
-    names, _ = fitted(found, shapes, place)
-    for name, kept in found.items():
+    names, _ = fitted(masks, shapes, place)
+    for name, kept in masks.items():
         wanted = shapes.get(names[name])
         if wanted != kept.shape:
             problem = "is not in the model" if wanted is None else f"is {tuple(wanted)} there"
             raise ValueError(
                 f"{place} holds a mask of {name}, {tuple(kept.shape)}, which {problem}"
             )
-    return {names[name]: kept for name, kept in found.items()}
+    return {names[name]: kept for name, kept in masks.items()}
 
 
 def _whole(masks: Mapping[str, Tensor], prunable: Mapping[str, Tensor], place: str) -> State:

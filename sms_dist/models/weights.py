@@ -72,8 +72,8 @@ def read(
     is_parted = any(key.endswith("_orig") for key in wanted)  # by torch.nn.utils.prune, too
     file = weights_file.read(path, place, is_parted)
     whole, left_out = {*wanted} if source == FINISHED else set(), (*except_, *ignored)
-    found = [key for key in file.tensors if key in whole or not is_below(key, except_)]
-    names, short = fitted(found, [*wanted, *others], place)
+    read = [key for key in file.tensors if key in whole or not is_below(key, except_)]
+    names, short = fitted(read, [*wanted, *others], place)
     if not whole:
         _check_except(except_, [*wanted, *file.tensors, *short.values()])
     names = {

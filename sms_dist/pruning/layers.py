@@ -154,12 +154,12 @@ def weights(
 def _patterns(names: Sequence[str], others: Sequence[str]) -> list[str]:
     """Return names or, where no other one matches, patterns of names that differ in numbers."""
     short = dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.)|^\d+(?=\.)", "*", name) for name in names)
-    found: list[str] = []
+    patterns: list[str] = []
     for pattern in short:
         those = [name for name in names if fnmatchcase(name, pattern)]
         is_safe = len(those) > 1 and not any(fnmatchcase(name, pattern) for name in others)
-        found += [pattern] if is_safe else those
-    return list(dict.fromkeys(found))
+        patterns += [pattern] if is_safe else those
+    return list(dict.fromkeys(patterns))
 
 
 def _seen(weight: Weight, multiplied: Collection[str]) -> Weight:

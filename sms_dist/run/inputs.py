@@ -1,4 +1,4 @@
-"""What a run is made of beside its configuration: files of people's own, which nobody may exchange.
+"""The inputs of a run besides its configuration: files of people's own, which nobody may exchange.
 
 They are recorded when a run begins, and compared at each later start: own code, weights,
 vocabularies, and what describes the data. A file that only moved is the same input.
@@ -42,10 +42,10 @@ def inputs_of(config: Config, known: Mapping[str, Input]) -> dict[str, Input]:
     for key, value in _texts(values):
         if key not in PLACES:
             files |= _files(key, os.path.expanduser(value))
-    found = {}
+    inputs = {}
     for name, file in files.items():
         try:
-            found[name] = _input(file, known.get(name))
+            inputs[name] = _input(file, known.get(name))
         except OSError as error:
             raise ValueError(f"{name}: {file} cannot be read: {error.strerror or error}") from None
     folders = {"data.path": config.data.path}
@@ -53,8 +53,8 @@ def inputs_of(config: Config, known: Mapping[str, Input]) -> dict[str, Input]:
     folders[f"data.corruptions={config.data.corruptions}"] = config.data.corruptions
     for name, place in folders.items():
         if place is not None and os.path.isdir(place):
-            found[name] = Input(sha256=_described(Path(place)))
-    return found
+            inputs[name] = Input(sha256=_described(Path(place)))
+    return inputs
 
 
 def changes(known: Mapping[str, Input], now: Mapping[str, Input]) -> list[str]:

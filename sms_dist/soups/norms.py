@@ -1,4 +1,4 @@
-"""What a forward pass learns about a model's weights, learned anew for those of a soup.
+"""The norm statistics and spectral vectors of a model, learned anew for the weights of a soup.
 
 The statistics of norm layers come from a pass over the training set, the vectors of spectral
 normalisation from the weights alone. The statistics are those of torch's `update_bn`: the mean over

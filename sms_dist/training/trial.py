@@ -25,7 +25,7 @@ TAKEN = "docs/models.md says what models take and return"
 
 
 class Trial(NamedTuple):
-    """What training steps showed, by the names of parameters and buffers."""
+    """The result of training steps, by the names of parameters and buffers."""
 
     unused: tuple[str, ...] = ()  # get no gradient, in any step
     frozen: tuple[str, ...] = ()
@@ -67,9 +67,9 @@ def _tried(json: str, info: DatasetInfo, batch_size: int) -> Trial:
                     raise
         model = models.build(config, shape, num_classes, seed=0, data_name=name, task=task)
         zeros = tuple(torch.zeros_like(each, device="cpu") for each in inputs)
-        found = _step(model, zeros, info, config.name)
-        if not found.unused or batch_size == 1:
-            return found
+        first = _step(model, zeros, info, config.name)
+        if not first.unused or batch_size == 1:
+            return first
         # Which parameters a step uses may depend on values and chance: then none is unused.
         generator = torch.Generator().manual_seed(0)
         for _ in range(NUM_MORE):
@@ -77,12 +77,12 @@ def _tried(json: str, info: DatasetInfo, batch_size: int) -> Trial:
                 _random(each.repeat_interleave(4, 0), info, generator) for each in zeros
             )
             other = _step(model, samples, info, config.name)
-            if other.unused != found.unused:
+            if other.unused != first.unused:
                 some = tuple(n for n, p in model.named_parameters() if p.requires_grad)
-                always = {*some} - {*found.unused, *other.unused}
+                always = {*some} - {*first.unused, *other.unused}
                 occasional = tuple(n for n in some if n not in always)
-                return found._replace(unused=(), occasional=occasional)
-    return found
+                return first._replace(unused=(), occasional=occasional)
+    return first
 
 
 @lru_cache(maxsize=4)
