@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from sms_dist.pruning.feasible import KEPT_DENSE, without
 
 Shape = tuple[int, ...]
+M = TypeVar("M", bound=nn.Module)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
@@ -34,8 +35,9 @@ _TABLE = re.compile(
     r"(?:^|_)(?:pos|position|positions|positional|rel|relative|token|tokens|cls|bias|biases|table"
     r"|tables|mask|scale|scales|gamma|[a-z]*embed|[a-z]*embeds|[a-z]*embeddings?)(?:$|[_\d])"
 )
+LINEAR = 1e-3  # of the outputs: so far may rounding lead
 _UNKNOWN = "may be a weight matrix"
-_REFILLED = "is used through a function of it that has values where it is zero"
+_REFILLED = "is used through a function of it, where a zero does not stay a zero"
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,7 @@ def _all(model: nn.Module, embeddings: bool) -> Iterator[Weight]:
 
 def _layers(model: nn.Module, first: dict[nn.Parameter, str]) -> Iterator[Weight]:
     """Yield the weights of layers that are known to multiply by them, and embeddings."""
+    tried: dict[Any, bool] = {}
     for path, module in model.named_modules():
         for leaf in _leaves(module):
             weight = Weight("", path, leaf, _kind(module), ())
@@ -200,6 +203,8 @@ def _layers(model: nn.Module, first: dict[nn.Parameter, str]) -> Iterator[Weight
             holder = _holder(module, leaf, weight)
             if holder is not None:
                 parameter, weight = holder
+                if leaf in module._parameters and not _uses_as_stored(module, leaf, tried):
+                    weight = replace(weight, unclear=_REFILLED)
                 yield replace(weight, name=first[parameter], shape=tuple(parameter.shape))
 
 
@@ -247,6 +252,46 @@ def _holder(module: nn.Module, leaf: str, weight: Weight) -> tuple[nn.Parameter,
     return None if parameter is None else (parameter, weight)
 
 
+def _uses_as_stored(module: nn.Module, leaf: str, tried: dict[Any, bool]) -> bool:
+    """Return whether a layer computes as torch's do, or is linear in its weight all the same.
+
+    One layer is tried of all of a class with the same options.
+    """
+    layers = (nn.Linear, *_CONVOLUTIONS, *_TRANSPOSED)
+    known: Any = next(k for k in type(module).__mro__ if k.__module__.startswith("torch."))
+    if not isinstance(module, layers) or type(module).forward is known.forward:
+        return True
+    options = sorted((n, v) for n, v in vars(module).items() if isinstance(v, bool | str))
+    alike = type(module), *options
+    if alike not in tried:
+        tried[alike] = _is_linear_in(module, leaf)
+    return tried[alike]
+
+
+@torch.no_grad()
+def _is_linear_in(module: nn.Module, leaf: str) -> bool:
+    """Return whether outputs are, as far as a trial shows, linear in a weight as it is stored.
+
+    Else it is standardised, rounded or otherwise changed before use, and zeros do not stay zeros.
+    """
+    probe = _on_host(module).float()
+    weight, generator = probe.get_parameter(leaf), torch.Generator().manual_seed(1)
+    values, outputs, layer = weight.clone(), list[Tensor](), cast("Any", module)
+    try:
+        shape = [2, layer.in_features if isinstance(module, nn.Linear) else layer.in_channels]
+        if not isinstance(module, nn.Linear):
+            sizes = zip(layer.kernel_size, layer.dilation, strict=True)
+            shape += [(size - 1) * step + 1 for size, step in sizes]
+        inputs = torch.randn(shape, generator=generator)
+        for factor in range(3):
+            weight.copy_(factor * values)
+            outputs.append(probe(inputs))
+        once, twice = outputs[1] - outputs[0], outputs[2] - outputs[0]
+        return bool((twice - 2 * once).norm() <= LINEAR * once.norm())  # not so if it is NaN
+    except (RuntimeError, TypeError, ValueError, AttributeError, LookupError):
+        return True  # it takes other inputs; a step of the whole model shows more
+
+
 def _computed(module: nn.Module, leaf: str) -> parametrize.ParametrizationList:
     computed = module.get_submodule(f"parametrizations.{leaf}")
     assert isinstance(computed, parametrize.ParametrizationList)
@@ -278,9 +323,9 @@ def _parametrized(
     return largest, replace(weight, unclear=problem)
 
 
-def _on_host(computed: parametrize.ParametrizationList) -> parametrize.ParametrizationList:
+def _on_host(module: M) -> M:
     """Return a copy to try things on, with random numbers for values that there are not."""
-    probe, generator = copy.deepcopy(computed), torch.Generator().manual_seed(0)
+    probe, generator = copy.deepcopy(module), torch.Generator().manual_seed(0)
     tensors = [*probe.parameters(), *probe.buffers()]
     is_meta = any(tensor.is_meta for tensor in tensors)
     probe = (probe.to_empty(device="cpu") if is_meta else probe.cpu()).eval()

@@ -91,6 +91,40 @@ def test_a_layer_where_a_zero_does_not_stay_is_refused_by_name(device):
     assert [w.name for w in weights(model, ["1"]) if w.is_pruned] == ["0.weight"]
 
 
+class Standardised(nn.Conv2d):
+    def forward(self, x):
+        mean, std = self.weight.mean((1, 2, 3), True), self.weight.std((1, 2, 3), keepdim=True)
+        return self._conv_forward(x, (self.weight - mean) / std, self.bias)
+
+
+class Signs(nn.Linear):
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight.sign() + self.weight.abs().mean(), self.bias)
+
+
+class Padded(nn.Conv2d):  # its weight is used as it is
+    def forward(self, x):
+        return 2 * super().forward(nn.functional.pad(x, (1, 1, 1, 1)))
+
+
+class Added(nn.Linear):  # takes other inputs than the layer whose name it has
+    def forward(self, x, y):
+        return super().forward(x + y)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize(
+    "layer",
+    [Standardised(2, 4, 3), Standardised(4, 4, 3, groups=2, dilation=2).bfloat16(), Signs(4, 4)],
+)
+def test_a_layer_that_changes_its_weight_before_use_is_refused_by_name(layer, device):
+    model = nn.Sequential(Padded(2, 2, 3, stride=2), Added(4, 4), layer).to(device)
+    problem = "2.weight .* is used through a function of it, where a zero does not stay a zero"
+    with pytest.raises(ValueError, match=problem):
+        weights(model)
+    assert [w.name for w in weights(model, ["2"]) if w.is_pruned] == ["0.weight", "1.weight"]
+
+
 @pytest.mark.parametrize("dim", [0, None])
 @pytest.mark.parametrize("allocation", ["global", "erk", "lamp"])
 def test_nine_of_ten_weights_that_layers_compute_with_are_zero(dim, allocation):
