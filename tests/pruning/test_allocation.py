@@ -201,7 +201,7 @@ def test_erk_shares_what_there_is_and_no_layer_gets_more_than_it_has(shapes, dat
     partial = {shares[n] / sum(named[n]) for n in named if shares[n] < sizes[n]}
     assert len(partial) <= 1
     assert all(
-        sizes[n] / sum(named[n]) <= max(partial, default=0)
+        Fraction(sizes[n], sum(named[n])) <= max(partial, default=0)
         for n in named
         if partial and shares[n] == sizes[n]
     )
