@@ -35,7 +35,6 @@ _TABLE = re.compile(
     r"(?:^|_)(?:pos|position|positions|positional|rel|relative|token|tokens|cls|bias|biases|table"
     r"|tables|mask|scale|scales|gamma|[a-z]*embed|[a-z]*embeds|[a-z]*embeddings?)(?:$|[_\d])"
 )
-LINEAR = 1e-3  # of the outputs: so far may rounding lead
 _UNKNOWN = "may be a weight matrix"
 _REFILLED = "is used through a function of it, where a zero does not stay a zero"
 
@@ -253,43 +252,48 @@ def _holder(module: nn.Module, leaf: str, weight: Weight) -> tuple[nn.Parameter,
 
 
 def _uses_as_stored(module: nn.Module, leaf: str, tried: dict[Any, bool]) -> bool:
-    """Return whether a layer computes as torch's do, or is linear in its weight all the same.
+    """Return whether a layer computes as torch's do, or zeros of its weight stay zeros in use.
 
-    One layer is tried of all of a class with the same options.
+    One layer is tried of all of a class with the same options. Layers with one input for each
+    output are not: all of their zeros would be a weight of zeros.
     """
     layers = (nn.Linear, *_CONVOLUTIONS, *_TRANSPOSED)
     known: Any = next(k for k in type(module).__mro__ if k.__module__.startswith("torch."))
     if not isinstance(module, layers) or type(module).forward is known.forward:
         return True
+    if module.get_parameter(leaf).shape[_inputs_dim(module)] == 1:
+        return True
     options = sorted((n, v) for n, v in vars(module).items() if isinstance(v, bool | str))
     alike = type(module), *options
     if alike not in tried:
-        tried[alike] = _is_linear_in(module, leaf)
+        tried[alike] = _keeps_zeros(module, leaf)
     return tried[alike]
 
 
 @torch.no_grad()
-def _is_linear_in(module: nn.Module, leaf: str) -> bool:
-    """Return whether outputs are, as far as a trial shows, linear in a weight as it is stored.
+def _keeps_zeros(module: nn.Module, leaf: str) -> bool:
+    """Return whether outputs ignore an input whose weights are zero, as far as a trial shows.
 
-    Else it is standardised, rounded or otherwise changed before use, and zeros do not stay zeros.
+    Else the weight is standardised, shifted or otherwise changed before use.
     """
-    probe = _on_host(module).float()
+    probe, layer = _on_host(module).float(), cast("Any", module)
     weight, generator = probe.get_parameter(leaf), torch.Generator().manual_seed(1)
-    values, outputs, layer = weight.clone(), list[Tensor](), cast("Any", module)
+    weight.select(_inputs_dim(module), 0).zero_()
     try:
         shape = [2, layer.in_features if isinstance(module, nn.Linear) else layer.in_channels]
         if not isinstance(module, nn.Linear):
             sizes = zip(layer.kernel_size, layer.dilation, strict=True)
             shape += [(size - 1) * step + 1 for size, step in sizes]
         inputs = torch.randn(shape, generator=generator)
-        for factor in range(3):
-            weight.copy_(factor * values)
-            outputs.append(probe(inputs))
-        once, twice = outputs[1] - outputs[0], outputs[2] - outputs[0]
-        return bool((twice - 2 * once).norm() <= LINEAR * once.norm())  # not so if it is NaN
+        others = inputs.clone()
+        others[:, 0] += 1
+        return torch.allclose(probe(inputs), probe(others), rtol=1e-4, atol=1e-6)
     except (RuntimeError, TypeError, ValueError, AttributeError, LookupError):
         return True  # it takes other inputs; a step of the whole model shows more
+
+
+def _inputs_dim(module: nn.Module) -> int:
+    return 0 if isinstance(module, _TRANSPOSED) else 1
 
 
 def _computed(module: nn.Module, leaf: str) -> parametrize.ParametrizationList:
