@@ -64,7 +64,7 @@ host-trials: $(VENV)/.dev ## four hosts, of which one is lost, cut off, and come
 slurm-trials: $(VENV)/.dev ## what may happen to jobs on a real Slurm; root, slurmctld, munge
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/slurm_trials.py $(FLAGS)
 
-strangers: $(VENV)/.dev ## models of other libraries, and odd ones, from a plan to an export
+strangers: $(VENV)/.dev ## models of other libraries, and odd ones, from a run to an export
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/strangers.py $(FLAGS)
 
 # The other checkout needs no environment of its own: both sides run with this one.

@@ -4,9 +4,9 @@
     python tests/strangers.py swin odd_tied      some of them
     python tests/strangers.py --keep DIR swin    their folders stay: configuration, run, export
 
-Each is planned, pretrained, pruned to 80 % in one phase of sms with two candidates, exported, and
-loaded in processes of their own: one that imports the project, and one that does not, which builds
-the model by itself and reads `weights.safetensors`. Weights are random, samples made up.
+Each is pretrained, pruned to 80 % in one phase of sms with two candidates, exported, and loaded in
+processes of their own: one that imports the project, and one that does not, which builds the model
+by itself and reads `weights.safetensors`. Weights are random, samples made up.
 """
 
 from __future__ import annotations

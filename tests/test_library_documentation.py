@@ -27,6 +27,36 @@ def test_the_blocks_run_one_after_the_other(tmp_path):
     assert finished.status == 0, finished
 
 
+def test_the_block_of_the_readme_makes_a_soup_as_sparse_as_it_says(tmp_path):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    _, section = readme.split("## In a training loop of your own")
+    (block,) = re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    mine = """
+def train(net, seed):
+    optimizer = sgd(net)
+    for x, y in batches(seed % 1000):
+        optimizer.zero_grad()
+        F.cross_entropy(net(x), y).backward()
+        optimizer.step()
+
+model, batches_ = build(), batches(9)
+"""
+    after = """
+assert mask.sparsity == 1 - mask.num_kept / mask.num_weights
+assert abs(mask.sparsity - 0.9) * mask.num_weights <= 0.5
+state = sms.weights(model)
+assert all(not state[name][~kept].any() for name, kept in mask.items())
+mean = sum(states[i]["0.weight"].double() for i in range(4)) / 4
+assert torch.equal(state["0.weight"], mean.float())
+print("it ran to its end")
+"""
+    program = tmp_path / "readme.py"
+    program.write_text(BLOCKS[0] + mine + block.replace(", batches)", ", batches_)") + after)
+    finished = launch_forked(program, [], tmp_path)
+    assert finished.status == 0, finished
+    assert "it ran to its end" in finished.out
+
+
 @pytest.mark.parametrize(
     ("ranks", "per_candidate"), [(None, 1), (2, 1), (2, 2)], ids=["alone", "groups", "together"]
 )

@@ -276,10 +276,10 @@ def _keeps_zeros(module: nn.Module, leaf: str) -> bool:
 
     Else the weight is standardised, shifted or otherwise changed before use.
     """
-    probe, layer = _on_host(module).float(), cast("Any", module)
-    weight, generator = probe.get_parameter(leaf), torch.Generator().manual_seed(1)
-    weight.select(_inputs_dim(module), 0).zero_()
+    layer, generator = cast("Any", module), torch.Generator().manual_seed(1)
     try:
+        probe = _on_host(module).float()
+        probe.get_parameter(leaf).select(_inputs_dim(module), 0).zero_()
         shape = [2, layer.in_features if isinstance(module, nn.Linear) else layer.in_channels]
         if not isinstance(module, nn.Linear):
             sizes = zip(layer.kernel_size, layer.dilation, strict=True)
@@ -289,7 +289,7 @@ def _keeps_zeros(module: nn.Module, leaf: str) -> bool:
         others[:, 0] += 1
         return torch.allclose(probe(inputs), probe(others), rtol=1e-4, atol=1e-6)
     except (RuntimeError, TypeError, ValueError, AttributeError, LookupError):
-        return True  # it takes other inputs; a step of the whole model shows more
+        return True  # it cannot be tried by itself; a step of the whole model shows more
 
 
 def _inputs_dim(module: nn.Module) -> int:

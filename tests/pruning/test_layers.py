@@ -112,7 +112,10 @@ class Normalised(nn.Linear):  # a zero stays a zero
         return nn.functional.linear(x, nn.functional.normalize(self.weight))
 
 
-class Added(nn.Linear):  # takes other inputs than the layer whose name it has
+class Added(nn.Linear):  # takes other inputs than the layer whose name it has, and has no copies
+    def __deepcopy__(self, memo):
+        raise TypeError("cannot copy")
+
     def forward(self, x, y):
         return super().forward(x + y)
 
