@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import torch.distributed as dist
@@ -137,16 +137,23 @@ class Listener:
         """Return the last beats of the ranks that have not left."""
         return {rank: beat for rank, beat in self.beats.items() if not beat.has_left}
 
+    def gone(self, is_gone: Callable[[Process], bool | None], machine: str) -> set[int]:
+        """Return the ranks of a machine whose processes are gone, and have not said that they left.
 
-def fault(
-    listener: Listener, limits: Limits, is_gone: Callable[[Process], bool | None], machine: str
-) -> str | None:
-    """Return who is at fault, as one line for people; None while all is well."""
+        Call it before their next beats are read: one that leaves says so, and ends, in between.
+        """
+        mine = {rank: b.process for rank, b in self.working().items()}
+        return {rank for rank, p in mine.items() if p.machine == machine and is_gone(p)}
+
+
+def fault(listener: Listener, limits: Limits, gone: Collection[int]) -> str | None:
+    """Return who is at fault, as one line for people; None while all is well.
+
+    `gone` has the ranks whose processes were gone before their last beats were read.
+    """
     working = listener.working()
-    mine = [beat for beat in working.values() if beat.process.machine == machine]
-    gone = [beat for beat in mine if is_gone(beat.process)]
-    if gone:
-        return f"{_all(gone)}: the process is gone"
+    if lost := [beat for rank, beat in working.items() if rank in gone]:
+        return f"{_all(lost)}: the process is gone"
     return _lost(listener, limits) or (limits.hang and _hung(working.values(), limits.hang)) or None
 
 

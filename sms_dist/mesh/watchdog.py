@@ -161,10 +161,10 @@ class Watchdog:
         """Post my beat and read those of the others; return whether it was the last time."""
         self._beat = self._next_beat()
         board.post(self._beat)
+        gone = self._listener.gone(is_gone, self._beat.process.machine)
         verdict, beats = board.read(list(self._listener.silent))
         self._listener.hear(beats, seconds)
-        machine = self._beat.process.machine
-        reason = self._failure or fault(self._listener, self._limits, is_gone, machine)
+        reason = self._failure or fault(self._listener, self._limits, gone)
         if verdict is None and reason is not None:
             verdict = board.decide(Verdict(self._rank, reason))
         if verdict is not None:

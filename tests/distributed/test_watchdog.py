@@ -147,8 +147,12 @@ def beat(rank, count=1, host="a", **facts):
     return Beat(rank, count, Process(host, host, 100 + rank, "0"), **facts)
 
 
+def looked_for(listener, gone):
+    return listener.gone(lambda process: process.pid - 100 in gone, "a")
+
+
 def judged(listener, gone=()):
-    return fault(listener, LIMITS, lambda process: process.pid - 100 in gone, "a")
+    return fault(listener, LIMITS, looked_for(listener, gone))
 
 
 def heard(*rounds):
@@ -189,6 +193,16 @@ def test_a_broken_connection_makes_short_silence_suspicious() -> None:
 def test_who_has_left_is_not_missed() -> None:
     rounds = [[beat(0, i), beat(1, 1, has_left=True)] for i in range(1, 20)]
     assert judged(heard(*rounds), gone={1}) is None
+
+
+def test_who_leaves_and_ends_while_beats_are_read_is_not_missed() -> None:
+    listener = heard([beat(0), beat(1), beat(2)])
+    gone = looked_for(listener, {2})
+    listener.hear({1: beat(1, 2, has_left=True)}, 1.0)
+    assert fault(listener, LIMITS, gone) == "rank 2 on a (pid 102): the process is gone"
+    listener.hear({2: beat(2, 2, has_left=True)}, 1.0)
+    assert fault(listener, LIMITS, gone) is None
+    assert looked_for(listener, {1, 2}) == set()
 
 
 def test_a_process_of_another_machine_is_not_looked_for_here() -> None:
